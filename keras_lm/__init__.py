@@ -1,0 +1,36 @@
+"""keras_lm: a laboratory for small language models.
+
+Names are imported when they are first used, so `import keras_lm` is quick and free of TensorFlow.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Bundle": "checkpoint",
+    "CharTokenizer": "tokenizer",
+    "ConfigError": "config",
+    "DataConfig": "config",
+    "GenerationConfig": "config",
+    "Gpt2Tokenizer": "tokenizer",
+    "LanguageModel": "model",
+    "ModelConfig": "config",
+    "ModelFileError": "checkpoint",
+    "RunConfig": "config",
+    "StandardAttention": "attention",
+    "TrainingConfig": "config",
+    "build_model": "model",
+    "generate": "generation",
+    "load": "checkpoint",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"keras_lm.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,239 @@
+"""The command line: python -m keras_lm {train, resume, generate, export, check}.
+
+Everything a person typed is checked before TensorFlow is imported, which takes seconds.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from keras_lm import corpus, run_folder
+from keras_lm.config import (
+    PRESETS,
+    Checked,
+    ConfigError,
+    DataConfig,
+    GenerationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from keras_lm.run_folder import RunFolder
+from keras_lm.runs.queue import wait_for_turn
+
+STARTED = time.time()
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage's wall of flags."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(refuse(f"{message[:1].upper()}{message[1:]} (try {self.prog} --help)"))
+
+
+def refuse(message: str) -> int:
+    """Prints one line about bad input; returns the exit code for it."""
+    print(message, file=sys.stderr)
+    return BAD_INPUT
+
+
+def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
+    """One flag a field, named like it with hyphens; absent flags leave no trace."""
+    group = parser.add_argument_group(config.__name__)
+    for spec in dataclasses.fields(config):
+        if (config, spec.name) == (ModelConfig, "vocab_size"):  # the text decides
+            continue
+        flag = "--" + spec.name.replace("_", "-")
+        options: dict[str, Any] = {"help": spec.metadata["help"].replace("%", "%%")}
+        if spec.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": spec.type, "choices": spec.metadata["choices"], "metavar": "VALUE"}
+        group.add_argument(flag, default=argparse.SUPPRESS, **options)
+
+
+def given(arguments: argparse.Namespace, config: type[Checked]) -> dict[str, Any]:
+    """The fields of `config` that were typed."""
+    names = {spec.name for spec in dataclasses.fields(config)}
+    return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(prog="python -m keras_lm", description="Small language models, end to end.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    train_parser = commands.add_parser("train", help="train a model into a new run folder")
+    train_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+    train_parser.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
+    train_parser.add_argument(
+        "--wait-turn",
+        action="store_true",
+        help="Wait until no earlier run beside this one is training.",
+    )
+    for config in (ModelConfig, DataConfig, TrainingConfig):
+        add_config_flags(train_parser, config)
+
+    resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
+    resume_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+
+    generate_parser = commands.add_parser("generate", help="continue a text")
+    generate_parser.add_argument("--model", type=Path, required=True, help="A .keras file.")
+    generate_parser.add_argument("--prompt", default="", help="The text to continue.")
+    add_config_flags(generate_parser, GenerationConfig)
+
+    export_parser = commands.add_parser("export", help="copy a run's model to a file")
+    export_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+    export_parser.add_argument("--out", type=Path, required=True, help="The .keras file to write.")
+
+    check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
+    check_parser.add_argument("file", type=Path, metavar="FILE.keras")
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """`train`: a new run from flags, or the one whose config the page put into the folder."""
+    folder = RunFolder(arguments.run_dir)
+    typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
+    if (stored := folder.read_config()) is None:
+        preset = PRESETS[arguments.preset or "quick-start"]
+        config = RunConfig(
+            dataclasses.replace(preset.model, **typed[0]),
+            dataclasses.replace(preset.data, **typed[1]),
+            dataclasses.replace(preset.training, **typed[2]),
+        )
+        prepared = corpus.prepare(config.data, config.model.context_length)
+        folder.create()
+        folder.write_config(config.to_dict())
+    elif (
+        any(typed)
+        or arguments.preset
+        or folder.read_status().get("state")
+        not in (
+            None,
+            run_folder.QUEUED,
+        )
+    ):
+        raise ConfigError(
+            f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
+            f"another name, or go on with it by the command resume."
+        )
+    else:
+        config, prepared = RunConfig.from_dict(stored), None
+    return run(folder, config, prepared, arguments.wait_turn)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """`resume`: the run's own config, from its newest checkpoint or from the start."""
+    folder = existing_run(arguments.run_dir)
+    if folder.read_status().get("state") == run_folder.FINISHED:
+        raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
+    return run(folder, RunConfig.from_dict(folder.read_config()), None, wait_turn=False)
+
+
+def run(folder: RunFolder, config: RunConfig, prepared, wait_turn: bool) -> int:
+    """Trains the run in this process; bad input is told in the run's status too."""
+    from keras_lm.runs.process import process_identity
+
+    folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
+    if wait_turn and not wait_for_turn(folder):
+        folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
+        return 0
+    folder.write_status(state=run_folder.PREPARING, message="Reading the text.", step=0)
+    try:
+        if prepared is None:
+            prepared = corpus.prepare(config.data, config.model.context_length)
+    except ValueError as error:
+        folder.write_status(state=run_folder.FAILED, message=str(error))
+        return refuse(str(error))
+    folder.write_status(state=run_folder.PREPARING, message="Loading TensorFlow.")
+    from keras_lm import trainer
+
+    return trainer.train(folder, config, prepared, STARTED)
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """`generate`: prints the continuation as it is made."""
+    config = GenerationConfig(**given(arguments, GenerationConfig))
+    existing_file(arguments.model)
+    from keras_lm.checkpoint import load
+    from keras_lm.generation import stream_text
+
+    bundle = load(arguments.model)
+    if unknown := bundle.tokenizer.unknown(arguments.prompt):
+        print(f"Left out, the model does not know: {' '.join(unknown)}", file=sys.stderr)
+    for piece in stream_text(bundle.generator, bundle.tokenizer, arguments.prompt, config):
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """`export`: the newest whole model of a run."""
+    folder = existing_run(arguments.run_dir)
+    if not folder.model_file.exists():
+        raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
+    if arguments.out.suffix != ".keras":
+        raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
+    try:
+        shutil.copyfile(folder.model_file, arguments.out)
+    except OSError as error:
+        raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """`check`: one line about the file; 0 when `keras_lm.load` takes it, else 1."""
+    existing_file(arguments.file)
+    from keras_lm.checkpoint import ModelFileError, load
+
+    try:
+        bundle = load(arguments.file)
+    except ModelFileError as error:
+        print(error)
+        return 1
+    print(f"{arguments.file} is a sound model with {bundle.config.parameter_count():,} weights.")
+    return 0
+
+
+def existing_run(path: Path) -> RunFolder:
+    """The run folder at `path`; ConfigError when there is none."""
+    folder = RunFolder(path)
+    if folder.read_config() is None:
+        raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
+    return folder
+
+
+def existing_file(path: Path) -> None:
+    """ConfigError unless `path` is a file."""
+    if not path.is_file():
+        raise ConfigError(f"A .keras file is needed, but there is no file {path}.")
+
+
+def main() -> int:
+    """Runs one command; returns the process's exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments = build_parser().parse_args()
+    commands = {
+        "train": train,
+        "resume": resume,
+        "generate": generate,
+        "export": export,
+        "check": check,
+    }
+    try:
+        return commands[arguments.command](arguments)
+    except ValueError as error:  # ConfigError, TextError, ModelFileError: sentences for people
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

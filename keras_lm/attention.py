@@ -1,0 +1,208 @@
+"""Causal multi-head self-attention: one constructor and one call for every variant.
+
+Shapes: `x` is (batch, length, d_model); `queries`, `keys` and `values` are
+(batch, num_heads, length, head_dim). A variant says how it attends (`attend`), and how it does so
+one token at a time with a state of fixed size (`initial_state`, `attend_to_state`).
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+ROW_BLOCK = 64  # rows of the score matrix computed at once
+MASKED = -1e9  # a score no key survives; finite in float32, where scores live
+
+
+def rotate(x, positions, base: float = 10_000.0):
+    """Rotary position embedding (RoFormer, https://arxiv.org/abs/2104.09864).
+
+    Feature pairs (j, j + head_dim / 2) turn by position * base^(-2j / head_dim), so the product of
+    a query and a key depends on their distance alone.
+
+    Args:
+        x: (..., length, head_dim), head_dim even.
+        positions: (length,) integers.
+        base: the longest wavelength's scale.
+
+    Returns:
+        The same shape and dtype as `x`.
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-np.arange(half, dtype="float32") / half)
+    angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies  # (length, half)
+    cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def masked_softmax(scores, allowed):
+    """Softmax over the last axis in float32, with weight 0 where `allowed` is false."""
+    return ops.softmax(ops.where(allowed, ops.cast(scores, "float32"), MASKED), axis=-1)
+
+
+class CausalSelfAttention(keras.layers.Layer):
+    """What the variants share: fused projections, heads, rotary positions, output, dropout.
+
+    Args:
+        num_heads: heads; they divide d_model evenly.
+        dropout: part of the output silenced while training, 0 to 1.
+        positions: "rotary" turns queries and keys by their positions; "learned" leaves them, for a
+            model that adds position vectors to its input.
+        qk_norm: RMS-normalize every head's queries and keys (https://arxiv.org/abs/2010.04245).
+        use_bias: biases in both projections.
+        output_initializer: of the output projection.
+
+    Call arguments:
+        x: (batch, length, d_model).
+        training: whether dropout is on.
+
+    Returns:
+        (batch, length, d_model); row t depends on rows 0 to t only.
+
+    Raises:
+        ValueError: when num_heads does not divide d_model, or the head size is odd with rotary.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        positions: str = "rotary",
+        qk_norm: bool = False,
+        use_bias: bool = False,
+        output_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.positions = positions
+        self.qk_norm = qk_norm
+        self.use_bias = use_bias
+        self.output_initializer = keras.initializers.get(output_initializer)
+
+    def build(self, input_shape):
+        d_model = input_shape[-1]
+        if d_model % self.num_heads:
+            raise ValueError(
+                f"num_heads must divide d_model, but {self.num_heads} does not divide {d_model}."
+            )
+        self.head_dim = d_model // self.num_heads
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                f"Rotary positions need an even head size, but d_model {d_model} with "
+                f"{self.num_heads} heads gives {self.head_dim}: choose another num_heads."
+            )
+        dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
+        self.qkv = keras.layers.Dense(
+            3 * d_model,
+            kernel_initializer=keras.initializers.RandomNormal(0.02),
+            name="qkv",
+            **dense,
+        )
+        self.output_projection = keras.layers.Dense(
+            d_model, kernel_initializer=self.output_initializer, name="output", **dense
+        )
+        self.output_dropout = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
+        self.qkv.build(input_shape)
+        self.output_projection.build(input_shape)
+
+    def call(self, x, training=False):
+        length = ops.shape(x)[1]
+        queries, keys, values = self.project(x, ops.arange(length))
+        mixed = self.attend(queries, keys, values)
+        return self.output_dropout(self.merge_heads(mixed), training=training)
+
+    def project(self, x, positions):
+        """Queries (scaled by 1 / sqrt(head_dim)), keys and values of `x`, positions applied."""
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        # (batch, length, 3 * d_model) -> (3, batch, num_heads, length, head_dim)
+        qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, self.head_dim))
+        queries, keys, values = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
+        if self.qk_norm:
+            queries, keys = ops.rms_normalization(queries), ops.rms_normalization(keys)
+        if self.positions == "rotary":
+            queries, keys = rotate(queries, positions), rotate(keys, positions)
+        return queries * self.head_dim**-0.5, keys, values
+
+    def merge_heads(self, mixed):
+        """(batch, num_heads, length, head_dim) -> (batch, length, d_model), projected."""
+        batch, length = ops.shape(mixed)[0], ops.shape(mixed)[2]
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        return self.output_projection(
+            ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
+        )
+
+    def decode(self, x, state, position):
+        """One token: x (batch, 1, d_model) at `position` -> the same shape, and the new state."""
+        queries, keys, values = self.project(x, ops.reshape(position, (1,)))
+        mixed, state = self.attend_to_state(queries, keys, values, state, position)
+        return self.merge_heads(mixed), state
+
+    def initial_state(self, batch_size: int, context_length: int):
+        """The empty state: a ring of keys and one of values, (batch, heads, context, head_dim)."""
+        shape = (batch_size, self.num_heads, context_length, self.head_dim)
+        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+
+    def attend_to_state(self, queries, keys, values, state, position):
+        """Attention of one token to itself and to the last context_length - 1 before it."""
+        context_length = state[0].shape[2]
+        slot = position % context_length
+        all_keys = ops.slice_update(state[0], (0, 0, slot, 0), keys)
+        all_values = ops.slice_update(state[1], (0, 0, slot, 0), values)
+        scores = ops.matmul(queries, ops.swapaxes(all_keys, 2, 3))  # (batch, heads, 1, context)
+        # Before the ring is full, the slots after this one hold nothing yet.
+        weights = masked_softmax(scores, ops.arange(context_length) <= position)
+        return ops.matmul(ops.cast(weights, values.dtype), all_values), (all_keys, all_values)
+
+    def attend(self, queries, keys, values):
+        """The variant's mixture of values, (batch, num_heads, length, head_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} must define attend.")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            num_heads=self.num_heads,
+            dropout=self.dropout,
+            positions=self.positions,
+            qk_norm=self.qk_norm,
+            use_bias=self.use_bias,
+            output_initializer=keras.initializers.serialize(self.output_initializer),
+        )
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class StandardAttention(CausalSelfAttention):
+    """Exact softmax attention (https://arxiv.org/abs/1706.03762); arguments as its base class.
+
+    A block of rows is scored against its own prefix of keys only, which leaves out the upper
+    triangle that a mask would throw away: nearly half of the work and of the memory.
+    """
+
+    def attend(self, queries, keys, values):
+        length = queries.shape[2]
+        if length is None:  # a symbolic length: one block, whose size is known when it runs
+            return self._attend_rows(queries, keys, values, first_row=0)
+        blocks = [
+            self._attend_rows(
+                queries[:, :, start : start + ROW_BLOCK],
+                keys[:, :, : start + ROW_BLOCK],
+                values[:, :, : start + ROW_BLOCK],
+                first_row=start,
+            )
+            for start in range(0, length, ROW_BLOCK)
+        ]
+        return ops.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0]
+
+    def _attend_rows(self, queries, keys, values, first_row: int):
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3))  # (batch, heads, rows, keys)
+        rows = first_row + ops.arange(ops.shape(queries)[2])
+        allowed = ops.arange(ops.shape(keys)[2]) <= ops.expand_dims(rows, -1)
+        return ops.matmul(ops.cast(masked_softmax(scores, allowed), values.dtype), values)
+
+
+ATTENTION_LAYERS = {"standard": StandardAttention}

@@ -1,0 +1,161 @@
+"""The run folder: what it holds, how it is written and read. Standard library only.
+
+One process writes a run's events and status, the trainer; the page only asks through
+`control.json`. Whatever is replaced is written beside, flushed to the disk and renamed, so that a
+reader never sees half a file.
+"""
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+QUEUED, PREPARING, TRAINING, PAUSED = "queued", "preparing", "training", "paused"
+FINISHED, STOPPED, FAILED, INTERRUPTED = "finished", "stopped", "failed", "interrupted"
+ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
+ENDED_STATES = (PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED)
+REQUESTS = ("stop", "pause", "sample")
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content`, whole or not at all; OSError leaves the old one intact."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value, or None where there is no readable one."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and is a safe folder name, such as 20260131-093000-1f2e3d."""
+    return time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
+
+
+class RunFolder:
+    """One run on the disk.
+
+    Args:
+        path: the folder; `create()` makes it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.status_file = self.path / "status.json"
+        self.events_file = self.path / "events.jsonl"
+        self.control_file = self.path / "control.json"
+        self.log_file = self.path / "log.txt"
+        self.tokenizer_file = self.path / "tokenizer.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.model_file = self.path / "model.keras"
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    def create(self) -> None:
+        """Makes the folder and its parents; nothing is lost where it exists."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: dict) -> None:
+        """Writes `config.json` (RunConfig.to_dict)."""
+        write_atomically(self.config_file, json.dumps(config, indent=2).encode())
+
+    def read_config(self) -> dict | None:
+        """The run's config as a JSON object, or None."""
+        return read_json(self.config_file)
+
+    def write_status(self, **values: Any) -> None:
+        """Merges `values` into `status.json` and stamps it with the time (`heartbeat`)."""
+        status = self.read_status() | values | {"heartbeat": time.time()}
+        write_atomically(self.status_file, json.dumps(status).encode())
+
+    def read_status(self) -> dict:
+        """The run's status; an empty object before there is one."""
+        status = read_json(self.status_file)
+        return status if isinstance(status, dict) else {}
+
+    def request(self, action: str) -> None:
+        """Asks the trainer for one of REQUESTS; it looks between compiled calls."""
+        if action not in REQUESTS:
+            raise ValueError(f"A request must be one of {', '.join(REQUESTS)}, not {action!r}.")
+        write_atomically(self.control_file, json.dumps({"request": action}).encode())
+
+    def take_request(self) -> str | None:
+        """The pending request, which is removed by this; None where there is none."""
+        control = read_json(self.control_file)
+        self.control_file.unlink(missing_ok=True)
+        return control.get("request") if isinstance(control, dict) else None
+
+    def append_event(self, event: dict) -> None:
+        """Adds one line to `events.jsonl` in a single write. One process may do so."""
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        with open(self.events_file, "ab", buffering=0) as file:
+            file.write(line)
+
+    def read_events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events from byte `offset` on, and the offset after them; a torn last line waits."""
+        try:
+            with open(self.events_file, "rb") as file:
+                file.seek(offset)
+                content = file.read()
+        except OSError:
+            return [], offset
+        whole = content[: content.rfind(b"\n") + 1]
+        return list(_parse_lines(whole)), offset + len(whole)
+
+    def truncate_events(self, last_step: int) -> None:
+        """Keeps the events up to `last_step`, for a run that goes on from there."""
+        events, _ = self.read_events()
+        kept = [event for event in events if event.get("step", 0) <= last_step]
+        content = b"".join(json.dumps(event).encode() + b"\n" for event in kept)
+        write_atomically(self.events_file, content)
+
+    def log_tail(self, num_bytes: int = 8_000) -> str:
+        """The end of the process's own output."""
+        try:
+            with open(self.log_file, "rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - num_bytes))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def _parse_lines(content: bytes) -> Iterator[dict]:
+    for line in content.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:  # a line torn by a crash, then continued by a resumed run
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs below `root`, newest first."""
+    try:
+        names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+    except OSError:
+        return []
+    return [
+        RunFolder(root / name) for name in sorted(names, reverse=True) if RUN_ID.fullmatch(name)
+    ]

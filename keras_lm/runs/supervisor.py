@@ -1,0 +1,149 @@
+"""Starts, stops and finds runs. The run folders are the only truth; this holds nothing else."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_lm import run_folder
+from keras_lm.config import ConfigError, RunConfig
+from keras_lm.run_folder import RunFolder, list_runs, new_run_id, write_atomically
+from keras_lm.runs.process import is_alive
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as a list shows it.
+
+    Attributes:
+        run_id: the folder's name.
+        state: one of the states in `run_folder`; what the status says, but for a dead process.
+        config: the run's config, or None where it cannot be read.
+        status: the whole of `status.json`.
+    """
+
+    run_id: str
+    state: str
+    config: RunConfig | None
+    status: dict
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits, prepares or trains."""
+        return self.state in run_folder.ACTIVE_STATES
+
+
+class Supervisor:
+    """The runs below one folder.
+
+    Args:
+        root: the folder; made when the first run starts.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._children: list[subprocess.Popen] = []
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The run's folder; ConfigError unless `run_id` is an id of ours, which no path is."""
+        if not run_folder.RUN_ID.fullmatch(run_id):
+            raise ConfigError(f"There is no run {run_id!r:.40}.")
+        return RunFolder(self.root / run_id)
+
+    def start(self, config: RunConfig) -> str:
+        """Starts a run in a process of its own, or queues it behind the others; returns its id."""
+        folder = RunFolder(self.root / new_run_id())
+        folder.create()
+        folder.write_config(config.to_dict())
+        folder.write_status(
+            state=run_folder.QUEUED,
+            queued_at=time.time(),
+            steps=config.training.steps,
+            message="Starting.",
+        )
+        self._launch(folder, "train", "--wait-turn")
+        return folder.run_id
+
+    def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
+        """Runs the command line in a session of its own, so that it outlives this process."""
+        self._reap()
+        words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]
+        with open(folder.log_file, "ab") as log:
+            child = subprocess.Popen(
+                [*words, *flags],
+                cwd=PROJECT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.append(child)
+
+    def _reap(self) -> None:
+        """Lets finished children go, which would stay zombies otherwise."""
+        self._children = [child for child in self._children if child.poll() is None]
+
+    def request(self, run_id: str, action: str) -> None:
+        """Asks a run to "stop" or to make a "sample"; it answers within seconds."""
+        self.folder(run_id).request(action)
+
+    def summary(self, run_id: str) -> RunSummary | None:
+        """One run as it is now; None when there is none. A run whose process died is told so."""
+        folder = self.folder(run_id)
+        stored = folder.read_config()
+        if stored is None:
+            return None
+        self._reap()
+        status = folder.read_status()
+        if status.get("state") in run_folder.ACTIVE_STATES and not is_alive(folder):
+            status = self._settle(folder)
+        try:
+            config = RunConfig.from_dict(stored)
+        except ConfigError:
+            config = None
+        return RunSummary(run_id, status.get("state", run_folder.INTERRUPTED), config, status)
+
+    def _settle(self, folder: RunFolder) -> dict:
+        """Marks a run whose process is gone; its last word counts if it came in between."""
+        status = folder.read_status()
+        if status.get("state") in run_folder.ACTIVE_STATES:
+            kept = "Its last saved model is kept." if folder.model_file.exists() else ""
+            folder.write_status(
+                state=run_folder.INTERRUPTED,
+                message="The training process ended without a word: it was killed, or the machine "
+                f"went down or ran out of memory. {kept} Its log may say more.",
+            )
+        return folder.read_status()
+
+    def summaries(self) -> list[RunSummary]:
+        """All runs, newest first."""
+        found = (self.summary(folder.run_id) for folder in list_runs(self.root))
+        return [summary for summary in found if summary is not None]
+
+    def delete(self, run_id: str) -> None:
+        """Removes a run that is not active, with everything in its folder."""
+        summary = self.summary(run_id)
+        if summary is not None and summary.is_active:
+            raise ConfigError(f"The run {run_id} is still active: stop it first.")
+        shutil.rmtree(self.folder(run_id).path, ignore_errors=True)
+
+    def keep_upload(self, content: bytes, suffix: str) -> Path:
+        """Stores what a person handed in under a name of our own; the same bytes once only.
+
+        Args:
+            content: the bytes.
+            suffix: ".txt" or ".keras".
+        """
+        folder = self.root / "uploads"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+        if not path.exists():
+            write_atomically(path, content)
+        return path

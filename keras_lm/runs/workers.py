@@ -1,0 +1,155 @@
+"""The page's side of the workers that generate: one process a model, two at most."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_lm.runs.supervisor import PROJECT
+
+MAX_WORKERS = 2
+
+
+@dataclass
+class Reply:
+    """What came so far for one request; the reader's thread fills it.
+
+    Attributes:
+        text: the continuation so far.
+        done: whether the last line has come.
+        error: a sentence when it failed.
+        result: the values of the last line.
+    """
+
+    text: str = ""
+    done: bool = False
+    error: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+class WorkerClient:
+    """One worker process and the thread that drains it.
+
+    Args:
+        model_file: the `.keras` file it loads.
+        log_file: where its own output goes.
+    """
+
+    def __init__(self, model_file: Path, log_file: Path):
+        requests_read, requests_write = os.pipe()
+        replies_read, replies_write = os.pipe()
+        words = [sys.executable, "-m", "keras_lm.worker", str(model_file.resolve())]
+        with open(log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                [*words, str(requests_read), str(replies_write)],
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(requests_read, replies_write),
+            )
+        os.close(requests_read)
+        os.close(replies_write)
+        self.last_used = time.monotonic()
+        self._requests = os.fdopen(requests_write, "wb", buffering=0)
+        self._ids = itertools.count(1)
+        self._replies: dict[int, Reply] = {0: Reply()}
+        self._reader = threading.Thread(target=self._drain, args=(replies_read,), daemon=True)
+        self._reader.start()
+
+    @property
+    def loading(self) -> Reply:
+        """The reply about the model itself: done when it is loaded or refused."""
+        return self._replies[0]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.poll() is None
+
+    def _drain(self, replies_fd: int) -> None:
+        with os.fdopen(replies_fd, "rb") as lines:
+            for line in lines:
+                values = json.loads(line)
+                reply = self._replies.get(values.pop("id"))
+                if reply is not None:
+                    self._take(reply, **values)
+        for reply in self._replies.values():
+            if not reply.done:
+                reply.error = "The model's process ended: it was idle, killed or out of memory."
+                reply.done = True
+
+    @staticmethod
+    def _take(reply: Reply, kind: str, **values: Any) -> None:
+        if kind == "text":
+            reply.text += values["text"]
+            return
+        reply.error = values.get("message") if kind == "error" else None
+        reply.result = values
+        reply.done = True
+
+    def generate(self, prompt: str, settings: dict[str, Any]) -> tuple[int, Reply]:
+        """Asks for a continuation; returns its id and the reply, which fills as text comes."""
+        self.last_used = time.monotonic()
+        request_id = next(self._ids)
+        reply = self._replies[request_id] = Reply()
+        self._send({"id": request_id, "do": "generate", "prompt": prompt, "settings": settings})
+        return request_id, reply
+
+    def cancel(self, request_id: int) -> None:
+        """Ends a request early; its reply keeps the text so far."""
+        self._send({"id": request_id, "do": "cancel"})
+
+    def _send(self, request: dict) -> None:
+        try:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+        except OSError:  # the process is gone, which the reader tells
+            pass
+
+    def close(self) -> None:
+        """Ends the process: the closed pipe tells it."""
+        self._requests.close()
+        try:
+            self.process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class WorkerPool:
+    """At most MAX_WORKERS workers; the least recently used makes room.
+
+    Args:
+        log_file: where the workers' own output goes.
+    """
+
+    def __init__(self, log_file: Path):
+        self.log_file = log_file
+        self._workers: dict[tuple[Path, int], WorkerClient] = {}
+        self._lock = threading.Lock()
+
+    def worker(self, model_file: Path) -> WorkerClient:
+        """The worker for the file as it is now, started if need be; FileNotFoundError without."""
+        key = (model_file, model_file.stat().st_mtime_ns)
+        with self._lock:
+            for dead in [key for key, worker in self._workers.items() if not worker.is_alive]:
+                self._workers.pop(dead).close()
+            if key not in self._workers:
+                while len(self._workers) >= MAX_WORKERS:
+                    oldest = min(self._workers, key=lambda key: self._workers[key].last_used)
+                    self._workers.pop(oldest).close()
+                self.log_file.parent.mkdir(parents=True, exist_ok=True)
+                self._workers[key] = WorkerClient(model_file, self.log_file)
+            return self._workers[key]
+
+    def close(self) -> None:
+        """Ends all workers."""
+        with self._lock:
+            while self._workers:
+                self._workers.popitem()[1].close()

@@ -1,0 +1,232 @@
+"""Text to rows of the embedding and back: GPT-2's tokens with a compact vocabulary, or characters.
+
+A vocabulary is made from the training text and holds only what occurs there, so the embedding has
+no row that is never trained. Encoding the training text and decoding it gives the same text. A
+prompt may hold more than the vocabulary: `encode` then drops what it cannot express, and `unknown`
+says what that was.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import cache
+from itertools import chain, groupby
+from operator import index
+from pathlib import Path
+from typing import Any, Self
+
+import tiktoken
+from tiktoken_ext.openai_public import r50k_pat_str
+
+KINDS = ("char", "gpt2")
+GPT2_SIZE = 50_256  # `<|endoftext|>` would be one more, but here it is text like any other
+RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+REPLACEMENT = "\ufffd"  # what a lone surrogate is shown as: it has no UTF-8 of its own
+
+_SURROGATE = r"[\ud800-\udfff]"
+_SPACE, _INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # tiktoken's \s and \S: Python's hold four more
+# tiktoken panics at a million white spaces followed by something else. It takes such a run as one
+# piece but for the last white space, so a cut before that one leaves every token as it is.
+_CUTS = re.compile(rf"(?={_SPACE}{_INK})(?<={_SPACE}{{999}})|({_SURROGATE})")
+
+
+class TokenizerError(ValueError):
+    """A text, an id or a stored vocabulary that cannot be used; the message is one sentence."""
+
+
+class Tokenizer:
+    """What both kinds share: rows, and the bytes of the token of each row."""
+
+    kind: str
+
+    def __init__(self, tokens: list[bytes]) -> None:
+        self._tokens = tokens
+
+    @property
+    def vocab_size(self) -> int:
+        """How many rows the embedding needs: rows go from 0 to `vocab_size` - 1."""
+        return len(self._tokens)
+
+    def token_bytes(self, id: int) -> bytes:
+        """The UTF-8 bytes of row `id`, maybe only a part of a character's; TokenizerError if none.
+
+        A stream feeds them to an incremental decoder, so that characters appear whole.
+        """
+        if not 0 <= id < self.vocab_size:
+            raise TokenizerError(
+                f"A token id must be from 0 to {self.vocab_size - 1}, but {id} came; use ids that "
+                "this tokenizer made."
+            )
+        return self._tokens[index(id)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. TokenizerError as above."""
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+
+class Gpt2Tokenizer(Tokenizer):
+    """GPT-2's byte-pair encoding; row i stands for the i-th smallest GPT-2 id of the vocabulary."""
+
+    kind = "gpt2"
+
+    def __init__(self, gpt2_ids: list[int]) -> None:
+        """`gpt2_ids`: the vocabulary, strictly ascending, each from 0 to 50,255."""
+        super().__init__([_encoding().decode_single_token_bytes(id) for id in gpt2_ids])
+        self._gpt2_ids = gpt2_ids
+        self._row_of_bytes = {token: row for row, token in enumerate(self._tokens)}
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The tokenizer of all tokens in `text`; TokenizerError when there are none."""
+        return cls(sorted(_not_empty(set(_gpt2_ids(text)) - {_LONE_SURROGATE})))
+
+    def encode(self, text: str) -> list[int]:
+        """The rows of `text`: tiktoken's tokens where all are known, else their longest known parts.
+
+        Never an error: bytes that no known token covers are dropped. `<|endoftext|>` is plain text.
+        """
+        rows = self._rows(text)
+        return [row for row in rows if row >= 0] if min(rows, default=0) < 0 else rows
+
+    def unknown(self, text: str) -> list[str]:
+        """The distinct pieces of `text` that `encode` drops, in their order of appearance."""
+        runs = groupby(self._rows(text), lambda row: row < 0)
+        dropped = (bytes(~row for row in run) for is_dropped, run in runs if is_dropped)
+        return list(dict.fromkeys(piece.decode(errors="replace") for piece in dropped))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tokenizer as JSON-able data for `tokenizer_from_dict`."""
+        return {"kind": self.kind, "ids": self._gpt2_ids}
+
+    def _rows(self, text: str) -> list[int]:
+        """The rows of `text`, with ~b in the place of a byte b that no known token covers."""
+        ids = _gpt2_ids(text)
+        rows_of_id = {id: self._rows_of_token(id) for id in set(ids)}
+        return list(chain.from_iterable(map(rows_of_id.__getitem__, ids)))
+
+    def _rows_of_token(self, gpt2_id: int) -> list[int]:
+        if gpt2_id == _LONE_SURROGATE:
+            return [~byte for byte in REPLACEMENT.encode()]
+        rest, rows = _encoding().decode_single_token_bytes(gpt2_id), []
+        while rest:
+            prefixes = (rest[:length] for length in range(len(rest), 0, -1))
+            known = next((prefix for prefix in prefixes if prefix in self._row_of_bytes), b"")
+            rows.append(self._row_of_bytes[known] if known else ~rest[0])
+            rest = rest[max(1, len(known)) :]
+        return rows
+
+
+class CharTokenizer(Tokenizer):
+    """One token a character (Unicode code point), in the order of their code points."""
+
+    kind = "char"
+
+    def __init__(self, characters: str) -> None:
+        """`characters`: the vocabulary, strictly ascending, without lone surrogates."""
+        super().__init__([character.encode() for character in characters])
+        self._characters = characters
+        self._row_of_character = {character: row for row, character in enumerate(characters)}
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The tokenizer of all characters in `text`; TokenizerError when there are none."""
+        characters = {c for c in set(text) if not re.match(_SURROGATE, c)}
+        return cls("".join(sorted(_not_empty(characters))))
+
+    def encode(self, text: str) -> list[int]:
+        """The rows of `text`; a character that is not in the vocabulary is dropped."""
+        rows = self._row_of_character
+        return [rows[character] for character in text if character in rows]
+
+    def unknown(self, text: str) -> list[str]:
+        """The distinct characters of `text` that `encode` drops, in their order of appearance."""
+        dropped = (c for c in dict.fromkeys(text) if c not in self._row_of_character)
+        return list(dict.fromkeys(re.sub(_SURROGATE, REPLACEMENT, c) for c in dropped))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tokenizer as JSON-able data for `tokenizer_from_dict`."""
+        return {"kind": self.kind, "characters": self._characters}
+
+
+def build_tokenizer(kind: str, text: str) -> Tokenizer:
+    """The tokenizer of a `kind` (gpt2 or char) for `text`; TokenizerError for any other kind."""
+    return _class_of(kind).from_text(text)
+
+
+def tokenizer_from_dict(data: Any) -> Tokenizer:
+    """The tokenizer that `to_dict` described; `data` may come from anywhere and is checked whole.
+
+    Raises TokenizerError unless the keys, types, ranges and order are exactly those of `to_dict`.
+    """
+    if not isinstance(data, dict):
+        raise _bad_vocabulary("a JSON object", type(data).__name__)
+    cls = _class_of(data.get("kind"))
+    content = "ids" if cls is Gpt2Tokenizer else "characters"
+    if set(data) != {"kind", content}:
+        raise _bad_vocabulary(f"the keys kind and {content}", f"{sorted(map(str, data))!r:.80}")
+    return (_gpt2_from if cls is Gpt2Tokenizer else _char_from)(data[content])
+
+
+def _gpt2_from(ids: Any) -> Gpt2Tokenizer:
+    if not isinstance(ids, list) or not 0 < len(ids) <= GPT2_SIZE:
+        raise _bad_vocabulary(f"a list of 1 to {GPT2_SIZE:,} GPT-2 ids", f"{ids!r:.40}")
+    for id, before in zip(ids, [-1, *ids], strict=False):
+        if type(id) is not int or not before < id < GPT2_SIZE:
+            raise _bad_vocabulary(f"ascending GPT-2 ids below {GPT2_SIZE:,}", f"{id!r:.40}")
+    return Gpt2Tokenizer(ids)
+
+
+def _char_from(characters: Any) -> CharTokenizer:
+    if not isinstance(characters, str) or not characters:
+        raise _bad_vocabulary("a string of characters", f"{characters!r:.40}")
+    for character, before in zip(characters[1:], characters, strict=False):
+        if character <= before:
+            raise _bad_vocabulary("ascending characters", f"{character!a} after {before!a}")
+    if lone := re.search(_SURROGATE, characters):
+        raise _bad_vocabulary("characters that have a UTF-8 form", f"{lone[0]!a}")
+    return CharTokenizer(characters)
+
+
+def _bad_vocabulary(expected: str, came: str) -> TokenizerError:
+    return TokenizerError(
+        f"A stored tokenizer needs {expected}, but {came} came; write it again with to_dict()."
+    )
+
+
+def _class_of(kind: Any) -> type[Gpt2Tokenizer] | type[CharTokenizer]:
+    if kind not in KINDS:
+        raise TokenizerError(f"The tokenizer must be one of {', '.join(KINDS)}; {kind!r:.40} came.")
+    return Gpt2Tokenizer if kind == "gpt2" else CharTokenizer
+
+
+def _not_empty(vocabulary: set) -> set:
+    if not vocabulary:
+        raise TokenizerError("A tokenizer needs a text, but an empty one came; choose another.")
+    return vocabulary
+
+
+_LONE_SURROGATE = -1  # stands for it among GPT-2 ids: tiktoken would make it U+FFFD silently
+
+
+def _gpt2_ids(text: str) -> list[int]:
+    """The GPT-2 ids of `text`, equal to tiktoken's; -1 for a lone surrogate."""
+    encode = _encoding().encode_ordinary
+    ids: list[int] = []
+    for part in filter(None, _CUTS.split(text)):
+        ids += [_LONE_SURROGATE] if re.fullmatch(_SURROGATE, part) else encode(part)
+    return ids
+
+
+@cache
+def _encoding() -> tiktoken.Encoding:
+    """GPT-2's encoding from the file in this package: tiktoken's own would be downloaded."""
+    path = Path(__file__).with_name("gpt2.tiktoken")
+    data = path.read_bytes() if path.is_file() else b""
+    if (came := hashlib.sha256(data).hexdigest()) != RANKS_SHA256:
+        raise TokenizerError(
+            f"{path} must have SHA-256 {RANKS_SHA256}, but {came} came; install keras_lm again."
+        )
+    lines = (line.split() for line in data.splitlines())
+    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+    return tiktoken.Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})

@@ -1,0 +1,327 @@
+"""One run from its config to the finished model, inside its own process.
+
+Everything a reader may want to know goes into the run folder: status, events, checkpoints, model.
+"""
+
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import psutil
+
+from keras_lm import run_folder
+from keras_lm.checkpoint import latest_checkpoint, restore, save_checkpoint, save_model
+from keras_lm.config import GenerationConfig, RunConfig
+from keras_lm.corpus import Corpus
+from keras_lm.dataset import WindowOrder
+from keras_lm.generation import Generator, stream_text
+from keras_lm.model import build_model
+from keras_lm.run_folder import RunFolder, write_atomically
+from keras_lm.training import (
+    METRICS,
+    OUT_OF_MEMORY_ERRORS,
+    STEPS_PER_CALL,
+    Training,
+    create_optimizer,
+    gpu_memory,
+    prepare_device,
+)
+
+CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop is heard
+VALIDATION_BATCH_TOKENS = 4096
+DIVERGED = (
+    "The loss became {loss} at step {step}: training diverged. Lower the learning rate (now "
+    "{learning_rate:g}), lengthen the warm-up or switch gradient clipping on."
+)
+OUT_OF_MEMORY = "Memory ran out. Lower batch_size, context_length or d_model and start again."
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+class Run:
+    """A run in progress.
+
+    Args:
+        folder: its folder, which holds its config.
+        config: with model.vocab_size filled in.
+        corpus: its text, as tokens.
+        started: when the process started, `time.time()`.
+        report: called with a line of progress at every point of the loss curve.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        corpus: Corpus,
+        started: float,
+        report: Callable[[str], None],
+    ):
+        self.folder, self.config, self.corpus = folder, config, corpus
+        self.started, self.report = started, report
+        self.step = 0
+        self.train_seconds = 0.0
+        self.earlier_seconds = 0.0  # of the process's predecessors, when the run was resumed
+        self.pending = {name: [] for name in METRICS}  # of the updates since the last event
+        self.last_logged = 0
+        self.request: str | None = None
+        self.steps_per_call = 1
+        self._last_status = 0.0
+        self._rate_mark = (0, 0.0)
+
+    def prepare(self) -> None:
+        """Builds the model, restores the newest checkpoint if there is one, compiles the step."""
+        settings = self.config.training
+        policy = prepare_device(settings.precision, settings.deterministic)
+        keras.utils.set_random_seed(settings.seed)
+        self.model = build_model(self.config.model, policy)
+        self.optimizer = create_optimizer(settings, self.model)
+        self.training = Training(
+            self.model,
+            self.optimizer,
+            self.corpus.train,
+            settings.gradient_accumulation,
+            settings.clip_norm,
+        )
+        self.generator = Generator(self.model)
+        self.windows_per_step = settings.batch_size * settings.gradient_accumulation
+        self.order = WindowOrder(
+            len(self.corpus.train), self.config.model.context_length, settings.seed
+        )
+        self._restore()
+        self.folder.write_status(
+            state=run_folder.PREPARING,
+            message="Compiling the first step.",
+            steps=settings.steps,
+            parameters=self.model.count_params(),
+            precision=policy,
+            unigram_entropy=self.corpus.unigram_entropy,
+            vocab_size=self.config.model.vocab_size,
+            train_tokens=len(self.corpus.train),
+            validation_tokens=len(self.corpus.validation),
+        )
+        self.training.train_steps(np.zeros((0, self.windows_per_step), "int32"))
+
+    @property
+    def variables(self) -> list:
+        """Everything that changes while training, in a fixed order."""
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def _restore(self) -> None:
+        found = latest_checkpoint(self.folder.checkpoints)
+        if found is None:
+            self.folder.truncate_events(last_step=-1)
+            return
+        self.step, arrays, position = found
+        restore(self.variables, arrays)
+        self.train_seconds = position["train_seconds"]
+        self.earlier_seconds = position["seconds"]
+        self.last_logged = position["last_logged"]
+        self.pending = position["pending"]
+        self.folder.truncate_events(self.step)
+        self._rate_mark = (self.step, self.train_seconds)
+
+    def train(self) -> str:
+        """Trains to the last step or until asked to stop; returns the state that was reached."""
+        settings = self.config.training
+        self._write_status(force=True)
+        while self.step < settings.steps:
+            self._run_steps(self._next_count())
+            if self.step % settings.log_every == 0 or self.step == settings.steps:
+                self._log()
+            if self._due(settings.sample_every) or self.request == "sample":
+                self._sample()
+            if self._due(settings.checkpoint_every) and self.step < settings.steps:
+                self._save_checkpoint()
+            self._write_status()
+            if self.request in ("stop", "pause") and self.step < settings.steps:
+                break
+        if self.request == "pause" and self.step < settings.steps:
+            self._save_checkpoint()
+            return run_folder.PAUSED
+        save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
+        return run_folder.FINISHED if self.step == settings.steps else run_folder.STOPPED
+
+    def _due(self, every: int) -> bool:
+        """Whether a thing done every so many steps is due; at the last step it always is."""
+        return bool(every) and (self.step % every == 0 or self.step == self.config.training.steps)
+
+    def _next_count(self) -> int:
+        """Steps of the next compiled call: never past a step at which something is due."""
+        settings = self.config.training
+        intervals = (settings.log_every, settings.sample_every, settings.checkpoint_every)
+        to_next = [every - self.step % every for every in intervals if every]
+        return min(settings.steps - self.step, self.steps_per_call, *to_next)
+
+    def _run_steps(self, count: int) -> None:
+        steps = range(self.step, self.step + count)
+        offsets = np.stack([self.order.offsets(step, self.windows_per_step) for step in steps])
+        begin = time.perf_counter()
+        values = self.training.train_steps(offsets)
+        seconds = time.perf_counter() - begin
+        self.step += count
+        self.train_seconds += seconds
+        for name in METRICS:
+            self.pending[name] += values[name].tolist()
+        self.steps_per_call = max(1, min(STEPS_PER_CALL, int(CALL_SECONDS / (seconds / count))))
+        if not np.isfinite(values["loss"]).all():
+            bad = int(np.argmin(np.isfinite(values["loss"])))
+            raise Diverged(
+                DIVERGED.format(
+                    loss=values["loss"][bad],
+                    step=steps[bad] + 1,
+                    learning_rate=self.config.training.learning_rate,
+                )
+            )
+
+    def _log(self) -> None:
+        """Writes one event of metrics: means over the updates since the last one."""
+        settings = self.config.training
+        means = {name: float(np.mean(values)) for name, values in self.pending.items()}
+        self.pending = {name: [] for name in METRICS}
+        tokens_per_step = self.windows_per_step * self.config.model.context_length
+        event = {
+            "kind": "metrics",
+            "step": self.step,
+            "tokens": self.step * tokens_per_step,
+            **means,
+            "perplexity": math.exp(min(means["loss"], 700.0)),
+            "bits_per_byte": self.corpus.bits_per_byte(means["loss"]),
+            "learning_rate": self._learning_rate(),
+            "tokens_per_second": self._steps_per_second() * tokens_per_step,
+            "memory_mb": psutil.Process().memory_info().rss / 2**20,
+        }
+        if (gpu_bytes := gpu_memory()) is not None:
+            event["gpu_memory_mb"] = gpu_bytes / 2**20
+        crossed = settings.eval_every and (
+            self.step // settings.eval_every > self.last_logged // settings.eval_every
+        )
+        if len(self.corpus.validation) and (crossed or self.step == settings.steps):
+            event |= self._validate()
+        self.last_logged = self.step
+        event |= {"seconds": self._seconds(), "train_seconds": self.train_seconds}
+        # JSON has no infinity: a gradient that float16 could not hold is left out.
+        event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
+        self.folder.append_event(event)
+        self.report(describe(event, settings.steps))
+
+    def _learning_rate(self) -> float:
+        """The rate of the update just made."""
+        return float(
+            getattr(self.optimizer, "inner_optimizer", self.optimizer)._learning_rate(self.step - 1)
+        )
+
+    def _steps_per_second(self) -> float:
+        """Speed since the last event."""
+        mark_step, mark_seconds = self._rate_mark
+        self._rate_mark = (self.step, self.train_seconds)
+        return (self.step - mark_step) / max(self.train_seconds - mark_seconds, 1e-9)
+
+    def _validate(self) -> dict[str, float]:
+        self._write_status(message="Measuring the validation loss.", force=True)
+        batch_size = max(1, VALIDATION_BATCH_TOKENS // self.config.model.context_length)
+        values = self.training.validate(self.corpus.validation, batch_size)
+        return {
+            "val_loss": values["loss"],
+            "val_accuracy": values["accuracy"],
+            "val_perplexity": math.exp(min(values["loss"], 700.0)),
+            "val_bits_per_byte": self.corpus.bits_per_byte(values["loss"]),
+        }
+
+    def _sample(self) -> None:
+        settings = self.config.training
+        config = GenerationConfig(max_new_tokens=settings.sample_tokens, seed=settings.seed)
+        pieces = stream_text(self.generator, self.corpus.tokenizer, settings.sample_prompt, config)
+        event = {"kind": "sample", "step": self.step, "prompt": settings.sample_prompt}
+        self.folder.append_event(event | {"text": "".join(pieces)})
+        if self.request == "sample":
+            self.request = None
+
+    def _save_checkpoint(self) -> None:
+        position = {
+            "seconds": self._seconds(),
+            "train_seconds": self.train_seconds,
+            "last_logged": self.last_logged,
+            "pending": self.pending,
+        }
+        save_checkpoint(self.folder.checkpoints, self.step, self.variables, position)
+        save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
+
+    def _seconds(self) -> float:
+        return self.earlier_seconds + time.time() - self.started
+
+    def _write_status(self, message: str = "", force: bool = False) -> None:
+        """Tells step and heartbeat, at most once a second, and hears what is asked."""
+        self.request = self.folder.take_request() or self.request
+        if force or time.time() - self._last_status > 1.0 or self.request:
+            self._last_status = time.time()
+            self.folder.write_status(state=run_folder.TRAINING, step=self.step, message=message)
+
+
+def describe(event: dict, steps: int) -> str:
+    """One line about a metrics event."""
+    line = (
+        f"step {event['step']}/{steps}  loss {event['loss']:.4f}  "
+        f"{event['tokens_per_second']:,.0f} tokens/s"
+    )
+    return f"{line}  val_loss {event['val_loss']:.4f}" if "val_loss" in event else line
+
+
+def report_progress(line: str) -> None:
+    """Progress to stderr: one line that is overwritten on a terminal, lines elsewhere."""
+    end = "\033[K\r" if sys.stderr.isatty() else "\n"
+    print(line, end=end, file=sys.stderr, flush=True)
+
+
+def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) -> int:
+    """Trains the run in `folder` to its end; goes on from its newest checkpoint if it has one.
+
+    Args:
+        folder: its config is written again, with the vocabulary's size.
+        config: of the run.
+        corpus: its text.
+        started: when the process started, `time.time()`.
+
+    Returns:
+        The process's exit code: 0, or 1 when the run failed, with the reason in its status.
+    """
+    model = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
+    config = dataclasses.replace(config, model=model)
+    folder.write_config(config.to_dict())
+    write_atomically(folder.tokenizer_file, json.dumps(corpus.tokenizer.to_dict()).encode())
+    run = Run(folder, config, corpus, started, report_progress)
+    # A terminal's Ctrl-C and a server's shutdown keep the model, as the page's Stop does.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: setattr(run, "request", "stop"))
+    try:
+        run.prepare()
+        state = run.train()
+    except Diverged as error:
+        return _fail(folder, run, str(error))
+    except OUT_OF_MEMORY_ERRORS:
+        return _fail(folder, run, OUT_OF_MEMORY)
+    except OSError as error:
+        return _fail(folder, run, f"The disk refused: {error.strerror or error}.")
+    except Exception as error:  # a fault of ours: the log keeps what a person need not see
+        with open(folder.log_file, "a") as log:
+            traceback.print_exc(file=log)
+        reason = str(error).strip().splitlines() or [""]
+        return _fail(folder, run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
+    folder.write_status(state=state, step=run.step, message="")
+    print(f"{state}: {folder.model_file}", file=sys.stderr)
+    return 0
+
+
+def _fail(folder: RunFolder, run: Run, message: str) -> int:
+    folder.write_status(state=run_folder.FAILED, step=run.step, message=message)
+    print(message, file=sys.stderr)
+    return 1

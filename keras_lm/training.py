@@ -1,0 +1,264 @@
+"""How weights change: optimizer, schedule, the accumulating step, validation.
+
+Many steps run inside one compiled call: the text and the order of windows go in, the steps'
+metrics come out, and Python is out of the way.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_lm.config import TrainingConfig
+from keras_lm.dataset import cut_windows
+
+STEPS_PER_CALL = 10  # at most; how many are run is an argument, so one compilation serves all
+TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
+OUT_OF_MEMORY_ERRORS = (MemoryError, tf.errors.ResourceExhaustedError)
+METRICS = ("loss", "accuracy", "grad_norm")
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then decay to `floor` at the last step.
+
+    Args:
+        peak: the highest learning rate.
+        floor: the learning rate of the last update.
+        warmup_steps: updates until the peak.
+        steps: updates in all.
+        shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
+            al., https://arxiv.org/abs/2405.18392) or "constant".
+    """
+
+    def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
+        self.peak, self.floor, self.shape = peak, floor, shape
+        self.warmup_steps, self.steps = warmup_steps, steps
+
+    def __call__(self, step):
+        update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
+        warmup = ops.minimum(update / max(self.warmup_steps, 1), 1.0)
+        progress = (update - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        progress = ops.clip(progress, 0.0, 1.0)
+        left = {
+            "constant": lambda: ops.ones_like(progress),
+            "linear": lambda: 1.0 - progress,
+            "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
+            "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
+        }[self.shape]()
+        return warmup * (self.floor + (self.peak - self.floor) * left)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "floor": self.floor,
+            "warmup_steps": self.warmup_steps,
+            "steps": self.steps,
+            "shape": self.shape,
+        }
+
+
+def prepare_device(precision: str, deterministic: bool) -> str:
+    """Sets TensorFlow up for one run, before any operation; returns the Keras dtype policy.
+
+    Args:
+        precision: "auto" becomes "mixed_float16" where there is a GPU and "float32" elsewhere.
+        deterministic: only operations with a fixed order of sums.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if precision == "auto":
+        return "mixed_float16" if gpus else "float32"
+    return precision
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the first GPU's memory in use; None without a GPU."""
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    return tf.config.experimental.get_memory_info("GPU:0")["current"]
+
+
+def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer for `model`: AdamW (https://arxiv.org/abs/1711.05101) or Muon
+    (https://kellerjordan.github.io/posts/muon; embeddings, output layer and vectors by AdamW), with
+    warm-up and decay, weight decay on matrices only, and loss scaling for float16.
+    """
+    schedule = WarmupDecay(
+        config.learning_rate,
+        config.min_learning_rate,
+        config.warmup_steps,
+        config.steps,
+        config.schedule,
+    )
+    shared = {"learning_rate": schedule, "epsilon": config.epsilon}
+    if config.optimizer == "muon":
+        optimizer = keras.optimizers.Muon(
+            adam_beta_1=config.beta_1,
+            adam_beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            adam_weight_decay=config.weight_decay,
+            exclude_layers=["output_layer"],
+            **shared,
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(
+            beta_1=config.beta_1,
+            beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            **shared,
+        )
+    vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    if model.compute_dtype == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+class Training:
+    """A model, its optimizer and its text, with compiled steps.
+
+    Args:
+        model: a built LanguageModel.
+        optimizer: a built optimizer.
+        tokens: the training text, (num_tokens,) integers.
+        gradient_accumulation: micro-batches an update.
+        clip_norm: longest gradient; 0 for no clipping.
+        jit_compile: whether XLA compiles the steps.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        tokens: np.ndarray,
+        gradient_accumulation: int = 1,
+        clip_norm: float = 1.0,
+        jit_compile: bool = True,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.tokens = tf.constant(tokens, tf.int32)
+        self.gradient_accumulation = gradient_accumulation
+        self.clip_norm = clip_norm
+        self._compiled_steps = tf.function(self._steps, jit_compile=jit_compile)
+        self._compiled_validation = tf.function(self._validate_batch, jit_compile=jit_compile)
+
+    def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs one update a row of `offsets`.
+
+        Args:
+            offsets: (steps, gradient_accumulation * batch) where the windows begin; 0 to
+                STEPS_PER_CALL rows. No row: compiles and changes nothing.
+
+        Returns:
+            For each name in METRICS the updates' values, (steps,).
+        """
+        steps, windows = offsets.shape
+        padded = np.zeros((STEPS_PER_CALL, self.gradient_accumulation, windows), "int32")
+        padded = padded[:, :, : windows // self.gradient_accumulation]
+        padded[:steps] = offsets.reshape(steps, *padded.shape[1:])
+        values = self._compiled_steps(tf.constant(padded), tf.constant(steps)).numpy()
+        return {name: values[:steps, index] for index, name in enumerate(METRICS)}
+
+    def _steps(self, offsets, steps):
+        def one_step(step, values):
+            windows = cut_windows(self.tokens, offsets[step], self.model.config.context_length + 1)
+            row = tf.stack([*self.train_step(windows).values()])
+            return step + 1, tf.tensor_scatter_nd_update(values, [[step]], [row])
+
+        values = tf.zeros((STEPS_PER_CALL, len(METRICS)))
+        return tf.while_loop(lambda step, _: step < steps, one_step, (0, values))[1]
+
+    def train_step(self, windows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update: the gradients of all micro-batches averaged, clipped, applied once.
+
+        Args:
+            windows: (gradient_accumulation, batch, length + 1) token ids.
+
+        Returns:
+            Scalars for each name in METRICS: means over all tokens, and the gradient's norm before
+            clipping.
+        """
+        variables = self.model.trainable_variables
+
+        def accumulate(index, loss, accuracy, gradients):
+            micro = self._gradients(windows[index])
+            new = [total + part for total, part in zip(gradients, micro[2], strict=True)]
+            return index + 1, loss + micro[0], accuracy + micro[1], new
+
+        if self.gradient_accumulation == 1:
+            loss, accuracy, gradients = self._gradients(windows[0])
+        else:
+            zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+            _, loss, accuracy, gradients = tf.while_loop(
+                lambda index, *_: index < self.gradient_accumulation,
+                accumulate,
+                (0, 0.0, 0.0, zeros),
+            )
+        # The loss scale is 1 but with float16; clipping scaled gradients at a scaled norm is the
+        # same as clipping the gradients, which the optimizer divides by the scale.
+        scale = self.optimizer.scale_loss(1.0)
+        norm = tf.linalg.global_norm(gradients)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm * scale, norm)
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss, "accuracy": accuracy, "grad_norm": norm / scale}
+
+    def _gradients(self, windows):
+        """Loss, accuracy and (scaled) gradients of one micro-batch's share of the update."""
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        share = 1.0 / self.gradient_accumulation
+        with tf.GradientTape() as tape:
+            logits = self.model(inputs, training=True)
+            losses = token_losses(logits, targets)
+            loss = share * tf.reduce_mean(losses)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled_loss, [v.value for v in self.model.trainable_variables])
+        # A gathered embedding's gradient comes as slices; sums and norms need the whole matrix.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, share * tf.reduce_mean(hits(logits, targets)), gradients
+
+    def validate(self, tokens: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Mean loss and accuracy over all of `tokens`, each predicted once.
+
+        Args:
+            tokens: (num_tokens,) integers, at least 2.
+            batch_size: windows at once.
+
+        Returns:
+            "loss" in nats a token and "accuracy", 0 to 1.
+        """
+        starts = np.arange(0, len(tokens) - 1, self.model.config.context_length)
+        missing = -len(starts) % batch_size
+        starts = np.concatenate([starts, np.full(missing, len(tokens))]).astype("int32")
+        text = tf.constant(tokens, tf.int32)
+        totals = np.zeros(3)
+        for batch in starts.reshape(-1, batch_size):
+            totals += self._compiled_validation(text, tf.constant(batch)).numpy()
+        return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+    def _validate_batch(self, tokens, offsets):
+        """Sums of loss, of hits and of tokens; what lies behind the text's end does not count."""
+        length = self.model.config.context_length
+        windows = cut_windows(tokens, offsets, length + 1)
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        inside = tf.expand_dims(offsets, 1) + tf.range(length) < tf.shape(tokens)[0] - 1
+        weights = tf.cast(inside, tf.float32)
+        logits = self.model(inputs, training=False)
+        sums = [token_losses(logits, targets), hits(logits, targets), tf.ones_like(weights)]
+        return tf.stack([tf.reduce_sum(weights * part) for part in sums])
+
+
+def token_losses(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy in nats of each token: logits (..., vocab_size), targets (...) -> (...)."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+
+
+def hits(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """1.0 where the likeliest token is the target, else 0.0: (...)."""
+    return tf.cast(tf.equal(tf.argmax(logits, -1, targets.dtype), targets), tf.float32)
