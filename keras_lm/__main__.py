@@ -4,11 +4,13 @@ Everything a person typed is checked before TensorFlow is imported, which takes 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +43,20 @@ def refuse(message: str) -> int:
     """Prints one line about bad input; returns the exit code for it."""
     print(message, file=sys.stderr)
     return BAD_INPUT
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Sends what TensorFlow's libraries print while they load to nowhere; Python's errors stay."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
@@ -153,7 +169,8 @@ def run(folder: RunFolder, config: RunConfig, prepared, wait_turn: bool) -> int:
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))
     folder.write_status(state=run_folder.PREPARING, message="Loading TensorFlow.")
-    from keras_lm import trainer
+    with quiet_import():
+        from keras_lm import trainer
 
     return trainer.train(folder, config, prepared, STARTED)
 
@@ -162,8 +179,9 @@ def generate(arguments: argparse.Namespace) -> int:
     """`generate`: prints the continuation as it is made."""
     config = GenerationConfig(**given(arguments, GenerationConfig))
     existing_file(arguments.model)
-    from keras_lm.checkpoint import load
-    from keras_lm.generation import stream_text
+    with quiet_import():
+        from keras_lm.checkpoint import load
+        from keras_lm.generation import stream_text
 
     bundle = load(arguments.model)
     if unknown := bundle.tokenizer.unknown(arguments.prompt):
@@ -191,7 +209,8 @@ def export(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """`check`: one line about the file; 0 when `keras_lm.load` takes it, else 1."""
     existing_file(arguments.file)
-    from keras_lm.checkpoint import ModelFileError, load
+    with quiet_import():
+        from keras_lm.checkpoint import ModelFileError, load
 
     try:
         bundle = load(arguments.file)

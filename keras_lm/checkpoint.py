@@ -24,7 +24,7 @@ from keras_lm.config import ModelConfig
 from keras_lm.generation import Generator
 from keras_lm.model import LanguageModel, build_model
 from keras_lm.run_folder import read_json, write_atomically
-from keras_lm.tokenizer import CharTokenizer, Gpt2Tokenizer, tokenizer_from_dict
+from keras_lm.tokenizer import Tokenizer, tokenizer_from_dict
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 MAX_JSON_BYTES = 32 * 2**20
@@ -48,7 +48,7 @@ class Bundle:
     """
 
     model: LanguageModel
-    tokenizer: CharTokenizer | Gpt2Tokenizer
+    tokenizer: Tokenizer
     config: ModelConfig
 
     @functools.cached_property

@@ -188,7 +188,9 @@ class ModelConfig(Checked):
 class DataConfig(Checked):
     """Which text, and how it becomes tokens."""
 
-    data: str = field("shakespeare", "Name of a built-in or catalogue text, or a file's path.")
+    data: str = field(
+        "sense-and-sensibility", "Name of a built-in or catalogue text, or a file's path."
+    )
     tokenizer: str = field(
         "char",
         "char: every character is a token, quick to learn. gpt2: GPT-2's word pieces, cut down to "
@@ -346,7 +348,7 @@ QUICK_START = RunConfig(
         logit_soft_cap=15.0,
         zero_init=True,
     ),
-    DataConfig(data="shakespeare", tokenizer="char"),
+    DataConfig(data="sense-and-sensibility", tokenizer="char"),
     TrainingConfig(
         steps=1000,
         batch_size=12,

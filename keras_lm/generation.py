@@ -16,7 +16,7 @@ from keras_lm.config import GenerationConfig
 if TYPE_CHECKING:
     from keras_lm.checkpoint import Bundle
     from keras_lm.model import LanguageModel
-    from keras_lm.tokenizer import CharTokenizer, Gpt2Tokenizer
+    from keras_lm.tokenizer import Tokenizer
 
 TOKENS_PER_CALL = 16
 SAMPLE = -1  # in the place of a given token: sample one
@@ -135,7 +135,7 @@ class Generator:
 
 def stream_text(
     generator: Generator,
-    tokenizer: "CharTokenizer | Gpt2Tokenizer",
+    tokenizer: "Tokenizer",
     prompt: str,
     config: GenerationConfig,
     cancelled: Callable[[], bool] = lambda: False,

@@ -1,0 +1,67 @@
+"""What a run will take, before it starts: memory and time from its config alone.
+
+Weights are counted exactly; the rest follows from the shapes of what a step keeps, and from how
+fast this machine multiplies matrices.
+"""
+
+import time
+from functools import cache
+
+import numpy as np
+
+from keras_lm.config import ModelConfig, RunConfig, TrainingConfig
+
+FLOAT_BYTES = 4
+PROCESS_BYTES = 620 * 2**20  # Python, TensorFlow and its compiler before the first array
+START_SECONDS = 10.0  # imports and compilation
+# The part of the peak rate of matrix products that whole training steps reached here (XLA, two
+# cores); the rest goes to softmax, norms and the optimizer.
+EFFICIENCY = 0.42
+
+
+def memory_bytes(config: RunConfig) -> int:
+    """Peak memory of the training process in bytes, vocab_size being known."""
+    model, training = config.model, config.training
+    weights = model.parameter_count()
+    optimizer_copies = 4 if training.optimizer == "adamw" else 3  # weights, gradients, moments
+    state = weights * optimizer_copies * FLOAT_BYTES
+    tokens = training.batch_size * model.context_length
+    return PROCESS_BYTES + state + tokens * _kept_per_token(model) * FLOAT_BYTES
+
+
+def _kept_per_token(model: ModelConfig) -> int:
+    """Floats that the forward pass keeps a token for the backward pass."""
+    scores = model.num_heads * model.context_length
+    inside = model.ffn_dim * (3 if model.activation == "swiglu" else 2)
+    return model.num_blocks * (10 * model.d_model + inside + scores) + 3 * model.vocab_size
+
+
+def training_flops(model: ModelConfig, training: TrainingConfig) -> float:
+    """Floating-point operations of one update: forward, backward and optimizer."""
+    tokens = training.batch_size * training.gradient_accumulation * model.context_length
+    embeddings = model.vocab_size * model.d_model * (0 if model.tie_embeddings else 1)
+    multiplied = model.parameter_count() - embeddings
+    attention = 6 * model.num_blocks * model.context_length * model.d_model
+    flops = tokens * (6 * multiplied + attention)
+    if training.optimizer == "muon":  # five Newton-Schulz iterations on every matrix
+        flops += 10 * 4 * multiplied * model.d_model
+    return flops
+
+
+def run_seconds(config: RunConfig, flops_per_second: float) -> float:
+    """Duration of the whole run in seconds on a machine of that matrix-product rate."""
+    a_step = training_flops(config.model, config.training) / (EFFICIENCY * flops_per_second)
+    return START_SECONDS + config.training.steps * a_step
+
+
+@cache
+def matrix_flops_per_second() -> float:
+    """The best rate of some matrix products on this machine; takes a fraction of a second, once."""
+    size = 512
+    a = np.ones((size, size), "float32")
+    seconds = []
+    for _ in range(40):
+        begin = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(seconds)

@@ -1,0 +1,201 @@
+"""One run as it is now: state, progress, curves, samples, log; drawn again while it is active."""
+
+import math
+
+import pandas as pd
+import streamlit as st
+
+from keras_lm import run_folder
+from keras_lm.run_folder import RunFolder
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.ui import charts, generate
+from keras_lm.ui.services import describe_run, show_seconds, supervisor
+
+REFRESH_SECONDS = 2.0
+SPARKLINE_POINTS = 40
+CARD_WIDTH = 120  # pixels: seven in a row on a laptop
+STATES = {
+    run_folder.QUEUED: ("Waiting", "gray", ":material/hourglass_empty:"),
+    run_folder.PREPARING: ("Preparing", "blue", ":material/settings:"),
+    run_folder.TRAINING: ("Training", "blue", ":material/model_training:"),
+    run_folder.PAUSED: ("Paused", "orange", ":material/pause:"),
+    run_folder.FINISHED: ("Finished", "green", ":material/check_circle:"),
+    run_folder.STOPPED: ("Stopped", "orange", ":material/stop_circle:"),
+    run_folder.FAILED: ("Failed", "red", ":material/error:"),
+    run_folder.INTERRUPTED: ("Interrupted", "red", ":material/power_off:"),
+}
+COMPILING = (
+    "The first step is being compiled for this machine, which takes some seconds; after that every "
+    "step is fast."
+)
+
+
+def dashboard(summary: RunSummary) -> None:
+    """Draws the run, again every REFRESH_SECONDS while it is active."""
+    every = REFRESH_SECONDS if summary.is_active else None
+    st.fragment(draw, run_every=every)(summary.run_id, summary.is_active)
+
+
+def draw(run_id: str, was_active: bool) -> None:
+    """The whole dashboard from the run's folder."""
+    summary = supervisor().summary(run_id)
+    if summary is None or summary.is_active != was_active:
+        st.rerun()  # the whole page: the list of runs changes, and the refreshing ends
+    events = read_events(supervisor().folder(run_id))
+    head(summary, events)
+    frame = charts.metrics_frame(events)
+    if summary.state == run_folder.PREPARING or (frame.empty and summary.is_active):
+        st.info(COMPILING, icon=":material/hourglass_top:")
+    if not frame.empty:
+        numbers(frame)
+        curves, told = st.columns([3, 2], gap="medium")
+        with curves:
+            draw_curves(frame, summary)
+        with told:
+            samples(events)
+    log = supervisor().folder(run_id).log_tail()
+    with st.expander("Log", icon=":material/terminal:", expanded=summary.state == "failed"):
+        st.code(log or "Nothing yet.", language=None, wrap_lines=True, height=260)
+
+
+def read_events(folder: RunFolder) -> list[dict]:
+    """All events of a run; what this tab has read before is not read again."""
+    cache = st.session_state.setdefault("events", {})
+    events, offset = cache.get(folder.run_id, ([], 0))
+    if offset and folder.events_file.stat().st_size < offset:
+        events, offset = [], 0  # a resumed run took back what it will do again
+    new, offset = folder.read_events(offset)
+    cache[folder.run_id] = (events + new, offset)
+    return events + new
+
+
+def head(summary: RunSummary, events: list[dict]) -> None:
+    """Title, state, progress, and the buttons that fit the state."""
+    name, colour, icon = STATES[summary.state]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(describe_run(summary.config), width="content")
+        st.badge(name, color=colour, icon=icon)
+    status, message = summary.status, summary.status.get("message", "")
+    if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
+        st.error(message, icon=icon)
+    elif summary.is_active:
+        step, steps = status.get("step", 0), max(1, status.get("steps", 1))
+        text = f"Step {step:,} of {steps:,}"
+        if left := time_left(step, steps, events):
+            text += f", {left} left"
+        st.progress(min(1.0, step / steps), text=f"{text}. {message}".strip())
+    buttons(summary)
+
+
+def time_left(step: int, steps: int, events: list[dict]) -> str:
+    """How long the rest will take at the pace so far; empty when nothing is known yet."""
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    if not metrics or not step:
+        return ""
+    # Samples and validations count, the start does not.
+    first, last = metrics[0], metrics[-1]
+    if last["step"] > first["step"]:
+        pace = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    else:
+        pace = last["train_seconds"] / last["step"]
+    return show_seconds(pace * (steps - step))
+
+
+def buttons(summary: RunSummary) -> None:
+    """Stop while it is active; then generate, download, delete."""
+    folder = supervisor().folder(summary.run_id)
+    with st.container(horizontal=True):
+        if summary.is_active:
+            stopping = folder.control_file.exists()
+            if st.button(
+                "Stopping" if stopping else "Stop",
+                icon=":material/stop:",
+                disabled=stopping,
+                key="stop",
+                help="Ends the run after the present step and keeps the model.",
+            ):
+                supervisor().request(summary.run_id, "stop")
+                st.rerun(scope="fragment")
+            return
+        if folder.model_file.exists():
+            if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
+                st.session_state["generate.model"] = summary.run_id
+                st.switch_page(st.Page(generate.page, url_path="generate"))
+            st.download_button(
+                "Download .keras",
+                folder.model_file.read_bytes,
+                f"keras_lm-{summary.run_id}.keras",
+                "application/octet-stream",
+                icon=":material/download:",
+                key="download",
+                on_click="ignore",
+            )
+        if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
+            confirm_deletion(summary.run_id)
+
+
+@st.dialog("Delete this run?")
+def confirm_deletion(run_id: str) -> None:
+    """Asks before a run's folder is removed."""
+    st.write("Its curves, samples and model are removed for good.")
+    if st.button("Delete it", type="primary"):
+        supervisor().delete(run_id)
+        st.query_params["run"] = "new"
+        st.rerun()
+
+
+def numbers(frame: pd.DataFrame) -> None:
+    """The newest values, each with its recent course."""
+    cells = [
+        ("Loss", "loss", "{:.3f}", "Cross-entropy on the training text, nats a token."),
+        ("Val. loss", "val_loss", "{:.3f}", "The same on text it never trained on."),
+        ("Perplexity", "perplexity", "{:.1f}", "Between how many tokens it is undecided."),
+        ("Accuracy", "accuracy", "{:.1%}", "How often the likeliest token is right."),
+        ("Bits a byte", "bits_per_byte", "{:.2f}", "Loss that compares across tokenizers."),
+        ("Tokens / s", "tokens_per_second", "{:,.0f}", "Speed of training, tokens a second."),
+        ("Memory", "memory_mb", "{:,.0f} MB", "Of the training process."),
+    ]
+    with st.container(horizontal=True):
+        for label, column, form, help_text in cells:
+            if column not in frame:
+                continue
+            course = frame[column].dropna().tail(SPARKLINE_POINTS).tolist()
+            st.metric(
+                label,
+                form.format(course[-1]),
+                help=help_text,
+                chart_data=course if len(course) > 1 else None,
+                border=True,
+                width=CARD_WIDTH,
+            )
+
+
+def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
+    """The charts, one a tab."""
+    status = summary.status
+    references = {}
+    if status.get("vocab_size"):
+        references["all tokens alike: ln(vocabulary)"] = math.log(status["vocab_size"])
+    if status.get("unigram_entropy"):
+        references["guess by frequency: unigram entropy"] = status["unigram_entropy"]
+    loss, perplexity, rate, gradient, speed = st.tabs(
+        ["Loss", "Perplexity", "Learning rate", "Gradient", "Speed"]
+    )
+    loss.altair_chart(charts.loss_chart(frame, references), key="loss_chart")
+    both = {"perplexity": "train", "val_perplexity": "validation"}
+    perplexity.altair_chart(charts.line_chart(frame, both, "perplexity", log=True))
+    rate.altair_chart(charts.line_chart(frame, {"learning_rate": "rate"}, "learning rate"))
+    gradient.altair_chart(charts.line_chart(frame, {"grad_norm": "norm"}, "gradient norm"))
+    speed.altair_chart(charts.line_chart(frame, {"tokens_per_second": "speed"}, "tokens a second"))
+
+
+def samples(events: list[dict]) -> None:
+    """What the model wrote, newest first."""
+    found = [event for event in reversed(events) if event["kind"] == "sample"]
+    st.markdown("**Samples**")
+    if not found:
+        st.caption("The first one comes soon: each continues the same prompt.")
+    with st.container(height=charts.HEIGHT + 40, border=False):
+        for sample in found:
+            st.caption(f"after step {sample['step']:,}")
+            st.code(sample["prompt"] + sample["text"], language=None, wrap_lines=True)

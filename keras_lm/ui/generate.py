@@ -1,0 +1,129 @@
+"""The Generate page: a prompt, a model, and the text as it is made."""
+
+import dataclasses
+import html
+
+import streamlit as st
+
+from keras_lm.config import GenerationConfig
+from keras_lm.ui.services import label_run, runs_with_models, supervisor, worker_pool
+
+POLL_SECONDS = 0.2
+UPLOADED = "uploaded"
+RANGES = {
+    "max_new_tokens": ("Length in tokens", 1, 2_000, 10),
+    "temperature": ("Temperature", 0.0, 2.0, 0.05),
+    "top_k": ("Top-k", 0, 200, 1),
+    "top_p": ("Top-p", 0.0, 1.0, 0.01),
+}
+
+
+def page() -> None:
+    """Draws the page."""
+    st.title("Generate")
+    summaries = {summary.run_id: summary for summary in runs_with_models()}
+    with st.sidebar:
+        st.subheader("Settings")
+        settings = settings_form()
+    model_file = choose_model(summaries)
+    if model_file is None:
+        st.info(
+            "There is no model yet: train one on the Train page, or load a .keras file above.",
+            icon=":material/info:",
+        )
+        return
+    prompt = st.text_area("Prompt", "The man", key="generate.prompt", height=80)
+    if st.button("Generate", type="primary", icon=":material/auto_awesome:", key="generate.go"):
+        begin(model_file, prompt, settings)
+    output()
+
+
+def settings_form() -> dict:
+    """The sampling settings."""
+    settings = {}
+    for spec in dataclasses.fields(GenerationConfig):
+        key, help_text = f"generate.{spec.name}", spec.metadata["help"]
+        if spec.name == "seed":
+            settings["seed"] = st.number_input("Seed", 0, 2**31 - 1, spec.default, help=help_text)
+            continue
+        label, low, high, step = RANGES[spec.name]
+        settings[spec.name] = st.slider(
+            label, low, high, spec.default, step, key=key, help=help_text
+        )
+    return settings
+
+
+def choose_model(summaries: dict):
+    """The model's file: of a run, or one that is handed in; None when there is none."""
+    options = [*summaries, UPLOADED]
+    if st.session_state.get("generate.model") not in options:
+        st.session_state["generate.model"] = options[0]
+    st.session_state["generate.model"] = st.session_state["generate.model"]
+    chosen = st.selectbox(
+        "Model",
+        options,
+        format_func=lambda name: (
+            label_run(summaries[name]) if name in summaries else "Load a .keras file"
+        ),
+        key="generate.model",
+    )
+    if chosen != UPLOADED:
+        return supervisor().folder(chosen).model_file
+    upload = st.file_uploader("A .keras file made here", type=["keras"], key="generate.upload")
+    return supervisor().keep_upload(upload.getvalue(), ".keras") if upload else None
+
+
+def begin(model_file, prompt: str, settings: dict) -> None:
+    """Asks the model's worker; the text is drawn by `output`."""
+    cancel_current()
+    worker = worker_pool().worker(model_file)
+    request_id, reply = worker.generate(prompt, settings)
+    st.session_state["generation"] = (worker, request_id, reply, prompt)
+
+
+def cancel_current() -> None:
+    """Ends what this tab is generating, if anything."""
+    if "generation" in st.session_state:
+        worker, request_id, reply, _ = st.session_state["generation"]
+        if not reply.done:
+            worker.cancel(request_id)
+
+
+def output() -> None:
+    """The text so far, drawn again while more comes."""
+    if "generation" not in st.session_state:
+        return
+    reply = st.session_state["generation"][2]
+    st.fragment(draw_output, run_every=None if reply.done else POLL_SECONDS)(reply.done)
+
+
+def draw_output(was_done: bool) -> None:
+    """Prompt and continuation, with Stop while it runs and its speed after."""
+    worker, _, reply, prompt = st.session_state["generation"]
+    done = reply.done
+    if worker.loading.error:
+        st.error(worker.loading.error, icon=":material/error:")
+        if done and not was_done:
+            st.rerun()
+        return
+    if not done:
+        st.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel_current)
+    with st.container(border=True, key="generated"):
+        st.html(
+            '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'
+            f"<b>{html.escape(prompt)}</b>{html.escape(reply.text)}</p>"
+        )
+    if not worker.loading.done:
+        st.caption("Loading the model into a process of its own; this takes some seconds.")
+    elif not done and not reply.text:
+        st.caption("Compiling; the text begins in a moment.")
+    if reply.error:
+        st.error(reply.error, icon=":material/error:")
+    elif done:
+        told = f"{len(reply.text):,} characters in {reply.result['seconds']:.2f} s."
+        if unknown := reply.result["unknown"]:
+            shown = " ".join(repr(piece) for piece in unknown[:10])
+            told += f" Left out of the prompt, the model does not know: {shown}."
+        st.caption(told)
+    if done and not was_done:
+        st.rerun()

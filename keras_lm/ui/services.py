@@ -1,0 +1,97 @@
+"""What all pages and tabs share: the runs, the workers, and what is known of a text."""
+
+import atexit
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from keras_lm import corpus
+from keras_lm.config import DataConfig, RunConfig
+from keras_lm.run_folder import list_runs
+from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
+from keras_lm.runs.workers import WorkerPool
+
+RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
+
+
+@st.cache_resource
+def supervisor() -> Supervisor:
+    """The runs of this installation."""
+    return Supervisor(Path(os.environ.get(RUNS_VARIABLE, PROJECT / "runs")))
+
+
+@st.cache_resource
+def worker_pool() -> WorkerPool:
+    """The processes that generate."""
+    pool = WorkerPool(supervisor().root / "worker.log")
+    atexit.register(pool.close)
+    return pool
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What the page shows of a text before a run reads it.
+
+    Attributes:
+        vocab_size: distinct tokens.
+        train_tokens, validation_tokens: lengths of the two parts.
+        unigram_entropy: nats a token, of a guess by frequency alone.
+        excerpt: the beginning.
+    """
+
+    vocab_size: int
+    train_tokens: int
+    validation_tokens: int
+    unigram_entropy: float
+    excerpt: str
+
+
+@st.cache_data(show_spinner="Reading the text", max_entries=20)
+def text_facts(data: DataConfig, context_length: int) -> TextFacts:
+    """Reads and tokenizes the text; ValueError with one sentence when it cannot be used."""
+    prepared = corpus.prepare(data, context_length)
+    return TextFacts(
+        prepared.tokenizer.vocab_size,
+        len(prepared.train),
+        len(prepared.validation),
+        prepared.unigram_entropy,
+        prepared.tokenizer.decode(prepared.train[:400].tolist()),
+    )
+
+
+def describe_run(config: RunConfig | None) -> str:
+    """A run's settings in a few words."""
+    if config is None:
+        return "unreadable settings"
+    model = config.model
+    return (
+        f"{Path(config.data.data).stem}, {config.data.tokenizer}, {model.attention}, "
+        f"{model.num_blocks} blocks of {model.d_model}"
+    )
+
+
+def label_run(summary: RunSummary) -> str:
+    """A run in a list: when it started and what it is."""
+    day, clock = summary.run_id.split("-")[:2]
+    when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
+    state = "running" if summary.is_active else summary.state
+    return f"{when} · {describe_run(summary.config)} · {state}"
+
+
+def runs_with_models() -> list[RunSummary]:
+    """The runs that have a model to use, newest first."""
+    folders = (f for f in list_runs(supervisor().root) if f.model_file.exists())
+    found = (supervisor().summary(folder.run_id) for folder in folders)
+    return [summary for summary in found if summary is not None]
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

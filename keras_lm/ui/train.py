@@ -1,0 +1,158 @@
+"""The Train page: choose, start, watch."""
+
+import dataclasses
+
+import streamlit as st
+
+from keras_lm import estimates
+from keras_lm.config import ConfigError, RunConfig
+from keras_lm.ui import sidebar
+from keras_lm.ui.dashboard import dashboard
+from keras_lm.ui.services import TextFacts, label_run, show_seconds, supervisor, text_facts
+
+NEW_RUN = "new"
+
+
+def page() -> None:
+    """Draws the setup of a new run, or the run that the address names."""
+    with st.sidebar:
+        try:
+            config, problem = sidebar.run_form(), None
+        except ValueError as error:
+            config, problem = None, str(error)
+    chosen = chosen_run()
+    choose_run(chosen)
+    summary = None
+    if chosen != NEW_RUN:
+        try:
+            summary = supervisor().summary(chosen)
+        except ConfigError:
+            pass
+        if summary is None:
+            st.error(f"There is no run {chosen!r:.40} any more: choose another one above.")
+    if summary is not None:
+        dashboard(summary)
+    elif chosen == NEW_RUN:
+        setup(config, problem)
+
+
+def chosen_run() -> str:
+    """The run in the address; without one, the run that is active, else the setup."""
+    if named := st.query_params.get("run"):
+        return named
+    active = [summary for summary in supervisor().summaries() if summary.is_active]
+    return active[-1].run_id if active else NEW_RUN
+
+
+def show_run(run_id: str) -> None:
+    """Puts a run into the address, so that a reload shows it again."""
+    st.query_params["run"] = run_id
+    st.session_state["chosen_run"] = run_id
+
+
+def choose_run(chosen: str) -> None:
+    """The list of runs, and the way back to a new one."""
+    labels = {summary.run_id: label_run(summary) for summary in supervisor().summaries()}
+    if not labels:
+        return
+    st.session_state["chosen_run"] = chosen
+    runs, new = st.columns([4, 1], vertical_alignment="bottom")
+    runs.selectbox(
+        "Run",
+        [NEW_RUN, *labels] if chosen in (NEW_RUN, *labels) else [chosen, NEW_RUN, *labels],
+        format_func=lambda run_id: labels.get(run_id, "New run" if run_id == NEW_RUN else run_id),
+        key="chosen_run",
+        on_change=lambda: show_run(st.session_state["chosen_run"]),
+    )
+    new.button(
+        "New run",
+        icon=":material/add:",
+        width="stretch",
+        disabled=chosen == NEW_RUN,
+        on_click=show_run,
+        args=(NEW_RUN,),
+    )
+
+
+def setup(config: RunConfig | None, problem: str | None) -> None:
+    """What this is, what the settings will cost, and the button that starts."""
+    st.title("Train a small language model")
+    st.markdown(
+        "Choose a text and a recipe in the sidebar, or take them as they are, and press **Start**. "
+        "The model reads the text again and again and learns to guess its next "
+        "character or word piece; you see the guesses improve, and talk to it when it is done."
+    )
+    facts = None
+    if config is not None:
+        try:
+            facts = text_facts(config.data, config.model.context_length)
+        except ValueError as error:
+            problem = str(error)
+    with st.container(border=True):
+        if facts is not None:
+            config = with_vocabulary(config, facts)
+            cost_card(config)
+        else:
+            st.error(problem, icon=":material/error:")
+        started = st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            width="stretch",
+            disabled=facts is None,
+            key="start",
+        )
+    if facts is not None:
+        text_card(facts)
+    if started:
+        with st.spinner("Starting the training process"):
+            run_id = supervisor().start(config)
+        st.query_params["run"] = run_id
+        st.rerun()
+
+
+def with_vocabulary(config: RunConfig, facts: TextFacts) -> RunConfig:
+    """The config with the text's vocabulary, which the estimates need."""
+    model = dataclasses.replace(config.model, vocab_size=facts.vocab_size)
+    return dataclasses.replace(config, model=model)
+
+
+def cost_card(config: RunConfig) -> None:
+    """Parameters exactly; memory and time as estimated for this machine."""
+    seconds = estimates.run_seconds(config, estimates.matrix_flops_per_second())
+    training = config.training
+    tokens_per_step = (
+        training.batch_size * training.gradient_accumulation * config.model.context_length
+    )
+    columns = st.columns(4)
+    columns[0].metric(
+        "Parameters",
+        f"{config.model.parameter_count():,}",
+        help="Weights that training changes; exact.",
+    )
+    columns[1].metric(
+        "Memory, about",
+        f"{estimates.memory_bytes(config) / 2**30:.1f} GB",
+        help="Peak of the training process, estimated.",
+    )
+    columns[2].metric(
+        "Time, about",
+        show_seconds(seconds),
+        help="Estimated from how fast this machine multiplies matrices; start included.",
+    )
+    columns[3].metric(
+        "Tokens to read",
+        f"{training.steps * tokens_per_step:,}",
+        help=f"{training.steps:,} steps of {tokens_per_step:,} tokens.",
+    )
+
+
+def text_card(facts: TextFacts) -> None:
+    """The text in numbers and its beginning."""
+    st.subheader("The text")
+    st.caption(
+        f"{facts.train_tokens:,} tokens to train on, {facts.validation_tokens:,} to validate, "
+        f"{facts.vocab_size:,} different ones. Guessing by frequency alone would reach a loss of "
+        f"{facts.unigram_entropy:.2f}; anything below is learned from what came before."
+    )
+    st.code(facts.excerpt, language=None, wrap_lines=True)
