@@ -60,6 +60,7 @@ class WorkerClient:
         self._requests = os.fdopen(requests_write, "wb", buffering=0)
         self._ids = itertools.count(1)
         self._replies: dict[int, Reply] = {0: Reply()}
+        self._lock, self._ended = threading.Lock(), False
         self._reader = threading.Thread(target=self._drain, args=(replies_read,), daemon=True)
         self._reader.start()
 
@@ -80,10 +81,16 @@ class WorkerClient:
                 reply = self._replies.get(values.pop("id"))
                 if reply is not None:
                     self._take(reply, **values)
-        for reply in self._replies.values():
-            if not reply.done:
-                reply.error = "The model's process ended: it was idle, killed or out of memory."
-                reply.done = True
+        with self._lock:
+            self._ended = True
+            for reply in self._replies.values():
+                self._give_up(reply)
+
+    @staticmethod
+    def _give_up(reply: Reply) -> None:
+        if not reply.done:
+            reply.error = "The model's process ended: it was idle, killed or out of memory."
+            reply.done = True
 
     @staticmethod
     def _take(reply: Reply, kind: str, **values: Any) -> None:
@@ -97,8 +104,12 @@ class WorkerClient:
     def generate(self, prompt: str, settings: dict[str, Any]) -> tuple[int, Reply]:
         """Asks for a continuation; returns its id and the reply, which fills as text comes."""
         self.last_used = time.monotonic()
-        request_id = next(self._ids)
-        reply = self._replies[request_id] = Reply()
+        request_id, reply = next(self._ids), Reply()
+        with self._lock:
+            pending = {key: old for key, old in self._replies.items() if key == 0 or not old.done}
+            self._replies = pending | {request_id: reply}
+            if self._ended:
+                self._give_up(reply)
         self._send({"id": request_id, "do": "generate", "prompt": prompt, "settings": settings})
         return request_id, reply
 

@@ -1,0 +1,87 @@
+"""Workers as processes: loading, streaming, cancelling, dying, making room."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from keras_lm import checkpoint, generate
+from keras_lm.config import ModelConfig
+from keras_lm.model import build_model
+from keras_lm.runs.workers import MAX_WORKERS, WorkerPool
+from keras_lm.tokenizer import CharTokenizer
+
+SETTINGS = {"max_new_tokens": 31, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    tokenizer = CharTokenizer.from_text("The quick brown fox jumps over a lazy dog. é")
+    config = ModelConfig(tokenizer.vocab_size, 11, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5)
+    path = tmp_path_factory.mktemp("models") / "model.keras"
+    checkpoint.save_model(path, build_model(config), tokenizer.to_dict())
+    return path
+
+
+@pytest.fixture
+def pool(tmp_path):
+    pool = WorkerPool(tmp_path / "worker.log")
+    yield pool
+    pool.close()
+
+
+def wait(reply, seconds: float = 60.0):
+    end = time.monotonic() + seconds
+    while not reply.done:
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
+    return reply
+
+
+def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
+    worker = pool.worker(model_file)
+    assert pool.worker(model_file) is worker
+    _, reply = worker.generate("The ☃", SETTINGS)
+    assert not wait(reply).error and len(reply.text) == 31
+    assert reply.result["unknown"] == ["☃"] and worker.loading.result["parameters"] > 0
+    expected = generate(checkpoint.load(model_file), "The ", **SETTINGS)
+    assert reply.text == expected  # the same seed gives the same text in another process
+
+    request_id, long_reply = worker.generate("The", {"max_new_tokens": 100_000})
+    while len(long_reply.text) < 100:
+        time.sleep(0.01)
+    worker.cancel(request_id)
+    assert not wait(long_reply).error and 100 <= len(long_reply.text) < 100_000
+
+    _, refused = worker.generate("The", {"temperature": -1})
+    assert "temperature must be from" in wait(refused).error
+    _, unknown = worker.generate("The", {"heat": 1})
+    assert "no field 'heat'" in wait(unknown).error
+
+    _, dying = worker.generate("The", {"max_new_tokens": 100_000})
+    os.kill(worker.process.pid, signal.SIGKILL)
+    assert "process ended" in wait(dying).error
+    assert pool.worker(model_file) is not worker  # the next request gets a new process
+
+
+def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
+    path = tmp_path / "bad.keras"
+    path.write_bytes(b"no zip")
+    worker = pool.worker(path)
+    assert "bad.keras" in wait(worker.loading).error and len(worker.loading.error.split("\n")) == 1
+    _, reply = worker.generate("The", SETTINGS)
+    assert wait(reply).error
+
+
+def test_the_least_recently_used_worker_makes_room(pool, tmp_path):
+    paths = [tmp_path / f"{number}.keras" for number in range(MAX_WORKERS + 1)]
+    for path in paths:
+        path.write_bytes(b"")
+    workers = []
+    for path in paths:
+        workers.append(pool.worker(path))
+    alive = [worker.is_alive for worker in workers]
+    assert alive == [False] + [True] * MAX_WORKERS
+    pool.close()
+    assert not any(worker.is_alive for worker in workers)

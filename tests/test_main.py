@@ -1,0 +1,129 @@
+"""The command line, in processes of its own as a person uses it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
+
+TINY = (
+    "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3".split()
+)
+
+
+def run(*words: object) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", "keras_lm", *map(str, words)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run on a small text, with its process."""
+    folder = tmp_path_factory.mktemp("main")
+    text = folder / "a text.txt"
+    text.write_text("".join(f"{n} green bottles on the wall, " for n in range(99, 0, -1)))
+    every = "--log-every 5 --eval-every 10 --sample-every 11 --checkpoint-every 0".split()
+    words = ["--data", text, "--steps", 23, "--sample-tokens", 4, "--run-dir", folder / "run"]
+    return folder / "run", run("train", *words, *TINY.split(), *every)
+
+
+def test_train_writes_its_folder_and_progress(trained):
+    folder, process = trained
+    assert process.returncode == 0, process.stderr
+    lines = process.stderr.splitlines()
+    assert lines[0].startswith("step 5/23  loss ") and lines[-1].startswith("finished: ")
+    assert process.stdout == ""
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["schema"] == 1 and config["model"]["vocab_size"] > 10
+
+
+def test_events_come_every_log_every_steps_and_at_the_last(trained):
+    events = [json.loads(line) for line in (trained[0] / "events.jsonl").open()]
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    assert [event["step"] for event in metrics] == [5, 10, 15, 20, 23]
+    assert [event["step"] for event in metrics if "val_loss" in event] == [10, 20, 23]
+    assert [e["step"] for e in events if e["kind"] == "sample"] == [11, 22, 23]
+    assert all(event["tokens"] == event["step"] * 3 * 7 for event in metrics)
+    for name in ("seconds", "train_seconds"):
+        values = [event[name] for event in metrics]
+        assert values == sorted(values) and values[0] > 0
+    assert metrics[-1]["train_seconds"] < metrics[-1]["seconds"]
+
+
+def test_generate_prints_the_continuation_only_and_the_same_for_a_seed(trained):
+    words = ["generate", "--model", trained[0] / "model.keras", "--max-new-tokens", 9]
+    first = run(*words, "--prompt", "on the \u2603", "--seed", 3)
+    assert first.returncode == 0 and len(first.stdout) == 9 + 1
+    assert "\u2603" in first.stderr  # the dropped character is told
+    assert run(*words, "--prompt", "on the ", "--seed", 3).stdout == first.stdout
+
+
+def test_export_and_check(trained, tmp_path):
+    out = tmp_path / "copy.keras"
+    assert run("export", "--run-dir", trained[0], "--out", out).returncode == 0
+    assert out.read_bytes() == (trained[0] / "model.keras").read_bytes()
+    good = run("check", out)
+    assert good.returncode == 0 and "sound" in good.stdout
+    out.write_bytes(out.read_bytes()[:-200])
+    bad = run("check", out)
+    assert bad.returncode == 1 and len(bad.stdout.splitlines()) == 1 and bad.stderr == ""
+
+
+BAD_INPUT = {
+    "--data no-such-text": "no-such-text",
+    "--d-model 30 --num-heads 4": "multiple of num_heads",
+    "--d-model 10 --num-heads 2": "even head size",
+    "--steps 0": "steps must be from 1",
+    "--steps -3": "steps must be from 1",
+    "--learning-rate nan": "a number",
+    "--learning-rate 1e9": "learning_rate must be from",
+    "--attention none": "Argument --attention",
+    "--dropout x": "Argument --dropout",
+    "--context-length 200000": "context_length must be from",
+    "--no-such-flag 1": "unrecognized arguments|Unrecognized arguments",
+    "--preset huge": "Argument --preset",
+    "--cleaning classic --data alice --context-length 60000": "needs 60,001 tokens",
+}
+
+
+@pytest.mark.parametrize("flags", BAD_INPUT)
+def test_bad_input_gets_one_line_and_exit_2_and_leaves_nothing(flags, tmp_path):
+    process = run("train", "--run-dir", tmp_path / "run", *flags.split())
+    assert process.returncode == 2, process.stderr
+    assert len(process.stderr.splitlines()) == 1 and process.stdout == ""
+    assert any(part in process.stderr for part in BAD_INPUT[flags].split("|")), process.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(trained):
+    before = (trained[0] / "events.jsonl").read_bytes()
+    for command in (["train", "--steps", 5], ["train"], ["resume"]):
+        process = run(*command, "--run-dir", trained[0])
+        assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+    assert (trained[0] / "events.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["generate --model", "check", "resume --run-dir"])
+def test_a_missing_file_is_one_line(command, tmp_path):
+    process = run(*command.split(), tmp_path / "none.keras")
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+
+
+def test_every_config_field_is_a_flag():
+    from keras_lm.__main__ import build_parser
+
+    words = ["train", "--run-dir", "x"]
+    expected = {}
+    for config in (ModelConfig, DataConfig, TrainingConfig):
+        for name, field in config.__dataclass_fields__.items():
+            if name == "vocab_size":
+                continue
+            flag, value = "--" + name.replace("_", "-"), field.default
+            is_bool = isinstance(value, bool)
+            words += [flag if value else f"--no-{flag[2:]}"] if is_bool else [flag, str(value)]
+            expected[name] = value
+    values = vars(build_parser().parse_args(words))
+    assert {name: values[name] for name in expected} == expected
