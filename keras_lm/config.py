@@ -46,7 +46,7 @@ def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
     if kind is bool or kind is str:
         fits = isinstance(value, kind)
     else:
-        fits = is_number and math.isfinite(value) and (kind is float or isinstance(value, int))
+        fits = is_number and abs(value) < math.inf and (kind is float or isinstance(value, int))
     if not fits:
         expected = {bool: "true or false", str: "text", int: "a whole number"}.get(kind, "a number")
         raise ConfigError(f"{name} must be {expected}, but {value!r} came.")
@@ -54,7 +54,7 @@ def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
     if choices and value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, but {value!r} came.")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ConfigError(f"{name} must be from {low} to {high}, but {value} came.")
+        raise ConfigError(f"{name} must be from {low} to {high}, but {value!r:.60} came.")
 
 
 class Checked:
@@ -144,6 +144,7 @@ class ModelConfig(Checked):
         0.0,
         "Keep logits within +-cap by cap * tanh(logits / cap); 0: off, usual 15 to 30.",
         low=0.0,
+        high=1e6,
     )
     zero_init: bool = field(
         False, "Start the output projections at zero, so that each block begins as the identity."

@@ -104,7 +104,8 @@ class RunFolder:
         """The pending request, which is removed by this; None where there is none."""
         control = read_json(self.control_file)
         self.control_file.unlink(missing_ok=True)
-        return control.get("request") if isinstance(control, dict) else None
+        action = control.get("request") if isinstance(control, dict) else None
+        return action if action in REQUESTS else None
 
     def append_event(self, event: dict) -> None:
         """Adds one line to `events.jsonl` in a single write. One process may do so."""

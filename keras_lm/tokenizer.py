@@ -246,8 +246,8 @@ def _ids_of_long_word(word: str) -> list[int]:
     while start < len(word):
         new = encode(word[start : start + _WINDOW])
         border = ids[-1:] + new[:1]
-        if encode(decode(border)) != border or re.match("'[a-z]", word[start : start + 2]):
-            return encode(word)  # a bad border; "'s" is split off only where marks do not precede
+        if encode(decode(border)) != border:
+            return encode(word)
         if start + _WINDOW < len(word):
             del new[-len(new) // 8 :]
         ids += new

@@ -96,7 +96,7 @@ def test_a_million_white_spaces_before_a_word():
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("", ""), ("x \n\n", " \n"), ("\u2003", "—"), ("\x1c", "\n")]
+    ("before", "after"), [("", ""), ("x \n\n", " \n"), ("\u2003", "cé"), ("\x1c", "\n")]
 )
 @pytest.mark.parametrize("signs", [".", "a", "-'", "'s", "ACGT", "0123456789abcdef+/"])
 def test_a_huge_word_equals_tiktoken(reference, before, after, signs):
@@ -106,10 +106,10 @@ def test_a_huge_word_equals_tiktoken(reference, before, after, signs):
 
 @pytest.mark.parametrize("signs", ["abcdef", "-'sdt.", "ACGT", "0123456789ab'"])
 def test_windows_of_a_word_join_exactly_or_not_at_all(reference, monkeypatch, signs):
-    monkeypatch.setattr(module, "_WINDOW", 150)  # so small that many borders are in bad places
+    monkeypatch.setattr(module, "_WINDOW", 16)  # so small that many borders are in bad places
     choose = random.Random(4)
     for _ in range(500):
-        word = "".join(choose.choices(signs, k=400))
+        word = "".join(choose.choices(signs, k=100))
         assert module._ids_of_long_word(word) == reference.encode_ordinary(word)
 
 

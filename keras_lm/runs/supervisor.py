@@ -15,6 +15,7 @@ from keras_lm.run_folder import RunFolder, list_runs, new_run_id, write_atomical
 from keras_lm.runs.process import is_alive
 
 PROJECT = Path(__file__).resolve().parents[2]
+UPLOADS = "uploads"  # the folder beside the runs for what people hand in
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Supervisor:
             content: the bytes.
             suffix: ".txt" or ".keras".
         """
-        folder = self.root / "uploads"
+        folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if not path.exists():

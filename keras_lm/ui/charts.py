@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 MAX_POINTS = 400  # more are not seen, and cost the browser time
-SMOOTHING_POINTS = 8  # of the exponential average, when a curve is long
+SMOOTHING_POINTS = 8  # on either side, when a curve is long
 HEIGHT = 320
 
 
@@ -30,10 +30,9 @@ def loss_chart(frame: pd.DataFrame, references: dict[str, float]) -> alt.LayerCh
         frame: from `metrics_frame`, with at least one row.
         references: name of each line and its height in nats.
     """
-    span = max(2, min(SMOOTHING_POINTS, len(frame) // 10))
     curves = [
         frame[["step", "loss"]].assign(curve="train"),
-        frame[["step"]].assign(loss=frame["loss"].ewm(span=span).mean(), curve="train, smoothed"),
+        frame[["step"]].assign(loss=smooth(frame["loss"]), curve="train, smoothed"),
     ]
     if "val_loss" in frame:
         validation = frame.loc[frame["val_loss"].notna(), ["step", "val_loss"]]
@@ -58,6 +57,12 @@ def loss_chart(frame: pd.DataFrame, references: dict[str, float]) -> alt.LayerCh
         ),
     ]
     return alt.layer(*layers, *reference_lines(references)).properties(height=HEIGHT)
+
+
+def smooth(values: pd.Series) -> pd.Series:
+    """The mean over the neighbours on both sides, so that a falling curve is not shown late."""
+    window = 2 * min(SMOOTHING_POINTS, len(values) // 20) + 1
+    return values.rolling(window, center=True, min_periods=1).mean()
 
 
 def reference_lines(references: dict[str, float]) -> list[alt.Chart]:

@@ -10,7 +10,7 @@ import streamlit as st
 from keras_lm import corpus
 from keras_lm.config import DataConfig, RunConfig
 from keras_lm.run_folder import list_runs
-from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
+from keras_lm.runs.supervisor import PROJECT, UPLOADS, RunSummary, Supervisor
 from keras_lm.runs.workers import WorkerPool
 
 RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
@@ -66,8 +66,10 @@ def describe_run(config: RunConfig | None) -> str:
     if config is None:
         return "unreadable settings"
     model = config.model
+    path = Path(config.data.data)
+    text = "own text" if path.parent.name == UPLOADS else path.stem
     return (
-        f"{Path(config.data.data).stem}, {config.data.tokenizer}, {model.attention}, "
+        f"{text}, {config.data.tokenizer}, {model.attention}, "
         f"{model.num_blocks} blocks of {model.d_model}"
     )
 

@@ -7,7 +7,6 @@ import streamlit as st
 from keras_lm import estimates
 from keras_lm.config import ConfigError, RunConfig
 from keras_lm.ui import sidebar
-from keras_lm.ui.dashboard import dashboard
 from keras_lm.ui.services import TextFacts, label_run, show_seconds, supervisor, text_facts
 
 NEW_RUN = "new"
@@ -31,6 +30,9 @@ def page() -> None:
         if summary is None:
             st.error(f"There is no run {chosen!r:.40} any more: choose another one above.")
     if summary is not None:
+        # Charts take half a second to import, for which the first sight of the page need not wait.
+        from keras_lm.ui.dashboard import dashboard
+
         dashboard(summary)
     elif chosen == NEW_RUN:
         setup(config, problem)
@@ -56,7 +58,9 @@ def choose_run(chosen: str) -> None:
     if not labels:
         return
     st.session_state["chosen_run"] = chosen
-    runs, new = st.columns([4, 1], vertical_alignment="bottom")
+    runs, new = st.container(), None
+    if chosen != NEW_RUN:
+        runs, new = st.columns([4, 1], vertical_alignment="bottom")
     runs.selectbox(
         "Run",
         [NEW_RUN, *labels] if chosen in (NEW_RUN, *labels) else [chosen, NEW_RUN, *labels],
@@ -64,14 +68,14 @@ def choose_run(chosen: str) -> None:
         key="chosen_run",
         on_change=lambda: show_run(st.session_state["chosen_run"]),
     )
-    new.button(
-        "New run",
-        icon=":material/add:",
-        width="stretch",
-        disabled=chosen == NEW_RUN,
-        on_click=show_run,
-        args=(NEW_RUN,),
-    )
+    if new is not None:
+        new.button(
+            "New run",
+            icon=":material/add:",
+            width="stretch",
+            on_click=show_run,
+            args=(NEW_RUN,),
+        )
 
 
 def setup(config: RunConfig | None, problem: str | None) -> None:

@@ -1,0 +1,54 @@
+"""Shared by all tests: a quiet TensorFlow, and small models of unequal dimensions."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """Makes a ModelConfig: 23 tokens, context 11, 3 heads of 10, 2 blocks, 17 inside."""
+    from keras_lm.config import ModelConfig
+
+    def make(**changes) -> ModelConfig:
+        shape = {"vocab_size": 23, "context_length": 11, "d_model": 30, "num_heads": 3}
+        return ModelConfig(**{**shape, "num_blocks": 2, "ffn_dim": 17, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def randomize():
+    """Gives every weight of a layer a value, so that no gain is 1, no bias 0, no softmax flat."""
+
+    def fill(layer, stddev: float = 0.3, seed: int = 7):
+        generator = np.random.default_rng(seed)
+        for weight in layer.weights:
+            weight.assign(generator.normal(0.0, stddev, weight.shape))
+        return layer
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def small_model(small_config, randomize):
+    """Makes a model of `small_config(**changes)` with random weights."""
+    from keras_lm.model import build_model
+
+    def make(dtype=None, **changes):
+        return randomize(build_model(small_config(**changes), dtype))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_ids():
+    """Makes token ids of a small model."""
+
+    def make(*shape: int, seed: int = 3) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 23, shape).astype("int32")
+
+    return make

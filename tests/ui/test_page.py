@@ -1,0 +1,220 @@
+"""The whole job in a real browser: train, reload, generate, download, load."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+import keras_lm
+from keras_lm.run_folder import RunFolder, list_runs
+from keras_lm.runs.process import is_alive
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PROJECT = Path(__file__).resolve().parents[2]
+SECOND = 1000  # Playwright counts milliseconds
+expect.set_options(timeout=60 * SECOND)
+TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("page") / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(runs_folder):
+    """A server of its own, with an empty folder of runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *words, "--server.headless", "true"],
+        cwd=PROJECT,
+        env=os.environ | {"KERAS_LM_RUNS": str(runs_folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        for folder in list_runs(runs_folder):
+            if is_alive(folder):
+                os.kill(folder.read_status()["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60 * SECOND)
+    page.goto(address)
+    yield page
+    page.close()
+
+
+def start(page: Page, steps: int) -> str:
+    """Pastes a small text, sets the length, presses Start; returns the run's id."""
+    choose(page, "Text", "Paste a text")
+    page.get_by_label("Your text").fill(TEXT)
+    page.get_by_label("Your text").press("Control+Enter")
+    fill(page, "Steps", steps)
+    expect(page.get_by_role("radio", name="Custom")).to_be_checked()
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page).to_have_url(re.compile("run="))
+    return re.search(r"run=([\w-]+)", page.url)[1]
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).first.click()
+    page.get_by_role("option", name=option).click()
+
+
+def fill(page: Page, label: str, value: object) -> None:
+    field = page.get_by_label(label, exact=True)
+    field.fill(str(value))
+    field.press("Enter")
+
+
+def no_traceback(page: Page) -> None:
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def test_train_reload_generate_download_load(browser, page, address, runs_folder, tmp_path):
+    expect(page.get_by_text("807,552")).to_be_visible()  # weights of Quick start
+    run_id = start(page, 300)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_text("being compiled")).to_be_visible()
+    expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\d left"))).to_be_visible()
+    expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
+
+    page.reload()  # while it trains
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    second_tab = browser.new_page()
+    second_tab.goto(address)  # finds the run without being told
+    expect(second_tab.get_by_role("button", name="Stop")).to_be_visible(timeout=30 * SECOND)
+    second_tab.close()
+
+    expect(page.get_by_text("after step 250")).to_be_visible(timeout=120 * SECOND)
+    expect(page.get_by_text("Finished")).to_be_visible(timeout=120 * SECOND)
+    expect(page.get_by_text("after step 300")).to_be_visible()
+    no_traceback(page)
+    folder = RunFolder(runs_folder / run_id)
+    events, _ = folder.read_events()
+    final = [event for event in events if "val_loss" in event][-1]
+    assert final["step"] == 300 and final["val_loss"] < folder.read_status()["unigram_entropy"] / 2
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download .keras").click()
+    path = tmp_path / "downloaded.keras"
+    download.value.save_as(path)
+
+    page.get_by_role("button", name="Talk to it").click()
+    page.get_by_label("Prompt").fill("7 green")
+    page.get_by_label("Prompt").press("Control+Enter")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.get_by_text("100 characters in")).to_be_visible()
+    shown = page.locator(".st-key-generated").inner_text()
+    no_traceback(page)
+
+    bundle = keras_lm.load(path)
+    text = keras_lm.generate(bundle, "7 green", max_new_tokens=100, seed=1)
+    assert "".join(shown.split()) == "".join(("7 green" + text).split())
+    assert "bottles" in text
+    ids = np.array([bundle.tokenizer.encode("7 green bottles")], "int32")
+    stored = keras_lm.load(folder.model_file)
+    assert np.array_equal(bundle.model(ids), stored.model(ids))
+
+    choose(page, "Model", "Load a .keras file")
+    page.locator("input[type=file]").set_input_files(path)
+    expect(page.get_by_text("downloaded.keras")).to_be_visible()
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.get_by_text("100 characters in")).to_be_visible()
+    assert page.locator(".st-key-generated").inner_text() == shown
+
+
+def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(browser, page, address, runs_folder):
+    page.get_by_role("button", name="New run").or_(
+        page.get_by_role("button", name="Start", exact=True)
+    ).first.wait_for()
+    run_id = start(page, 100_000)
+    folder = RunFolder(runs_folder / run_id)
+    expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
+    page.goto("about:blank")
+    before = folder.read_status()["step"]
+    time.sleep(4)
+    assert folder.read_status()["step"] > before
+
+    page.goto(f"{address}/?run={run_id}")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped")).to_be_visible()
+    expect(page.get_by_role("button", name="Download .keras")).to_be_visible()
+    assert folder.model_file.exists()
+    no_traceback(page)
+
+
+def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
+    fill(page, "Width (d_model)", 100)
+    fill(page, "Width (d_model)", 90)  # four heads do not divide it
+    expect(page.get_by_text("d_model must be a multiple of num_heads")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    choose(page, "Text", "Paste a text")
+    page.get_by_label("Your text").fill("too short")
+    page.get_by_label("Your text").press("Control+Enter")
+    fill(page, "Width (d_model)", 64)
+    expect(page.get_by_text("needs 65 tokens in each part")).to_be_visible()
+    page.get_by_role("radio", name="Quick start").click()
+    expect(page.get_by_label("Width (d_model)")).to_have_value("128")
+    no_traceback(page)
+
+
+def test_a_run_that_failed_says_why(page, address, runs_folder):
+    folder = RunFolder(runs_folder / "20260101-000000-abcdef")
+    folder.create()
+    folder.write_config(keras_lm.config.QUICK_START.to_dict())
+    folder.write_status(state="failed", message="The loss became nan: lower the learning rate.")
+    page.goto(f"{address}/?run={folder.run_id}")
+    expect(page.get_by_text("lower the learning rate")).to_be_visible()
+    page.goto(f"{address}/?run=../../etc")
+    expect(page.get_by_text("There is no run")).to_be_visible()
+    no_traceback(page)
+
+
+def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
+    page.goto(f"{address}/generate")
+    path = tmp_path / "bad.keras"
+    path.write_bytes(b"nothing of the kind")
+    if page.get_by_role("combobox", name="Model").count():
+        choose(page, "Model", "Load a .keras file")
+    page.locator("input[type=file]").set_input_files(path)
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
+    no_traceback(page)
