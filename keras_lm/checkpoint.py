@@ -99,16 +99,17 @@ def load(path: str | Path) -> Bundle:
                 f"its tokenizer has {tokenizer.vocab_size} tokens and its model "
                 f"{config.vocab_size}."
             )
+        if len(weights) < 4 * config.parameter_count():  # before memory is taken for the model
+            raise ModelFileError("its weights do not fit its config.")
         model = build_model(config, "float32")
         _read_weights(model, weights)
     except OSError as error:
         if error.errno is not None:
             raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
         raise ModelFileError(f"{path} is damaged: its weights cannot be read.") from None
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, RuntimeError) as error:
-        raise ModelFileError(
-            f"{path} is not a sound keras_lm model: {str(error).splitlines()[0]:.200}"
-        ) from None
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelFileError(f"{path} is not a sound keras_lm model: {reason:.200}") from None
     model.tokenizer = tokenizer.to_dict()
     return Bundle(model, tokenizer, config)
 
@@ -151,6 +152,8 @@ def _layout(file: h5py.File) -> dict[str, tuple]:
             if isinstance(entry, h5py.Group):
                 pending.append(path)
                 continue
+            if not isinstance(entry, h5py.Dataset):
+                raise ModelFileError(f"its entry {path!r:.60} is not an array.")
             properties = entry.id.get_create_plist()
             plain = not properties.get_nfilters() and not properties.get_external_count()
             if not plain or entry.is_virtual:

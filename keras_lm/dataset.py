@@ -10,7 +10,8 @@ class WindowOrder:
     """The order of training windows, a pure function of (seed, step): resuming needs no state.
 
     An epoch cuts the text into neighbouring windows, beginning at a random phase, and shuffles
-    them; so every token is read once an epoch, and never twice in the same window.
+    them; so no token is predicted twice in an epoch, and the ends that a phase leaves out (fewer
+    than two windows) get their turn in others.
 
     Args:
         num_tokens: length of the text, at least context_length + 1.
@@ -37,7 +38,7 @@ class WindowOrder:
     def _shuffle_epoch(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, epoch])
         last_phase = self.num_tokens - 1 - self.windows_per_epoch * self.context_length
-        phase = generator.integers(0, min(last_phase, self.context_length - 1) + 1)
+        phase = generator.integers(0, last_phase + 1)
         return phase + self.context_length * generator.permutation(self.windows_per_epoch)
 
 

@@ -138,7 +138,9 @@ class LanguageModel(keras.Model):
         Returns:
             Logits (batch, vocab_size) in float32, and the new states.
         """
-        x = self.embed(ops.expand_dims(ids, 1), ops.reshape(position, (1,)))
+        # Learned positions end with the context; only a text's last token, unused, comes after.
+        place = ops.minimum(position, self.config.context_length - 1)
+        x = self.embed(ops.expand_dims(ids, 1), ops.reshape(place, (1,)))
         new_states = []
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block.decode(x, state, position)

@@ -105,7 +105,7 @@ def test_gradients_reach_all_of_the_past_and_none_of_the_future(make_layer, name
 def test_it_agrees_with_a_plain_reference(make_layer, name, length, arguments):
     layer = make_layer(name, **arguments)
     x = draw(2, length, D_MODEL)
-    np.testing.assert_allclose(layer(x), reference(layer, x), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(layer(x), reference(layer, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +129,7 @@ def test_rotary_scores_depend_on_the_distance_only(make_layer, name, shift, qk_n
         return np.einsum("bhtd,bhsd->bhts", queries, keys)
 
     here = scores(0, 0)
-    np.testing.assert_allclose(scores(shift, shift), here, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(scores(shift, shift), here, rtol=0, atol=1e-4)
     assert np.abs(scores(shift, 0) - here).max() > 0.1
 
 
@@ -163,7 +163,7 @@ def decode(layer, x, context_length):
 def test_decoding_token_by_token_equals_the_full_pass(make_layer, name, positions):
     layer = make_layer(name, positions=positions, qk_norm=True, use_bias=True)
     x = draw(2, 13, D_MODEL)
-    np.testing.assert_allclose(decode(layer, x, 13), layer(x), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(decode(layer, x, 13), layer(x), rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize("name", EXACT_NAMES)
@@ -172,7 +172,7 @@ def test_decoding_past_the_context_sees_the_last_tokens_only(make_layer, name, c
     layer = make_layer(name)
     x = draw(2, 17, D_MODEL)
     expected = reference(layer, x, band=context_length)
-    np.testing.assert_allclose(decode(layer, x, context_length), expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(decode(layer, x, context_length), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,7 +213,6 @@ def test_it_comes_back_from_its_config_as_it_was(make_layer, name):
     )
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
-    again.build((None, None, D_MODEL))
     again.set_weights(layer.get_weights())
     x = draw(2, 5, D_MODEL)
     np.testing.assert_array_equal(again(x), layer(x))
@@ -247,8 +246,8 @@ def test_dropout_acts_only_while_training(make_layer, name):
     ("policy", "dtype", "tolerance"),
     [
         ("float32", "float32", 0.0),
-        ("mixed_float16", "float16", 2e-2),
-        ("mixed_bfloat16", "bfloat16", 1.5e-1),
+        ("mixed_float16", "float16", 1e-2),
+        ("mixed_bfloat16", "bfloat16", 8e-2),
     ],
 )
 def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy, dtype, tolerance):

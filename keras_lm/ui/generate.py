@@ -32,7 +32,9 @@ def page() -> None:
             icon=":material/info:",
         )
         return
-    prompt = st.text_area("Prompt", "The man", key="generate.prompt", height=80)
+    prompt = st.text_area(
+        "Prompt", "The man", key="generate.prompt", height=80, persist_state="session"
+    )
     if st.button("Generate", type="primary", icon=":material/auto_awesome:", key="generate.go"):
         begin(model_file, prompt, settings)
     output()
@@ -44,11 +46,13 @@ def settings_form() -> dict:
     for spec in dataclasses.fields(GenerationConfig):
         key, help_text = f"generate.{spec.name}", spec.metadata["help"]
         if spec.name == "seed":
-            settings["seed"] = st.number_input("Seed", 0, 2**31 - 1, spec.default, help=help_text)
+            settings["seed"] = st.number_input(
+                "Seed", 0, 2**31 - 1, spec.default, key=key, help=help_text, persist_state="session"
+            )
             continue
         label, low, high, step = RANGES[spec.name]
         settings[spec.name] = st.slider(
-            label, low, high, spec.default, step, key=key, help=help_text
+            label, low, high, spec.default, step, key=key, help=help_text, persist_state="session"
         )
     return settings
 
@@ -58,7 +62,6 @@ def choose_model(summaries: dict):
     options = [*summaries, UPLOADED]
     if st.session_state.get("generate.model") not in options:
         st.session_state["generate.model"] = options[0]
-    st.session_state["generate.model"] = st.session_state["generate.model"]
     chosen = st.selectbox(
         "Model",
         options,
@@ -66,6 +69,7 @@ def choose_model(summaries: dict):
             label_run(summaries[name]) if name in summaries else "Load a .keras file"
         ),
         key="generate.model",
+        persist_state="session",
     )
     if chosen != UPLOADED:
         return supervisor().folder(chosen).model_file

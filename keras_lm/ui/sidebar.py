@@ -16,7 +16,14 @@ PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 HEAD_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 
+SOURCE = "data.data"  # the key of the choice of text
+
 # The fields the page offers, in its order: label and, for a number, the range people use.
+TEXT_FIELDS = {
+    "tokenizer": ("Tokenizer", None),
+    "cleaning": ("Cleaning", None),
+    "validation_fraction": ("Validation fraction", (0.0, 0.5, 0.05)),
+}
 MODEL_FIELDS = {
     "attention": ("Attention", None),
     "num_blocks": ("Blocks", (1, 24, 1)),
@@ -77,6 +84,8 @@ def apply_preset() -> None:
         if TITLES[name] == chosen:
             for part in PARTS:
                 values = dataclasses.asdict(getattr(preset, part))
+                if SOURCE in st.session_state:
+                    values.pop("data", None)  # the text stays the person's choice
                 st.session_state.update({key_of(part, k): v for k, v in values.items()})
 
 
@@ -94,19 +103,13 @@ def run_form() -> RunConfig:
     if key_of("model", "d_model") not in st.session_state:
         st.session_state.setdefault("preset", TITLES["quick-start"])
         apply_preset()
-    # A widget's value is dropped when another page is shown; assigning it keeps it.
-    for part, config in PARTS.items():
-        for spec in dataclasses.fields(config):
-            key = key_of(part, spec.name)
-            if key in st.session_state:
-                st.session_state[key] = st.session_state[key]
-
     st.segmented_control(
         "Preset",
         [TITLES[name] for name in PRESETS] + [CUSTOM],
         key="preset",
         required=True,
         on_change=apply_preset,
+        persist_state="session",
         help="Quick start: the best recipe for a minute on a CPU. Any change makes it Custom.",
     )
     data = text_form()
@@ -134,7 +137,12 @@ def draw(part: str, fields: dict[str, tuple]) -> None:
     specs = {spec.name: spec for spec in dataclasses.fields(PARTS[part])}
     for name, (label, values) in fields.items():
         spec, key = specs[name], key_of(part, name)
-        shared = {"key": key, "help": spec.metadata["help"], "on_change": mark_custom}
+        shared = {
+            "key": key,
+            "help": spec.metadata["help"],
+            "on_change": mark_custom,
+            "persist_state": "session",  # also while another page is shown
+        }
         if spec.metadata["choices"]:
             st.selectbox(label, spec.metadata["choices"], **shared)
         elif spec.type is bool:
@@ -158,33 +166,25 @@ def number_input(label: str, kind: Callable, values: tuple, **shared) -> None:
 def text_form() -> DataConfig:
     """Chooses the text: built in, from the catalogue, uploaded or pasted."""
     titles = {name: text.title for name, text in (corpus.BUILT_IN | corpus.CATALOGUE).items()}
+    content = None
     with st.expander("Text", icon=":material/menu_book:", expanded=True):
-        options = [*titles, UPLOAD, PASTE]
         chosen = st.selectbox(
             "Text",
-            options,
+            [*titles, UPLOAD, PASTE],
             format_func=lambda name: titles.get(name, name),
-            key="text.source",
-            index=options.index(st.session_state[key_of("data", "data")])
-            if st.session_state[key_of("data", "data")] in titles
-            else 0,
+            key=SOURCE,
+            persist_state="session",
             help="Built-in texts need no network; catalogue texts are downloaded once.",
         )
-        content = None
         if chosen == UPLOAD:
-            upload = st.file_uploader("A text file", type=["txt", "md", "csv", "json", "log"])
+            upload = st.file_uploader("A text file", key="text.uploaded")
             content = upload.getvalue() if upload else None
         elif chosen == PASTE:
-            content = st.text_area("Your text", key="text.pasted", height=160).encode()
-        draw("data", {"tokenizer": ("Tokenizer", None), "cleaning": ("Cleaning", None)})
-        number_input(
-            "Validation fraction",
-            float,
-            (0.0, 0.5, 0.05),
-            key=key_of("data", "validation_fraction"),
-            help="The text's last part, never trained on, that measures progress.",
-            on_change=mark_custom,
-        )
+            pasted = st.text_area(
+                "Your text", key="text.pasted", height=160, persist_state="session"
+            )
+            content = pasted.encode()
+        draw("data", TEXT_FIELDS)
     name = chosen
     if chosen in (UPLOAD, PASTE):
         if not content:

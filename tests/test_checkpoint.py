@@ -1,0 +1,519 @@
+"""Model files and checkpoints: nothing is lost, nothing half written, nothing hostile let in."""
+
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_lm import checkpoint, run_folder
+from keras_lm.checkpoint import (
+    KEPT_CHECKPOINTS,
+    MANIFEST_FILE,
+    STATE_FILE,
+    ModelFileError,
+    latest_checkpoint,
+    load,
+    restore,
+    save_checkpoint,
+    save_model,
+)
+from keras_lm.config import ATTENTIONS, POSITIONS, TrainingConfig
+from keras_lm.generation import generate
+from keras_lm.model import build_model
+from keras_lm.tokenizer import CharTokenizer, Gpt2Tokenizer
+from keras_lm.training import Training, create_optimizer
+
+ROOT = Path(__file__).parents[1]
+TOKENIZER = CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n")
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+
+@pytest.fixture(scope="module")
+def sound(small_model, tmp_path_factory):
+    """The path of a sound model file; leave it as it is."""
+    path = tmp_path_factory.mktemp("sound") / "model.keras"
+    save_model(path, small_model(), TOKENIZER.to_dict())
+    return path
+
+
+def refuse(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_model_and_its_tokenizer_come_back_to_the_bit(
+    small_model, small_ids, tmp_path, attention, positions
+):
+    model = small_model(attention=attention, positions=positions, use_bias=True, dropout=0.1)
+    save_model(tmp_path / "model.keras", model, TOKENIZER.to_dict())
+    bundle = load(str(tmp_path / "model.keras"))
+    assert bundle.config == model.config == bundle.model.config
+    assert bundle.tokenizer.to_dict() == TOKENIZER.to_dict() == bundle.model.tokenizer
+    ids = small_ids(3, 11)
+    np.testing.assert_array_equal(bundle.model(ids), model(ids))
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+def test_a_loaded_model_generates_and_can_be_saved_again(sound, tmp_path):
+    bundle = load(sound)
+    save_model(tmp_path / "again.keras", bundle.model, bundle.model.tokenizer)
+    again = load(tmp_path / "again.keras")
+    assert generate(again, "abc", max_new_tokens=9) == generate(bundle, "abc", max_new_tokens=9)
+
+
+def test_gpt2_tokenizers_come_along(small_model, tmp_path):
+    tokenizer = Gpt2Tokenizer.from_text("The man, who had two horses -- é😀 -- sold one of them.")
+    model = small_model(vocab_size=tokenizer.vocab_size)
+    save_model(tmp_path / "model.keras", model, tokenizer.to_dict())
+    assert load(tmp_path / "model.keras").tokenizer.to_dict() == tokenizer.to_dict()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_any_precision_is_saved_as_float32(small_model, small_ids, tmp_path, policy):
+    model = small_model(policy)
+    save_model(tmp_path / "model.keras", model, TOKENIZER.to_dict())
+    for again in (
+        load(tmp_path / "model.keras").model,
+        keras.models.load_model(tmp_path / "model.keras"),
+    ):
+        layers = [again, *again._flatten_layers()]
+        assert {layer.dtype_policy.name for layer in layers} == {"float32"}
+        np.testing.assert_array_equal(
+            again(small_ids(3, 11)), small_model("float32")(small_ids(3, 11))
+        )
+    assert model.dtype_policy.name == policy
+
+
+def test_plain_keras_loads_it_in_a_fresh_process(sound, small_ids, tmp_path):
+    program = (
+        "import sys\n"
+        "import keras, numpy\n"
+        "from keras_lm import LanguageModel\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "assert isinstance(model, LanguageModel)\n"
+        "assert model.tokenizer['characters']\n"
+        "numpy.save(sys.argv[2], model(numpy.load(sys.argv[3])))\n"
+    )
+    np.save(tmp_path / "ids.npy", small_ids(3, 11))
+    paths = [sound, tmp_path / "logits.npy", tmp_path / "ids.npy"]
+    subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, check=True)
+    expected = load(sound).model(small_ids(3, 11))
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), expected)
+
+
+@pytest.mark.parametrize("failing", ["keras", "replace", "fsync"])
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(
+    small_model, tmp_path, monkeypatch, failing
+):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"old")
+    if failing == "keras":
+        monkeypatch.setattr(checkpoint.LanguageModel, "save", refuse)
+    else:
+        monkeypatch.setattr(run_folder.os, failing, refuse)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(path, small_model(), TOKENIZER.to_dict())
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+# Files that are no sound model of ours. Each of these takes the members of a sound file, a dict of
+# name to bytes, and returns the members of a bad one.
+
+
+def with_config(members, change):
+    config = json.loads(members[CONFIG])
+    change(config)
+    return members | {CONFIG: json.dumps(config).encode()}
+
+
+def with_weights(members, change):
+    content = io.BytesIO(members[WEIGHTS])
+    with h5py.File(content, "r+") as file:
+        change(file)
+    return members | {WEIGHTS: content.getvalue()}
+
+
+def set_model_field(**fields):
+    return lambda m: with_config(m, lambda c: c["config"]["config"].update(fields))
+
+
+def set_config(**fields):
+    return lambda m: with_config(m, lambda c: c.update(fields))
+
+
+def set_tokenizer(value):
+    return lambda m: with_config(m, lambda c: c["config"].update(tokenizer=value))
+
+
+def some_array(file):
+    """The group and the name of one array that has two dimensions."""
+    found = []
+    file.visititems(
+        lambda name, item: (
+            found.append(name) if isinstance(item, h5py.Dataset) and item.ndim == 2 else None
+        )
+    )
+    group, _, name = found[0].rpartition("/")
+    return file[group], name
+
+
+def swap_array(make):
+    """Replaces one array by what `make(group, name, values)` puts there."""
+
+    def change(file):
+        group, name = some_array(file)
+        values = group[name][()]
+        del group[name]
+        make(group, name, values)
+
+    return lambda members: with_weights(members, change)
+
+
+def set_value(value):
+    def make(group, name, values):
+        values[-1, -1] = value
+        group[name] = values
+
+    return swap_array(make)
+
+
+def put(make):
+    """Adds an entry that no model has."""
+    return lambda members: with_weights(members, make)
+
+
+def make_virtual(group, name, values):
+    layout = h5py.VirtualLayout(values.shape, "float32")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", values.shape)
+    group.create_virtual_dataset(name, layout)
+
+
+def make_external(group, name, values):
+    external = [("/etc/passwd", 0, values.nbytes)]
+    group.create_dataset(name, values.shape, "float32", external=external)
+
+
+def link_to_itself(file):
+    file["loop"] = file["/"]
+
+
+HOSTILE = {
+    "no metadata": lambda m: {n: c for n, c in m.items() if n != METADATA},
+    "no config": lambda m: {n: c for n, c in m.items() if n != CONFIG},
+    "no weights": lambda m: {n: c for n, c in m.items() if n != WEIGHTS},
+    "extra member": lambda m: m | {"assets/code.py": b"print(1)"},
+    "member outside": lambda m: m | {"../evil": b""},
+    "config is no JSON": lambda m: m | {CONFIG: b"{"},
+    "config is no UTF-8": lambda m: m | {CONFIG: b"\xff\xfe\xfd"},
+    "config is a list": lambda m: m | {CONFIG: b"[]"},
+    "config is deep": lambda m: m | {CONFIG: b"[" * 200_000},
+    "config has no values": set_config(config=None),
+    "config of another class": set_config(class_name="Sequential", registered_name="Sequential"),
+    "config of a lambda": set_config(
+        class_name="Lambda", registered_name="Lambda", module="keras.layers"
+    ),
+    "registered name missing": set_config(registered_name=None),
+    "model config missing": lambda m: with_config(m, lambda c: c["config"].pop("config")),
+    "unknown field": set_model_field(surprise=1),
+    "field of another type": set_model_field(d_model="30"),
+    "field that is not a number": set_model_field(dropout=float("nan")),
+    "field beyond any float": set_model_field(d_model=10**400),
+    "field out of range": set_model_field(num_blocks=0),
+    "heads that do not fit": set_model_field(num_heads=7),
+    "no vocabulary": set_model_field(vocab_size=0),
+    "vocabulary larger than the tokenizer's": set_model_field(vocab_size=24),
+    "vocabulary smaller than the tokenizer's": set_model_field(vocab_size=22),
+    "too large to build": set_model_field(d_model=8190, num_blocks=128, ffn_dim=65_536),
+    "another width": set_model_field(d_model=36),
+    "more blocks": set_model_field(num_blocks=3),
+    "fewer blocks": set_model_field(num_blocks=1),
+    "another norm": set_model_field(norm="layernorm", use_bias=True),
+    "tied embeddings": set_model_field(tie_embeddings=True),
+    "no tokenizer": set_tokenizer(None),
+    "unknown tokenizer": set_tokenizer({"kind": "pickle", "characters": "ab"}),
+    "tokenizer out of order": set_tokenizer({"kind": "char", "characters": "ba"}),
+    "weights are no HDF5": lambda m: m | {WEIGHTS: b"x" * 1000},
+    "weights are empty": lambda m: m | {WEIGHTS: b""},
+    "weights are cut": lambda m: m | {WEIGHTS: m[WEIGHTS][: len(m[WEIGHTS]) // 2]},
+    "weights lack an array": swap_array(lambda group, name, values: None),
+    "weights of another shape": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=values[:-1])
+    ),
+    "weights of another type": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=values.astype("float64"))
+    ),
+    "weights as text": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=["x"] * 3)
+    ),
+    "weights without a shape": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=h5py.Empty("float32"))
+    ),
+    "weights as a group": swap_array(lambda group, name, values: group.create_group(name)),
+    "weights as a type": swap_array(
+        lambda group, name, values: group.__setitem__(name, np.dtype("float32"))
+    ),
+    "weights behind a soft link": swap_array(
+        lambda group, name, values: group.__setitem__(name, h5py.SoftLink("/nowhere"))
+    ),
+    "weights behind an external link": swap_array(
+        lambda group, name, values: group.__setitem__(name, h5py.ExternalLink("/etc/passwd", "/x"))
+    ),
+    "weights in another file": swap_array(make_external),
+    "weights put together": swap_array(make_virtual),
+    "weights compressed": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=values, compression="gzip")
+    ),
+    "weights filtered": swap_array(
+        lambda group, name, values: group.create_dataset(name, data=values, shuffle=True)
+    ),
+    "weights with nan": set_value(np.nan),
+    "weights with inf": set_value(np.inf),
+    "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
+    "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
+    "an extra type": put(lambda file: file.__setitem__("extra", np.dtype("float32"))),
+    "a group inside itself": put(link_to_itself),
+}
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path, members, compression=zipfile.ZIP_STORED):
+    with warnings.catch_warnings():  # of the doubled name
+        warnings.simplefilter("ignore")
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, content in members:
+                archive.writestr(name, content)
+    return path
+
+
+def keras_globals():
+    return (
+        keras.config.floatx(),
+        keras.config.epsilon(),
+        keras.config.image_data_format(),
+        keras.config.dtype_policy().name,
+        keras.config.is_traceback_filtering_enabled(),
+        keras.config.is_interactive_logging_enabled(),
+        dict(keras.saving.get_custom_objects()),
+    )
+
+
+def assert_refused(path, reason=""):
+    before = keras_globals()
+    with pytest.raises(ModelFileError, match=reason) as raised:
+        load(path)
+    message = str(raised.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 300
+    assert keras_globals() == before
+
+
+def test_rewriting_the_members_alone_leaves_a_sound_file(sound, tmp_path):
+    members = with_weights(with_config(members_of(sound), lambda c: None), lambda file: None)
+    load(write_members(tmp_path / "model.keras", members.items()))
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_file_that_is_no_sound_model_of_ours_is_refused(sound, tmp_path, change):
+    members = change(members_of(sound))
+    assert members != members_of(sound)
+    assert_refused(write_members(tmp_path / "model.keras", members.items()))
+
+
+@pytest.mark.parametrize("name", [CONFIG, METADATA, WEIGHTS])
+def test_a_member_that_comes_twice_is_refused(sound, tmp_path, name):
+    members = members_of(sound)
+    twice = [*members.items(), (name, members[name])]
+    assert_refused(write_members(tmp_path / "model.keras", twice), "must hold exactly")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compressed_file_is_refused(sound, tmp_path, compression):
+    members = members_of(sound).items()
+    path = write_members(tmp_path / "model.keras", members, compression)
+    assert_refused(path, "compressed or too large")
+
+
+def test_a_member_that_claims_more_than_the_file_holds_is_refused(sound, tmp_path):
+    content = bytearray(sound.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    while content[entry + 46 :][: len(WEIGHTS)] != WEIGHTS.encode():
+        entry = content.index(b"PK\x01\x02", entry + 1)
+    size = len(content) * 2
+    content[entry + 20 : entry + 28] = size.to_bytes(4, "little") * 2
+    (tmp_path / "model.keras").write_bytes(content)
+    assert_refused(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_that_is_cut_is_refused(sound, tmp_path, kept):
+    content = sound.read_bytes()
+    (tmp_path / "model.keras").write_bytes(content[: int(kept * len(content))])
+    assert_refused(tmp_path / "model.keras", "is not a sound keras_lm model")
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(sound, tmp_path):
+    content = bytearray(sound.read_bytes())
+    content[content.index(members_of(sound)[WEIGHTS]) + 5000] ^= 1
+    (tmp_path / "model.keras").write_bytes(content)
+    assert_refused(tmp_path / "model.keras", "CRC-32")
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    assert_refused(tmp_path / "missing.keras", "cannot be read: No such file or directory")
+    assert_refused(tmp_path, "cannot be read: Is a directory")
+
+
+def test_a_model_larger_than_its_weights_is_never_built(sound, tmp_path, monkeypatch):
+    members = set_model_field(d_model=600, ffn_dim=1200, num_blocks=60)(members_of(sound))
+    path = write_members(tmp_path / "model.keras", members.items())
+    monkeypatch.setattr(checkpoint, "build_model", lambda *_: pytest.fail("it was built"))
+    assert_refused(path)
+
+
+def variables_of(step):
+    return [keras.Variable(np.full((2, 3), step, "float32")), keras.Variable(np.uint32([step, 7]))]
+
+
+def test_a_checkpoint_comes_back_with_step_position_and_every_bit(tmp_path):
+    position = {"seconds": 1.5, "pending": {"loss": [0.1, 0.2]}, "last_logged": 40}
+    bits = np.array([0.1, -0.0, 1e-42, 3.4e38], "float32")
+    path = save_checkpoint(tmp_path / "checkpoints", 500, [keras.Variable(bits)], position)
+    assert path == tmp_path / "checkpoints" / "step-00000500"
+    assert sorted(os.listdir(path)) == [MANIFEST_FILE, STATE_FILE]
+    step, arrays, found = latest_checkpoint(tmp_path / "checkpoints")
+    assert (step, found) == (500, position)
+    assert [array.tobytes() for array in arrays] == [bits.tobytes()]
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    steps = [9, 10, 11, 99, 100, 101]
+    for count, step in enumerate(steps, start=1):
+        save_checkpoint(tmp_path, step, variables_of(step), {})
+        kept = steps[:count][-KEPT_CHECKPOINTS:]
+        assert sorted(os.listdir(tmp_path)) == [f"step-{step:08d}" for step in kept]
+        assert latest_checkpoint(tmp_path)[0] == step
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    for value in (1, 2):
+        save_checkpoint(tmp_path, 5, variables_of(value), {"value": value})
+    _, arrays, position = latest_checkpoint(tmp_path)
+    assert (arrays[0] == 2).all()
+    assert position == {"value": 2}
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "state flipped": lambda path: flip(path / STATE_FILE),
+    "state cut": lambda path: os.truncate(path / STATE_FILE, 10),
+    "state gone": lambda path: (path / STATE_FILE).unlink(),
+    "manifest gone": lambda path: (path / MANIFEST_FILE).unlink(),
+    "manifest cut": lambda path: os.truncate(path / MANIFEST_FILE, 10),
+    "manifest empty": lambda path: (path / MANIFEST_FILE).write_text("{}"),
+    "manifest a list": lambda path: (path / MANIFEST_FILE).write_text("[]"),
+    "all gone": lambda path: [(path / name).unlink() for name in os.listdir(path)],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_of_a_damaged_checkpoint_the_previous_one_is_used(tmp_path, damage):
+    paths = [save_checkpoint(tmp_path, step, variables_of(step), {}) for step in (5, 7)]
+    for path, expected in ((paths[1], 5), (paths[0], None)):
+        damage(path)
+        found = latest_checkpoint(tmp_path)
+        assert (found and found[0]) == expected
+
+
+def test_there_may_be_no_checkpoint(tmp_path):
+    (tmp_path / ".partial-x").mkdir()
+    assert latest_checkpoint(tmp_path) is None
+    assert latest_checkpoint(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_failed_checkpoint_leaves_the_older_ones(tmp_path, monkeypatch, name, call):
+    save_checkpoint(tmp_path, 5, variables_of(5), {})
+    real, count = getattr(os, name), itertools.count()
+    monkeypatch.setattr(
+        os, name, lambda *a, **k: refuse() if next(count) == call else real(*a, **k)
+    )
+    try:
+        save_checkpoint(tmp_path, 7, variables_of(7), {})
+        failed = False
+    except OSError:
+        failed = True
+    assert failed == (next(count) > call)
+    monkeypatch.undo()
+    assert latest_checkpoint(tmp_path)[0] in ((5, 7) if failed else (7,))
+    assert all(folder.startswith("step-") for folder in os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        [np.zeros((3, 2), "float32"), np.zeros(2, "uint32")],
+        [np.zeros((2, 3), "float32")],
+        [np.zeros((2, 3), "float32"), np.zeros(2, "uint32"), np.zeros(1)],
+        [],
+    ],
+    ids=["another shape", "one less", "one more", "none"],
+)
+def test_a_checkpoint_of_another_model_changes_nothing(arrays):
+    variables = variables_of(5)
+    with pytest.raises(ModelFileError, match="belongs to a model of another shape"):
+        restore(variables, arrays)
+    for variable, before in zip(variables, variables_of(5), strict=True):
+        np.testing.assert_array_equal(variable, before)
+
+
+@pytest.mark.parametrize("optimizer_name", ["adamw", "muon"])
+def test_a_resumed_run_goes_on_to_the_bit(small_config, tmp_path, optimizer_name):
+    text = np.random.default_rng(2).integers(0, 23, 101)
+    offsets = np.random.default_rng(1).integers(0, 80, (5, 6))
+    config = TrainingConfig(optimizer=optimizer_name, steps=5, warmup_steps=2)
+
+    def begin(seed):
+        keras.utils.set_random_seed(seed)
+        model = build_model(small_config(dropout=0.3, num_blocks=1))
+        optimizer = create_optimizer(config, model)
+        training = Training(model, optimizer, text, 2, jit_compile=False)
+        return training, [*model.variables, *optimizer.variables]
+
+    whole, variables = begin(seed=1)
+    whole.train_steps(offsets)
+    expected = [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+    first, variables = begin(seed=1)
+    first.train_steps(offsets[:2])
+    save_checkpoint(tmp_path, 2, variables, {})
+
+    second, variables = begin(seed=2)
+    step, arrays, _ = latest_checkpoint(tmp_path)
+    restore(variables, arrays)
+    second.train_steps(offsets[step:])
+    assert int(second.optimizer.iterations) == 5
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_array_equal(variable, value)

@@ -1,0 +1,303 @@
+"""Generation: samplers against plain formulas, the cached loop against full passes, streaming."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lm.checkpoint import Bundle
+from keras_lm.config import ATTENTIONS, ConfigError, GenerationConfig
+from keras_lm.generation import (
+    TOKENS_PER_CALL,
+    Generator,
+    filtered_probabilities,
+    generate,
+    sample_tokens,
+    stream_text,
+)
+from keras_lm.tokenizer import CharTokenizer
+
+VOCAB, CONTEXT = 23, 11
+GREEDY = {"temperature": 0.0}
+ALL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def plain_filter(logits, temperature, top_k, top_p):
+    """One row's distribution after the filters, by token id, in float64."""
+    order = sorted(range(len(logits)), key=lambda id: -logits[id])
+    if temperature == 0:
+        order, temperature = order[:1], 1.0
+    order = order[: top_k or len(order)]
+    weights = [math.exp((logits[id] - logits[order[0]]) / temperature) for id in order]
+    kept, reached = {}, 0.0
+    for id, weight in zip(order, weights, strict=True):
+        if kept and reached >= top_p * sum(weights):
+            break
+        kept[id] = weight
+        reached += weight
+    return [kept.get(id, 0.0) / sum(kept.values()) for id in range(len(logits))]
+
+
+def by_id(probabilities, ids):
+    """Rows sorted by token id instead of by rank."""
+    return np.take_along_axis(np.array(probabilities), np.argsort(ids, axis=-1), -1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.5])
+@pytest.mark.parametrize("top_k", [0, 1, 2, VOCAB - 1, VOCAB, VOCAB + 1])
+@pytest.mark.parametrize("top_p", [0.0, 0.31, 0.9, 1.0])
+def test_filters_agree_with_their_definitions(temperature, top_k, top_p):
+    logits = np.random.default_rng(3).normal(0, 2, (5, VOCAB)).astype("float32")
+    probabilities, ids = filtered_probabilities(tf.constant(logits), temperature, top_k, top_p)
+    expected = [plain_filter(row, temperature, top_k, top_p) for row in logits.tolist()]
+    np.testing.assert_allclose(by_id(probabilities, ids), expected, rtol=0, atol=1e-6)
+    assert (np.diff(probabilities, axis=-1) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [
+        (0.0, 1),
+        (0.25, 1),
+        (np.nextafter(np.float32(0.25), np.float32(1)), 2),
+        (0.5, 2),
+        (np.nextafter(np.float32(0.5), np.float32(1)), 3),
+        (0.75, 3),
+        (np.nextafter(np.float32(0.75), np.float32(1)), 4),
+        (1.0, 4),
+    ],
+)
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p, kept):
+    probabilities, _ = filtered_probabilities(tf.zeros((1, 4)), 1.0, 0, top_p)
+    np.testing.assert_array_equal(
+        probabilities[0], [np.float32(1) / kept] * kept + [0] * (4 - kept)
+    )
+
+
+def test_top_p_counts_what_top_k_has_left():
+    logits = tf.math.log([[0.4, 0.3, 0.2, 0.1]])
+    for top_p, kept in ((0.57, 1), (0.58, 2)):  # 0.4 / 0.7 = 0.571
+        probabilities, _ = filtered_probabilities(logits, 1.0, 2, top_p)
+        assert np.count_nonzero(probabilities) == kept
+
+
+def test_extreme_logits_leave_a_distribution():
+    logits = tf.constant([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30], [88.0, 87.0, -200.0]])
+    for temperature in (0.0, 1e-3, 1.0, 10.0):
+        probabilities, _ = filtered_probabilities(logits, temperature, 0, 1.0)
+        np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 5, 1.0), (1.0, 0, 0.8), (1.3, 9, 0.9)]
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_tokens_are_sampled_as_often_as_the_distribution_says(settings, seed):
+    rows = 20_000
+    logits = np.random.default_rng(3).normal(0, 1, VOCAB).astype("float32")
+    tokens = sample_tokens(tf.tile(logits[None], (rows, 1)), *settings, (seed, 0))
+    expected = rows * np.array(plain_filter(logits.tolist(), *settings))
+    counts = np.bincount(tokens, minlength=VOCAB)
+    possible = expected > 0
+    assert (counts[~possible] == 0).all()
+    chi_square = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
+    freedom = possible.sum() - 1
+    assert chi_square < freedom + 4 * math.sqrt(2 * freedom)
+
+
+def test_every_row_is_sampled_from_its_own_logits():
+    best = np.random.default_rng(3).permutation(VOCAB)
+    logits = tf.one_hot(best, VOCAB, on_value=50.0)
+    np.testing.assert_array_equal(sample_tokens(logits, 1.0, 0, 1.0, (1, 0)), best)
+
+
+@pytest.fixture(scope="module")
+def make_generator(small_model, randomize):
+    cache = {}
+
+    def make(jit_compile=False, **changes):
+        key = (jit_compile, *sorted(changes.items()))
+        if key not in cache:
+            cache[key] = Generator(randomize(small_model(**changes), stddev=0.6), jit_compile)
+        return cache[key]
+
+    return make
+
+
+def continued(generator, prompt, count, **settings):
+    return list(generator.stream(prompt, GenerationConfig(max_new_tokens=count, **settings)))
+
+
+def greedy_by_full_passes(model, prompt, count):
+    """Each token is the likeliest after a full pass over the last tokens of the context."""
+    ids = list(prompt)
+    for _ in range(count):
+        logits = np.array(model(np.array([ids[-CONTEXT:]])))[0, -1]
+        best, second = np.sort(logits)[[-1, -2]]
+        assert best - second > 1e-4, "a tie: choose another prompt"
+        ids.append(int(logits.argmax()))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_greedy_tokens_are_those_of_full_passes(make_generator, attention, positions, xla):
+    generator = make_generator(xla, attention=attention, positions=positions)
+    for prompt in ([7], [3, 22, 0, 5]):
+        count = CONTEXT - len(prompt)
+        expected = greedy_by_full_passes(generator.model, prompt, count)
+        assert continued(generator, prompt, count, **GREEDY) == expected
+        assert len(set(expected)) > 2
+
+
+# In one block keys and values depend on their own token alone, so the ring of the last tokens and
+# a full pass over the last tokens are the same thing; with more blocks the ring remembers more.
+def test_past_the_context_the_last_tokens_count(make_generator):
+    generator = make_generator(num_blocks=1)
+    prompt = [3, 22, 0, 5]
+    expected = greedy_by_full_passes(generator.model, prompt, 3 * CONTEXT)
+    assert continued(generator, prompt, 3 * CONTEXT, **GREEDY) == expected
+    assert len(set(expected[CONTEXT:])) > 2
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("extra", [0, 1, 20])
+def test_of_a_long_prompt_the_last_context_counts(make_generator, small_ids, positions, extra):
+    generator = make_generator(positions=positions)
+    prompt = small_ids(CONTEXT + extra).tolist()
+    tokens = continued(generator, prompt, 3, **ALL)
+    assert tokens == continued(generator, prompt[-CONTEXT:], 3, **ALL)
+    first = greedy_by_full_passes(generator.model, prompt, 1)
+    assert continued(generator, prompt, 1, **GREEDY) == first
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("length", "room"), [(1, CONTEXT), (CONTEXT - 1, 2), (CONTEXT, 1), (CONTEXT + 1, 1)]
+)
+def test_learned_positions_end_with_the_context(make_generator, small_ids, xla, length, room):
+    generator = make_generator(xla, positions="learned")
+    prompt = small_ids(length).tolist()
+    expected = greedy_by_full_passes(generator.model, prompt, room)
+    for asked in (1, room - 1, room, room + 1, 100):
+        if asked:
+            assert continued(generator, prompt, asked, **GREEDY) == expected[:asked]
+
+
+@pytest.mark.parametrize("count", [1, TOKENS_PER_CALL - 1, TOKENS_PER_CALL, TOKENS_PER_CALL + 1])
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_as_many_tokens_come_as_were_asked_for(make_generator, count, length):
+    tokens = continued(make_generator(), [5] * length, count, **ALL)
+    assert len(tokens) == count
+    assert all(0 <= token < VOCAB for token in tokens)
+    assert tokens == continued(make_generator(), [5] * length, 40, **ALL)[:count]
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_the_same_seed_gives_the_same_text_and_another_one_another(make_generator, xla):
+    generator = make_generator(xla)
+    texts = [tuple(continued(generator, [5], 20, seed=seed, **ALL)) for seed in (1, 2, 3, 1, 2, 3)]
+    assert texts[:3] == texts[3:]
+    assert len(set(texts)) == 3
+
+
+def test_without_a_prompt_the_first_token_is_drawn_from_all_alike(make_generator):
+    settings = {"temperature": 0.1, "top_k": 2, "top_p": 0.1}
+    first = [continued(make_generator(), [], 1, seed=seed, **settings)[0] for seed in range(200)]
+    assert set(first) == set(range(VOCAB))
+
+
+def test_one_compilation_serves_all_prompts_and_settings(small_model):
+    generator = Generator(small_model(), jit_compile=False)
+    for length, settings in ((0, {}), (1, GREEDY), (5, ALL), (40, {"top_k": 3, "seed": 9})):
+        for count in (1, 17, 40):
+            continued(generator, [5] * length, count, **settings)
+    assert generator._advance.experimental_get_tracing_count() == 1
+
+
+class Script:
+    """Stands for generator and tokenizer: its tokens are given pieces of bytes."""
+
+    def __init__(self, *pieces: bytes):
+        self.pieces = pieces
+        self.yielded = 0
+
+    def encode(self, text):
+        return []
+
+    def token_bytes(self, id):
+        return self.pieces[id]
+
+    def stream(self, prompt_ids, config):
+        for id in range(len(self.pieces)):
+            self.yielded += 1
+            yield id
+
+
+def streamed(script, **arguments):
+    return list(stream_text(script, script, "", GenerationConfig(), **arguments))
+
+
+def test_characters_of_many_bytes_arrive_whole():
+    text = "aé日😀\u0301z"
+    script = Script(*(bytes([byte]) for byte in text.encode()))
+    assert streamed(script) == list(text)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([b"a", "日".encode()[:2]], ["a", "\ufffd"]),
+        ([b"\xff", b"a"], ["\ufffd", "a"]),
+        (["日".encode()[:2], b"a"], ["\ufffda"]),
+        ([b"", b"a", b""], ["a"]),
+        ([], []),
+    ],
+)
+def test_bytes_that_are_no_character_are_shown_as_such(pieces, text):
+    assert streamed(Script(*pieces)) == text
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 3])
+def test_a_cancelled_text_ends_at_once(tokens):
+    script = Script(b"a", b"b", "日".encode(), b"c", b"d")
+    answers = iter([False] * tokens + [True])
+    assert "".join(streamed(script, cancelled=lambda: next(answers))) == "ab日"[:tokens]
+    assert script.yielded == tokens + 1
+
+
+@pytest.fixture(scope="module")
+def bundle(small_model):
+    tokenizer = CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n")
+    assert tokenizer.vocab_size == VOCAB
+    model = small_model()
+    return Bundle(model, tokenizer, model.config)
+
+
+def test_generate_returns_the_continuation_of_a_prompt(bundle):
+    text = generate(bundle, "abc", max_new_tokens=20, seed=3, **ALL)
+    ids = continued(bundle.generator, bundle.tokenizer.encode("abc"), 20, seed=3, **ALL)
+    assert text == bundle.tokenizer.decode(ids)
+    assert len(text) == 20
+    assert bundle.generator is bundle.generator
+
+
+def test_characters_that_the_vocabulary_lacks_are_left_out_of_the_prompt(bundle):
+    texts = [generate(bundle, prompt, max_new_tokens=20) for prompt in ("abc", "aXb日cY", "X")]
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[2] == generate(bundle, "", max_new_tokens=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be from 0.0 to 10.0, but -0.1 came"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be from 1 to"),
+        ({"length": 5}, "GenerationConfig has no field 'length'; remove it"),
+    ],
+)
+def test_a_bad_setting_is_refused_in_a_sentence(bundle, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        generate(bundle, "abc", **settings)

@@ -1,0 +1,40 @@
+"""Charts: what is shown of the events, and that the drawing is sound."""
+
+import pandas as pd
+import pytest
+
+from keras_lm.ui import charts
+
+
+def events(count: int, validate_at: tuple[int, ...] = ()) -> list[dict]:
+    metrics = [
+        {"kind": "metrics", "step": step, "loss": 5.0 - step / count, "perplexity": 9.0}
+        | ({"val_loss": 4.0, "val_perplexity": 8.0} if step in validate_at else {})
+        for step in range(1, count + 1)
+    ]
+    return [*metrics, {"kind": "sample", "step": 3, "prompt": "a", "text": "b"}]
+
+
+@pytest.mark.parametrize("count", [charts.MAX_POINTS, charts.MAX_POINTS + 1, 3001])
+def test_long_curves_are_thinned_but_keep_their_end_and_validations(count):
+    frame = charts.metrics_frame(events(count, validate_at=(7, 8, 9)))
+    assert len(frame) <= charts.MAX_POINTS + 4
+    assert frame["step"].iloc[-1] == count
+    assert {7, 8, 9} <= set(frame["step"])
+
+
+def test_smoothing_does_not_lag_behind_a_falling_curve():
+    falling = pd.Series(range(100, 0, -1), dtype=float)
+    smoothed = charts.smooth(falling)
+    assert (smoothed[10:-10] == falling[10:-10]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+@pytest.mark.parametrize("validate_at", [(), (1,)])
+def test_charts_are_valid_vega_lite(count, validate_at):
+    frame = charts.metrics_frame(events(count, validate_at))
+    loss = charts.loss_chart(frame, {"ln(vocabulary)": 4.2}).to_dict()
+    assert len(loss["layer"]) == 5
+    both = {"perplexity": "train", "val_perplexity": "validation"}
+    line = charts.line_chart(frame, both, "perplexity", log=True).to_dict()
+    assert line["encoding"]["y"]["scale"]["type"] == "log"
