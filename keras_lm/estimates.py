@@ -43,8 +43,8 @@ def training_flops(model: ModelConfig, training: TrainingConfig) -> float:
     multiplied = model.parameter_count() - embeddings
     attention = 6 * model.num_blocks * model.context_length * model.d_model
     flops = tokens * (6 * multiplied + attention)
-    if training.optimizer == "muon":  # five Newton-Schulz iterations on every matrix
-        flops += 10 * 4 * multiplied * model.d_model
+    if training.optimizer == "muon":  # five Newton-Schulz iterations of about 5 d_model a weight
+        flops += 5 * 5 * multiplied * model.d_model
     return flops
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.attention import ATTENTION_LAYERS, ROW_BLOCK, rotate
+from keras_lm.attention import ATTENTION_LAYERS, rotate
+from keras_lm.attention.standard import ROW_BLOCK
 
 HEADS, HEAD_DIM = 3, 10
 D_MODEL = HEADS * HEAD_DIM

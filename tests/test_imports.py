@@ -30,7 +30,7 @@ RANKS = {
     "keras_lm.ui": 7,
     "streamlit_app": 8,
 }
-SIDEWAYS = {"keras_lm.runs", "keras_lm.ui"}  # inside these folders
+SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.checkpoint", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "training"}
 STANDARD_LIBRARY_ONLY = ["config", "run_folder"]

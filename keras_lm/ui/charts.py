@@ -16,10 +16,10 @@ def metrics_frame(events: list[dict]) -> pd.DataFrame:
     if len(frame) <= MAX_POINTS:
         return frame
     stride = math.ceil(len(frame) / MAX_POINTS)
-    kept = frame.index % stride == 0
+    kept = pd.Series(frame.index % stride == 0)
     if "val_loss" in frame:
         kept |= frame["val_loss"].notna()
-    kept[-1] = True
+    kept.iloc[-1] = True
     return frame[kept]
 
 
