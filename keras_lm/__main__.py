@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras_lm import corpus, run_folder
+from keras_lm import corpus, estimates, run_folder
 from keras_lm.config import (
     PRESETS,
     Checked,
@@ -26,6 +26,7 @@ from keras_lm.config import (
     TrainingConfig,
 )
 from keras_lm.run_folder import RunFolder
+from keras_lm.runs.process import is_alive, process_identity
 from keras_lm.runs.queue import wait_for_turn
 
 STARTED = time.time()
@@ -117,58 +118,60 @@ def train(arguments: argparse.Namespace) -> int:
     """`train`: a new run from flags, or the one whose config the page put into the folder."""
     folder = RunFolder(arguments.run_dir)
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
-    if (stored := folder.read_config()) is None:
+    stored = folder.read_config()
+    if stored is None:
         preset = PRESETS[arguments.preset or "quick-start"]
         config = RunConfig(
             dataclasses.replace(preset.model, **typed[0]),
             dataclasses.replace(preset.data, **typed[1]),
             dataclasses.replace(preset.training, **typed[2]),
         )
-        prepared = corpus.prepare(config.data, config.model.context_length)
+        prepared = prepare(config)
         folder.create()
         folder.write_config(config.to_dict())
-    elif (
-        any(typed)
-        or arguments.preset
-        or folder.read_status().get("state")
-        not in (
-            None,
-            run_folder.QUEUED,
-        )
-    ):
+        return run(folder, config, prepared, arguments.wait_turn)
+    started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
+    if any(typed) or arguments.preset or started_before:
         raise ConfigError(
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
             f"another name, or go on with it by the command resume."
         )
-    else:
-        config, prepared = RunConfig.from_dict(stored), None
-    return run(folder, config, prepared, arguments.wait_turn)
+    return run(folder, RunConfig.from_dict(stored), None, arguments.wait_turn)
 
 
 def resume(arguments: argparse.Namespace) -> int:
     """`resume`: the run's own config, from its newest checkpoint or from the start."""
     folder = existing_run(arguments.run_dir)
-    if folder.read_status().get("state") == run_folder.FINISHED:
+    state = folder.read_status().get("state")
+    if state == run_folder.FINISHED:
         raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
+    if state in run_folder.ACTIVE_STATES and is_alive(folder):
+        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
     return run(folder, RunConfig.from_dict(folder.read_config()), None, wait_turn=False)
 
 
-def run(folder: RunFolder, config: RunConfig, prepared, wait_turn: bool) -> int:
-    """Trains the run in this process; bad input is told in the run's status too."""
-    from keras_lm.runs.process import process_identity
+def prepare(config: RunConfig) -> corpus.Corpus:
+    """The run's text as tokens; ValueError when text or memory will not do."""
+    prepared = corpus.prepare(config.data, config.model.context_length)
+    estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
+    return prepared
 
+
+def run(
+    folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
+) -> int:
+    """Trains the run in this process; bad input is told in the run's status too."""
     folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
     if wait_turn and not wait_for_turn(folder):
         folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
         return 0
     folder.write_status(state=run_folder.PREPARING, message="Reading the text.", step=0)
     try:
-        if prepared is None:
-            prepared = corpus.prepare(config.data, config.model.context_length)
+        prepared = prepared or prepare(config)
     except ValueError as error:
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))
-    folder.write_status(state=run_folder.PREPARING, message="Loading TensorFlow.")
+    folder.write_status(message="Loading TensorFlow.")
     with quiet_import():
         from keras_lm import trainer
 
@@ -250,6 +253,8 @@ def main() -> int:
         return commands[arguments.command](arguments)
     except ValueError as error:  # ConfigError, TextError, ModelFileError: sentences for people
         return refuse(str(error))
+    except OSError as error:
+        return refuse(f"{error.filename or 'The disk'} cannot be used: {error.strerror}.")
     except KeyboardInterrupt:
         return 130
 

@@ -321,6 +321,12 @@ class RunConfig:
     data: DataConfig
     training: TrainingConfig
 
+    def with_vocab_size(self, vocab_size: int) -> Self:
+        """The same run with the vocabulary that its text turned out to have."""
+        return dataclasses.replace(
+            self, model=dataclasses.replace(self.model, vocab_size=vocab_size)
+        )
+
     def to_dict(self) -> dict:
         """A JSON object with the schema's number."""
         return {"schema": SCHEMA} | dataclasses.asdict(self)

@@ -8,11 +8,12 @@ import time
 from functools import cache
 
 import numpy as np
+import psutil
 
-from keras_lm.config import ModelConfig, RunConfig, TrainingConfig
+from keras_lm.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
-PROCESS_BYTES = 620 * 2**20  # Python, TensorFlow and its compiler before the first array
+PROCESS_BYTES = 900 * 2**20  # Python, TensorFlow and its compiler before the first array
 START_SECONDS = 10.0  # imports and compilation
 # The part of the peak rate of matrix products that whole training steps reached here (XLA, two
 # cores); the rest goes to softmax, norms and the optimizer.
@@ -27,6 +28,16 @@ def memory_bytes(config: RunConfig) -> int:
     state = weights * optimizer_copies * FLOAT_BYTES
     tokens = training.batch_size * model.context_length
     return PROCESS_BYTES + state + tokens * _kept_per_token(model) * FLOAT_BYTES
+
+
+def check_memory(config: RunConfig) -> None:
+    """ConfigError when the run needs more memory than this machine has."""
+    needed, present = memory_bytes(config), psutil.virtual_memory().total
+    if needed > present:
+        raise ConfigError(
+            f"This run needs about {needed / 2**30:,.1f} GB of memory, but the machine has "
+            f"{present / 2**30:,.1f} GB: lower batch_size, context_length, d_model or num_blocks."
+        )
 
 
 def _kept_per_token(model: ModelConfig) -> int:

@@ -3,7 +3,6 @@
 Everything a reader may want to know goes into the run folder: status, events, checkpoints, model.
 """
 
-import dataclasses
 import json
 import math
 import signal
@@ -295,8 +294,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     Returns:
         The process's exit code: 0, or 1 when the run failed, with the reason in its status.
     """
-    model = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
-    config = dataclasses.replace(config, model=model)
+    config = config.with_vocab_size(corpus.tokenizer.vocab_size)
     folder.write_config(config.to_dict())
     write_atomically(folder.tokenizer_file, json.dumps(corpus.tokenizer.to_dict()).encode())
     run = Run(folder, config, corpus, started, report_progress)

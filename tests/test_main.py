@@ -8,9 +8,7 @@ import pytest
 
 from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
 
-TINY = (
-    "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3".split()
-)
+TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
 
 
 def run(*words: object) -> subprocess.CompletedProcess:
@@ -83,6 +81,8 @@ BAD_INPUT = {
     "--attention none": "Argument --attention",
     "--dropout x": "Argument --dropout",
     "--context-length 200000": "context_length must be from",
+    "--d-model 8192 --num-blocks 128 --num-heads 64": "the machine has",
+    "--run-dir /dev/null/run": "/dev/null/run cannot be used",
     "--no-such-flag 1": "unrecognized arguments|Unrecognized arguments",
     "--preset huge": "Argument --preset",
     "--cleaning classic --data alice --context-length 60000": "needs 60,001 tokens",

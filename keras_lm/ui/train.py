@@ -1,7 +1,5 @@
 """The Train page: choose, start, watch."""
 
-import dataclasses
-
 import streamlit as st
 
 from keras_lm import estimates
@@ -90,11 +88,12 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
     if config is not None:
         try:
             facts = text_facts(config.data, config.model.context_length)
+            config = config.with_vocab_size(facts.vocab_size)
+            estimates.check_memory(config)
         except ValueError as error:
-            problem = str(error)
+            facts, problem = None, str(error)
     with st.container(border=True):
         if facts is not None:
-            config = with_vocabulary(config, facts)
             cost_card(config)
         else:
             st.error(problem, icon=":material/error:")
@@ -113,12 +112,6 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
             run_id = supervisor().start(config)
         st.query_params["run"] = run_id
         st.rerun()
-
-
-def with_vocabulary(config: RunConfig, facts: TextFacts) -> RunConfig:
-    """The config with the text's vocabulary, which the estimates need."""
-    model = dataclasses.replace(config.model, vocab_size=facts.vocab_size)
-    return dataclasses.replace(config, model=model)
 
 
 def cost_card(config: RunConfig) -> None:
