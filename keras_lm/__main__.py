@@ -89,16 +89,17 @@ def build_parser() -> argparse.ArgumentParser:
     train_parser = commands.add_parser("train", help="train a model into a new run folder")
     train_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
     train_parser.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
-    train_parser.add_argument(
-        "--wait-turn",
-        action="store_true",
-        help="Wait until no earlier run beside this one is training.",
-    )
     for config in (ModelConfig, DataConfig, TrainingConfig):
         add_config_flags(train_parser, config)
 
     resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
     resume_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+    for command in (train_parser, resume_parser):
+        command.add_argument(
+            "--wait-turn",
+            action="store_true",
+            help="Wait until no earlier run beside this one is training.",
+        )
 
     generate_parser = commands.add_parser("generate", help="continue a text")
     generate_parser.add_argument("--model", type=Path, required=True, help="A .keras file.")
@@ -145,9 +146,10 @@ def resume(arguments: argparse.Namespace) -> int:
     state = folder.read_status().get("state")
     if state == run_folder.FINISHED:
         raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
-    if state in run_folder.ACTIVE_STATES and is_alive(folder):
+    # The page marks a run as queued and then starts this very process.
+    if state in (run_folder.PREPARING, run_folder.TRAINING) and is_alive(folder):
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
-    return run(folder, RunConfig.from_dict(folder.read_config()), None, wait_turn=False)
+    return run(folder, RunConfig.from_dict(folder.read_config()), None, arguments.wait_turn)
 
 
 def prepare(config: RunConfig) -> corpus.Corpus:

@@ -144,11 +144,11 @@ class Run:
             self._write_status()
             if self.request in ("stop", "pause") and self.step < settings.steps:
                 break
-        if self.request == "pause" and self.step < settings.steps:
+        if self.step < settings.steps:
             self._save_checkpoint()
-            return run_folder.PAUSED
-        save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
-        return run_folder.FINISHED if self.step == settings.steps else run_folder.STOPPED
+            return run_folder.PAUSED if self.request == "pause" else run_folder.STOPPED
+        self._save_model()
+        return run_folder.FINISHED
 
     def _due(self, every: int) -> bool:
         """Whether a thing done every so many steps is due; at the last step it always is."""
@@ -254,6 +254,9 @@ class Run:
             "pending": self.pending,
         }
         save_checkpoint(self.folder.checkpoints, self.step, self.variables, position)
+        self._save_model()
+
+    def _save_model(self) -> None:
         save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
 
     def _seconds(self) -> float:

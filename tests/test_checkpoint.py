@@ -264,12 +264,23 @@ HOSTILE = {
     "weights as a type": swap_array(
         lambda group, name, values: group.__setitem__(name, np.dtype("float32"))
     ),
+    "weights with nan": set_value(np.nan),
+    "weights with inf": set_value(np.inf),
+    "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
+    "an extra type": put(lambda file: file.__setitem__("extra", np.dtype("float32"))),
+    "a group inside itself": put(link_to_itself),
+}
+
+LINKS = {
     "weights behind a soft link": swap_array(
         lambda group, name, values: group.__setitem__(name, h5py.SoftLink("/nowhere"))
     ),
     "weights behind an external link": swap_array(
         lambda group, name, values: group.__setitem__(name, h5py.ExternalLink("/etc/passwd", "/x"))
     ),
+    "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
+}
+NOT_PLAIN = {
     "weights in another file": swap_array(make_external),
     "weights put together": swap_array(make_virtual),
     "weights compressed": swap_array(
@@ -278,12 +289,6 @@ HOSTILE = {
     "weights filtered": swap_array(
         lambda group, name, values: group.create_dataset(name, data=values, shuffle=True)
     ),
-    "weights with nan": set_value(np.nan),
-    "weights with inf": set_value(np.inf),
-    "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
-    "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
-    "an extra type": put(lambda file: file.__setitem__("extra", np.dtype("float32"))),
-    "a group inside itself": put(link_to_itself),
 }
 
 
@@ -334,6 +339,18 @@ def test_a_file_that_is_no_sound_model_of_ours_is_refused(sound, tmp_path, chang
     members = change(members_of(sound))
     assert members != members_of(sound)
     assert_refused(write_members(tmp_path / "model.keras", members.items()))
+
+
+@pytest.mark.parametrize("change", LINKS.values(), ids=LINKS)
+def test_no_link_in_the_weights_is_followed(sound, tmp_path, change):
+    path = write_members(tmp_path / "model.keras", change(members_of(sound)).items())
+    assert_refused(path, "its weights hold a link")
+
+
+@pytest.mark.parametrize("change", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_weights_are_plain_arrays_inside_the_file(sound, tmp_path, change):
+    path = write_members(tmp_path / "model.keras", change(members_of(sound)).items())
+    assert_refused(path, "is compressed or kept elsewhere")
 
 
 @pytest.mark.parametrize("name", [CONFIG, METADATA, WEIGHTS])
@@ -409,6 +426,15 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
         kept = steps[:count][-KEPT_CHECKPOINTS:]
         assert sorted(os.listdir(tmp_path)) == [f"step-{step:08d}" for step in kept]
         assert latest_checkpoint(tmp_path)[0] == step
+
+
+def test_a_checkpoint_and_its_name_are_on_the_disk_when_it_is_done(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, f=real: (calls.append(n), f(*a)))
+    save_checkpoint(tmp_path, 5, variables_of(5), {})
+    assert calls == ["fsync", "replace"] * 2 + ["replace", "fsync"]
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):

@@ -16,6 +16,7 @@ from keras_lm.generation import (
     sample_tokens,
     stream_text,
 )
+from keras_lm.model import build_model
 from keras_lm.tokenizer import CharTokenizer
 
 VOCAB, CONTEXT = 23, 11
@@ -201,6 +202,13 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another(make_generato
     texts = [tuple(continued(generator, [5], 20, seed=seed, **ALL)) for seed in (1, 2, 3, 1, 2, 3)]
     assert texts[:3] == texts[3:]
     assert len(set(texts)) == 3
+
+
+def test_the_random_numbers_do_not_repeat_from_call_to_call(small_config):
+    generator = Generator(build_model(small_config(zero_init=True)), jit_compile=False)
+    tokens = continued(generator, [5], 1 + 3 * TOKENS_PER_CALL, **ALL)[-3 * TOKENS_PER_CALL :]
+    calls = np.reshape(tokens, (3, TOKENS_PER_CALL))
+    assert all((calls[one] == calls[one - 1]).mean() < 0.5 for one in range(3))
 
 
 def test_without_a_prompt_the_first_token_is_drawn_from_all_alike(make_generator):

@@ -18,7 +18,7 @@ def process_identity() -> dict:
 def is_alive(folder: RunFolder) -> bool:
     """Whether the run's process lives: same number, same start, not a zombie."""
     status = folder.read_status()
-    if "pid" not in status:
+    if status.get("pid") is None:
         return time.time() - status.get("heartbeat", 0.0) < START_SECONDS
     try:
         process = psutil.Process(status["pid"])

@@ -71,6 +71,17 @@ class Supervisor:
         self._launch(folder, "train", "--wait-turn")
         return folder.run_id
 
+    def resume(self, run_id: str) -> None:
+        """Queues a run that ended early again; it goes on from its newest checkpoint."""
+        summary = self.summary(run_id)
+        if summary is None or summary.is_active:
+            return
+        folder = self.folder(run_id)
+        folder.write_status(
+            state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
+        )
+        self._launch(folder, "resume", "--wait-turn")
+
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
         self._reap()
@@ -115,11 +126,11 @@ class Supervisor:
         """Marks a run whose process is gone; its last word counts if it came in between."""
         status = folder.read_status()
         if status.get("state") in run_folder.ACTIVE_STATES:
-            kept = "Its last saved model is kept." if folder.model_file.exists() else ""
+            kept = " Its last saved model is kept." if folder.model_file.exists() else ""
             folder.write_status(
                 state=run_folder.INTERRUPTED,
                 message="The training process ended without a word: it was killed, or the machine "
-                f"went down or ran out of memory. {kept} Its log may say more.",
+                f"went down or ran out of memory.{kept} Its log may say more.",
             )
         return folder.read_status()
 

@@ -24,10 +24,12 @@ STATES = {
     run_folder.FAILED: ("Failed", "red", ":material/error:"),
     run_folder.INTERRUPTED: ("Interrupted", "red", ":material/power_off:"),
 }
-COMPILING = (
-    "The first step is being compiled for this machine, which takes some seconds; after that every "
-    "step is fast."
-)
+HINTS = {
+    run_folder.QUEUED: "Another run is training; this one begins by itself when its turn comes.",
+    run_folder.PREPARING: "The first step is being compiled for this machine, which takes some "
+    "seconds; after that every step is fast.",
+    run_folder.TRAINING: "The first point of the curve comes in a moment.",
+}
 
 
 def dashboard(summary: RunSummary) -> None:
@@ -44,8 +46,10 @@ def draw(run_id: str, was_active: bool) -> None:
     events = read_events(supervisor().folder(run_id))
     head(summary, events)
     frame = charts.metrics_frame(events)
-    if summary.state == run_folder.PREPARING or (frame.empty and summary.is_active):
-        st.info(COMPILING, icon=":material/hourglass_top:")
+    if summary.state in (run_folder.QUEUED, run_folder.PREPARING) or (
+        frame.empty and summary.is_active
+    ):
+        st.info(HINTS[summary.state], icon=":material/hourglass_top:")
     if not frame.empty:
         numbers(frame)
         curves, told = st.columns([3, 2], gap="medium")
@@ -102,7 +106,7 @@ def time_left(step: int, steps: int, events: list[dict]) -> str:
 
 
 def buttons(summary: RunSummary) -> None:
-    """Stop while it is active; then generate, download, delete."""
+    """Stop while it is active; then generate, download, go on, delete."""
     folder = supervisor().folder(summary.run_id)
     with st.container(horizontal=True):
         if summary.is_active:
@@ -130,6 +134,18 @@ def buttons(summary: RunSummary) -> None:
                 key="download",
                 on_click="ignore",
             )
+        if summary.state != run_folder.FINISHED:
+            has_checkpoint = any(folder.checkpoints.glob("step-*"))
+            if st.button(
+                "Go on" if has_checkpoint else "Start again",
+                icon=":material/resume:",
+                key="resume",
+                help="From its newest checkpoint."
+                if has_checkpoint
+                else "It has no checkpoint to go on from.",
+            ):
+                supervisor().resume(summary.run_id)
+                st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
             confirm_deletion(summary.run_id)
 
@@ -164,7 +180,7 @@ def numbers(frame: pd.DataFrame) -> None:
                 label,
                 form.format(course[-1]),
                 help=help_text,
-                chart_data=course if len(course) > 1 else None,
+                chart_data=course if len(course) > 1 else course * 2,
                 border=True,
                 width=CARD_WIDTH,
             )

@@ -54,12 +54,19 @@ def test_runs_train_one_after_the_other_and_stop_keeps_the_model(supervisor):
     supervisor.request(first, "stop")
     wait_until(lambda: state(supervisor, first) == run_folder.STOPPED)
     assert supervisor.folder(first).model_file.exists()
+    stopped_at = supervisor.folder(first).read_status()["step"]
 
     wait_until(lambda: state(supervisor, third) == run_folder.TRAINING)  # its turn has come
     another_server = Supervisor(supervisor.root)
     assert another_server.summary(third).is_active
     newest_first = [summary.run_id for summary in another_server.summaries()]
     assert newest_first == sorted((first, second, third), reverse=True)
+
+    another_server.resume(first)  # it goes to the end of the queue
+    assert state(supervisor, first) == run_folder.QUEUED
+    supervisor.request(third, "stop")
+    wait_until(lambda: supervisor.folder(first).read_status()["step"] > stopped_at)
+    assert state(supervisor, first) == run_folder.TRAINING
 
 
 def test_a_killed_run_is_interrupted_and_one_with_its_number_is_not_it(supervisor):
