@@ -80,6 +80,7 @@ class Run:
     def prepare(self) -> None:
         """Builds the model, restores the newest checkpoint if there is one, compiles the step."""
         settings = self.config.training
+        self.folder.write_status(message="Building the model.")
         policy = prepare_device(settings.precision, settings.deterministic)
         keras.utils.set_random_seed(settings.seed)
         self.model = build_model(self.config.model, policy)

@@ -183,7 +183,7 @@ def text_form() -> DataConfig:
             pasted = st.text_area(
                 "Your text", key="text.pasted", height=160, persist_state="session"
             )
-            content = pasted.encode()
+            content = pasted.encode(errors="replace")
         draw("data", TEXT_FIELDS)
     name = chosen
     if chosen in (UPLOAD, PASTE):

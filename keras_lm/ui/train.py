@@ -108,10 +108,13 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
     if facts is not None:
         text_card(facts)
     if started:
-        with st.spinner("Starting the training process"):
+        try:
             run_id = supervisor().start(config)
-        st.query_params["run"] = run_id
-        st.rerun()
+        except OSError as error:
+            st.error(f"The run's folder cannot be written: {error.strerror}.")
+        else:
+            st.query_params["run"] = run_id
+            st.rerun()
 
 
 def cost_card(config: RunConfig) -> None:
