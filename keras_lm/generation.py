@@ -54,7 +54,7 @@ def sample_tokens(logits, temperature, top_k, top_p, seed) -> tf.Tensor:
     Args:
         logits: (batch, vocab_size).
         temperature, top_k, top_p: as for `filtered_probabilities`.
-        seed: (2,) integers; the same give the same tokens on every device.
+        seed: (2,) integers; the same give the same tokens.
 
     Returns:
         (batch,) int32.
@@ -96,6 +96,8 @@ class Generator:
             room = min(room, max(1, context_length - len(prompt) + 1))
         plan = np.array(prompt + [SAMPLE] * room, "int32")
         vocab_size = self.model.config.vocab_size
+        if not prompt:  # nothing to go by yet: no filter may prefer the first rows
+            plan[0] = np.random.default_rng(config.seed).integers(vocab_size)
         state = (tf.zeros((1, vocab_size)), self.model.initial_states(1))
         for start in range(0, len(plan), TOKENS_PER_CALL):
             given = plan[start : start + TOKENS_PER_CALL]
@@ -110,8 +112,8 @@ class Generator:
                 tf.constant(config.top_p, tf.float32),
                 tf.constant(config.seed),
             )
-            for token, asked in zip(tokens.numpy()[: len(given), 0], given, strict=True):
-                if asked == SAMPLE:
+            for place, token in enumerate(tokens.numpy()[: len(given), 0], start):
+                if place >= len(prompt):
                     yield int(token)
 
     def _loop(self, state, given, count, start, temperature, top_k, top_p, seed):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_lm.attention import ATTENTION_LAYERS
+from keras_lm.config import ACTIVATIONS, NORMS
 
 NORM_EPSILON = 1e-5
 
@@ -15,7 +16,12 @@ def build_norm(norm: str, use_bias: bool = False, **kwargs) -> keras.layers.Laye
         norm: "layernorm" or "rmsnorm".
         use_bias: whether LayerNorm has an offset; RMSNorm has none.
         **kwargs: of the Keras layer, such as `dtype` and `name`.
+
+    Raises:
+        ValueError: for any other norm.
     """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, but {norm!r} came.")
     if norm == "rmsnorm":
         return keras.layers.RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
     return keras.layers.LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
@@ -48,6 +54,10 @@ class FeedForward(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}, but {activation!r} came."
+            )
         self.ffn_dim = ffn_dim
         self.activation = activation
         self.use_bias = use_bias
@@ -103,6 +113,7 @@ class DecoderBlock(keras.layers.Layer):
         dropout: after attention and after the feed-forward layer, 0 to 1.
         positions, qk_norm, use_bias: as CausalSelfAttention's.
         output_initializer: of the two projections that write to the residual stream.
+        chunk_length, num_slots: as LinearAttention's; no other attention uses them.
 
     Call arguments:
         x: (batch, length, d_model).
@@ -124,6 +135,8 @@ class DecoderBlock(keras.layers.Layer):
         qk_norm: bool = False,
         use_bias: bool = False,
         output_initializer="glorot_uniform",
+        chunk_length: int = 64,
+        num_slots: int = 32,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -137,9 +150,12 @@ class DecoderBlock(keras.layers.Layer):
             "positions": positions,
             "qk_norm": qk_norm,
             "use_bias": use_bias,
+            "chunk_length": chunk_length,
+            "num_slots": num_slots,
         }
         self.output_initializer = keras.initializers.get(output_initializer)
         shared = {"dtype": self.dtype_policy, "use_bias": use_bias}
+        of_linear = {"chunk_length": chunk_length, "num_slots": num_slots}
         # An initializer without a seed must not be shared: each layer gets one of its own.
         self.attention_norm = build_norm(norm, name="attention_norm", **shared)
         self.attention = ATTENTION_LAYERS[attention](
@@ -150,6 +166,7 @@ class DecoderBlock(keras.layers.Layer):
             output_initializer=self.output_initializer.clone(),
             name="attention",
             **shared,
+            **(of_linear if attention == "linear" else {}),
         )
         self.feed_forward_norm = build_norm(norm, name="feed_forward_norm", **shared)
         self.feed_forward = FeedForward(

@@ -102,8 +102,13 @@ class RunFolder:
 
     def take_request(self) -> str | None:
         """The pending request, which is removed by this; None where there is none."""
-        control = read_json(self.control_file)
-        self.control_file.unlink(missing_ok=True)
+        taken = self.control_file.with_suffix(".taken")
+        try:
+            os.replace(self.control_file, taken)  # one that comes while this is read stays
+        except OSError:
+            return None
+        control = read_json(taken)
+        taken.unlink(missing_ok=True)
         action = control.get("request") if isinstance(control, dict) else None
         return action if action in REQUESTS else None
 

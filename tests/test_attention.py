@@ -125,8 +125,8 @@ def test_rotary_scores_depend_on_the_distance_only(make_layer, name, shift, qk_n
     x = draw(2, 7, D_MODEL)
 
     def scores(query_shift, key_shift):
-        queries, _, _ = layer.project(x, np.arange(7) + query_shift)
-        _, keys, _ = layer.project(x, np.arange(7) + key_shift)
+        queries, *_ = layer.project(x, np.arange(7) + query_shift)
+        _, keys, *_ = layer.project(x, np.arange(7) + key_shift)
         return np.einsum("bhtd,bhsd->bhts", queries, keys)
 
     here = scores(0, 0)

@@ -209,86 +209,135 @@ def link_to_itself(file):
     file["loop"] = file["/"]
 
 
-HOSTILE = {
-    "no metadata": lambda m: {n: c for n, c in m.items() if n != METADATA},
-    "no config": lambda m: {n: c for n, c in m.items() if n != CONFIG},
-    "no weights": lambda m: {n: c for n, c in m.items() if n != WEIGHTS},
-    "extra member": lambda m: m | {"assets/code.py": b"print(1)"},
-    "member outside": lambda m: m | {"../evil": b""},
-    "config is no JSON": lambda m: m | {CONFIG: b"{"},
-    "config is no UTF-8": lambda m: m | {CONFIG: b"\xff\xfe\xfd"},
-    "config is a list": lambda m: m | {CONFIG: b"[]"},
-    "config is deep": lambda m: m | {CONFIG: b"[" * 200_000},
-    "config has no values": set_config(config=None),
-    "config of another class": set_config(class_name="Sequential", registered_name="Sequential"),
-    "config of a lambda": set_config(
-        class_name="Lambda", registered_name="Lambda", module="keras.layers"
-    ),
-    "registered name missing": set_config(registered_name=None),
-    "model config missing": lambda m: with_config(m, lambda c: c["config"].pop("config")),
-    "unknown field": set_model_field(surprise=1),
-    "field of another type": set_model_field(d_model="30"),
-    "field that is not a number": set_model_field(dropout=float("nan")),
-    "field beyond any float": set_model_field(d_model=10**400),
-    "field out of range": set_model_field(num_blocks=0),
-    "heads that do not fit": set_model_field(num_heads=7),
-    "no vocabulary": set_model_field(vocab_size=0),
-    "vocabulary larger than the tokenizer's": set_model_field(vocab_size=24),
-    "vocabulary smaller than the tokenizer's": set_model_field(vocab_size=22),
-    "too large to build": set_model_field(d_model=8190, num_blocks=128, ffn_dim=65_536),
-    "another width": set_model_field(d_model=36),
-    "more blocks": set_model_field(num_blocks=3),
-    "fewer blocks": set_model_field(num_blocks=1),
-    "another norm": set_model_field(norm="layernorm", use_bias=True),
-    "tied embeddings": set_model_field(tie_embeddings=True),
-    "no tokenizer": set_tokenizer(None),
-    "unknown tokenizer": set_tokenizer({"kind": "pickle", "characters": "ab"}),
-    "tokenizer out of order": set_tokenizer({"kind": "char", "characters": "ba"}),
-    "weights are no HDF5": lambda m: m | {WEIGHTS: b"x" * 1000},
-    "weights are empty": lambda m: m | {WEIGHTS: b""},
-    "weights are cut": lambda m: m | {WEIGHTS: m[WEIGHTS][: len(m[WEIGHTS]) // 2]},
-    "weights lack an array": swap_array(lambda group, name, values: None),
-    "weights of another shape": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=values[:-1])
-    ),
-    "weights of another type": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=values.astype("float64"))
-    ),
-    "weights as text": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=["x"] * 3)
-    ),
-    "weights without a shape": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=h5py.Empty("float32"))
-    ),
-    "weights as a group": swap_array(lambda group, name, values: group.create_group(name)),
-    "weights as a type": swap_array(
-        lambda group, name, values: group.__setitem__(name, np.dtype("float32"))
-    ),
-    "weights with nan": set_value(np.nan),
-    "weights with inf": set_value(np.inf),
-    "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
-    "an extra type": put(lambda file: file.__setitem__("extra", np.dtype("float32"))),
-    "a group inside itself": put(link_to_itself),
-}
-
-LINKS = {
-    "weights behind a soft link": swap_array(
-        lambda group, name, values: group.__setitem__(name, h5py.SoftLink("/nowhere"))
-    ),
-    "weights behind an external link": swap_array(
-        lambda group, name, values: group.__setitem__(name, h5py.ExternalLink("/etc/passwd", "/x"))
-    ),
-    "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
-}
-NOT_PLAIN = {
-    "weights in another file": swap_array(make_external),
-    "weights put together": swap_array(make_virtual),
-    "weights compressed": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=values, compression="gzip")
-    ),
-    "weights filtered": swap_array(
-        lambda group, name, values: group.create_dataset(name, data=values, shuffle=True)
-    ),
+HOSTILE = {  # by the reason for which they are refused
+    "it must hold exactly config.json, metadata.json, model.weights.h5": {
+        "no metadata": lambda m: {n: c for n, c in m.items() if n != METADATA},
+        "no config": lambda m: {n: c for n, c in m.items() if n != CONFIG},
+        "no weights": lambda m: {n: c for n, c in m.items() if n != WEIGHTS},
+        "extra member": lambda m: m | {"assets/code.py": b"print(1)"},
+        "member outside": lambda m: m | {"../evil": b""},
+    },
+    "Expecting property name": {
+        "config is no JSON": lambda m: m | {CONFIG: b"{"},
+    },
+    "codec can't decode": {
+        "config is no UTF-8": lambda m: m | {CONFIG: b"\xff\xfe\xfd"},
+    },
+    "its config.json does not describe a keras_lm language model": {
+        "config is a list": lambda m: m | {CONFIG: b"[]"},
+        "config of another class": set_config(
+            class_name="Sequential", registered_name="Sequential"
+        ),
+        "config of a lambda": set_config(
+            class_name="Lambda", registered_name="Lambda", module="keras.layers"
+        ),
+        "registered name missing": set_config(registered_name=None),
+    },
+    "maximum recursion depth": {
+        "config is deep": lambda m: m | {CONFIG: b"[" * 200_000},
+    },
+    "its config.json has no config": {
+        "config has no values": set_config(config=None),
+    },
+    "ModelConfig must be a JSON object, but None came": {
+        "model config missing": lambda m: with_config(m, lambda c: c["config"].pop("config")),
+    },
+    "ModelConfig has no field 'surprise'; remove it": {
+        "unknown field": set_model_field(surprise=1),
+    },
+    "d_model must be a whole number, but '30' came": {
+        "field of another type": set_model_field(d_model="30"),
+    },
+    "dropout must be a number, but nan came": {
+        "field that is not a number": set_model_field(dropout=float("nan")),
+    },
+    "d_model must be from 2 to 8192, but 10{50}": {
+        "field beyond any float": set_model_field(d_model=10**400),
+    },
+    "num_blocks must be from 1 to 128, but 0 came": {
+        "field out of range": set_model_field(num_blocks=0),
+    },
+    "d_model must be a multiple of num_heads": {
+        "heads that do not fit": set_model_field(num_heads=7),
+    },
+    "its tokenizer has 23 tokens and its model (0|22|24)": {
+        "no vocabulary": set_model_field(vocab_size=0),
+        "vocabulary larger than the tokenizer's": set_model_field(vocab_size=24),
+        "vocabulary smaller than the tokenizer's": set_model_field(vocab_size=22),
+    },
+    "its model would have 240,453,543,330 weights": {
+        "too large to build": set_model_field(d_model=8190, num_blocks=128, ffn_dim=65_536),
+    },
+    "its weights do not fit its config": {
+        "another width": set_model_field(d_model=36),
+        "more blocks": set_model_field(num_blocks=3),
+        "fewer blocks": set_model_field(num_blocks=1),
+        "another norm": set_model_field(norm="layernorm", use_bias=True),
+        "tied embeddings": set_model_field(tie_embeddings=True),
+        "weights are empty": lambda m: m | {WEIGHTS: b""},
+        "weights lack an array": swap_array(lambda group, name, values: None),
+        "weights of another shape": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=values[:-1])
+        ),
+        "weights of another type": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=values.astype("float64"))
+        ),
+        "weights as text": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=["x"] * 3)
+        ),
+        "weights without a shape": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=h5py.Empty("float32"))
+        ),
+        "weights as a group": swap_array(lambda group, name, values: group.create_group(name)),
+        "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
+    },
+    "A stored tokenizer needs a JSON object": {
+        "no tokenizer": set_tokenizer(None),
+    },
+    "must be one of char, gpt2, but 'pickle' came": {
+        "unknown tokenizer": set_tokenizer({"kind": "pickle", "characters": "ab"}),
+    },
+    "needs ascending characters": {
+        "tokenizer out of order": set_tokenizer({"kind": "char", "characters": "ba"}),
+    },
+    "is damaged: its weights cannot be read": {
+        "weights are no HDF5": lambda m: m | {WEIGHTS: b"x" * len(m[WEIGHTS])},
+        "weights are cut": lambda m: m | {WEIGHTS: m[WEIGHTS][: len(m[WEIGHTS]) // 2]},
+    },
+    "is not an array": {
+        "weights as a type": swap_array(
+            lambda group, name, values: group.__setitem__(name, np.dtype("float32"))
+        ),
+        "an extra type": put(lambda file: file.__setitem__("extra", np.dtype("float32"))),
+    },
+    "values that are not finite numbers": {
+        "weights with nan": set_value(np.nan),
+        "weights with inf": set_value(np.inf),
+    },
+    "too deeply nested": {
+        "a group inside itself": put(link_to_itself),
+    },
+    "its weights hold a link": {
+        "weights behind a soft link": swap_array(
+            lambda group, name, values: group.__setitem__(name, h5py.SoftLink("/nowhere"))
+        ),
+        "weights behind an external link": swap_array(
+            lambda group, name, values: group.__setitem__(
+                name, h5py.ExternalLink("/etc/passwd", "/x")
+            )
+        ),
+        "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
+    },
+    "is compressed or kept elsewhere": {
+        "weights in another file": swap_array(make_external),
+        "weights put together": swap_array(make_virtual),
+        "weights compressed": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=values, compression="gzip")
+        ),
+        "weights filtered": swap_array(
+            lambda group, name, values: group.create_dataset(name, data=values, shuffle=True)
+        ),
+    },
 }
 
 
@@ -318,7 +367,7 @@ def keras_globals():
     )
 
 
-def assert_refused(path, reason=""):
+def assert_refused(path, reason):
     before = keras_globals()
     with pytest.raises(ModelFileError, match=reason) as raised:
         load(path)
@@ -334,23 +383,18 @@ def test_rewriting_the_members_alone_leaves_a_sound_file(sound, tmp_path):
     load(write_members(tmp_path / "model.keras", members.items()))
 
 
-@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
-def test_a_file_that_is_no_sound_model_of_ours_is_refused(sound, tmp_path, change):
+@pytest.mark.parametrize(
+    ("reason", "change"),
+    [
+        pytest.param(reason, change, id=name)
+        for reason, changes in HOSTILE.items()
+        for name, change in changes.items()
+    ],
+)
+def test_a_file_that_is_no_sound_model_of_ours_is_refused(sound, tmp_path, reason, change):
     members = change(members_of(sound))
     assert members != members_of(sound)
-    assert_refused(write_members(tmp_path / "model.keras", members.items()))
-
-
-@pytest.mark.parametrize("change", LINKS.values(), ids=LINKS)
-def test_no_link_in_the_weights_is_followed(sound, tmp_path, change):
-    path = write_members(tmp_path / "model.keras", change(members_of(sound)).items())
-    assert_refused(path, "its weights hold a link")
-
-
-@pytest.mark.parametrize("change", NOT_PLAIN.values(), ids=NOT_PLAIN)
-def test_weights_are_plain_arrays_inside_the_file(sound, tmp_path, change):
-    path = write_members(tmp_path / "model.keras", change(members_of(sound)).items())
-    assert_refused(path, "is compressed or kept elsewhere")
+    assert_refused(write_members(tmp_path / "model.keras", members.items()), reason)
 
 
 @pytest.mark.parametrize("name", [CONFIG, METADATA, WEIGHTS])
@@ -375,7 +419,7 @@ def test_a_member_that_claims_more_than_the_file_holds_is_refused(sound, tmp_pat
     size = len(content) * 2
     content[entry + 20 : entry + 28] = size.to_bytes(4, "little") * 2
     (tmp_path / "model.keras").write_bytes(content)
-    assert_refused(tmp_path / "model.keras")
+    assert_refused(tmp_path / "model.keras", "EOFError|Overlapped")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
@@ -401,7 +445,7 @@ def test_a_model_larger_than_its_weights_is_never_built(sound, tmp_path, monkeyp
     members = set_model_field(d_model=600, ffn_dim=1200, num_blocks=60)(members_of(sound))
     path = write_members(tmp_path / "model.keras", members.items())
     monkeypatch.setattr(checkpoint, "build_model", lambda *_: pytest.fail("it was built"))
-    assert_refused(path)
+    assert_refused(path, "its weights do not fit its config")
 
 
 def variables_of(step):

@@ -145,3 +145,10 @@ def test_two_projections_back_to_the_stream_start_apart():
     assert first.shape == second.shape
     assert (first != second).all()
     np.testing.assert_allclose([first.std(), second.std()], 0.5, rtol=0.1)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="norm must be one of layernorm, rmsnorm, but 'batch'"):
+        build_norm("batch")
+    with pytest.raises(ValueError, match="activation must be one of gelu, .* but 'tanh' came"):
+        FeedForward(3, "tanh")
