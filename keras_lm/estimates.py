@@ -42,7 +42,13 @@ def check_memory(config: RunConfig) -> None:
 
 def _kept_per_token(model: ModelConfig) -> int:
     """Floats that the forward pass keeps a token for the backward pass."""
-    scores = model.num_heads * model.context_length
+    # Attention weights a head: of all tokens before, of the two chunks and the slots, or none.
+    weights = {
+        "standard": model.context_length,
+        "linear": min(model.context_length, 2 * model.chunk_length) + model.num_slots,
+        "flash": 2,
+    }
+    scores = model.num_heads * weights[model.attention]
     inside = model.ffn_dim * (3 if model.activation == "swiglu" else 2)
     return model.num_blocks * (10 * model.d_model + inside + scores) + 3 * model.vocab_size
 
@@ -52,7 +58,10 @@ def training_flops(model: ModelConfig, training: TrainingConfig) -> float:
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
     embeddings = model.vocab_size * model.d_model * (0 if model.tie_embeddings else 1)
     multiplied = model.parameter_count() - embeddings
-    attention = 6 * model.num_blocks * model.context_length * model.d_model
+    seen = model.context_length  # the mean over rows is half of it, of two products
+    if model.attention == "linear":
+        seen = min(seen, 4 * (model.chunk_length + model.num_slots))
+    attention = 6 * model.num_blocks * seen * model.d_model
     flops = tokens * (6 * multiplied + attention)
     if training.optimizer == "muon":  # five Newton-Schulz iterations of about 5 d_model a weight
         flops += 5 * 5 * multiplied * model.d_model

@@ -54,3 +54,15 @@ def test_time_is_a_start_and_then_a_pace():
 def test_the_machine_is_measured_once():
     rate = estimates.matrix_flops_per_second()
     assert 1e8 < rate < 1e15 and estimates.matrix_flops_per_second() == rate
+
+
+def test_only_standard_attention_keeps_a_square():
+    def growth(attention: str) -> float:
+        sizes = [
+            estimates.memory_bytes(changed("model", attention=attention, context_length=length))
+            - estimates.PROCESS_BYTES
+            for length in (4096, 8192)
+        ]
+        return sizes[1] / sizes[0]
+
+    assert growth("standard") > 3 > 2.1 > growth("linear") > growth("flash") - 0.01 > 1.5

@@ -1,13 +1,18 @@
 """The charts of a run, drawn with Altair from its events."""
 
 import math
+from functools import cache
 
 import altair as alt
 import pandas as pd
+from streamlit.delta_generator import DeltaGenerator
 
 MAX_POINTS = 400  # more are not seen, and cost the browser time
-SMOOTHING_POINTS = 8  # on either side, when a curve is long
+SMOOTHING_POINTS = 4  # on either side, when a curve is long
 HEIGHT = 320
+TABLE = "curves"
+GREY = "#7d8f93"  # seen on white and on black
+LOSS_COLOURS = {"train": "#8fb9be", "train, smoothed": "#0f8a94", "validation": "#e07a2f"}
 
 
 def metrics_frame(events: list[dict]) -> pd.DataFrame:
@@ -23,85 +28,114 @@ def metrics_frame(events: list[dict]) -> pd.DataFrame:
     return frame[kept]
 
 
-def loss_chart(frame: pd.DataFrame, references: dict[str, float]) -> alt.LayerChart:
-    """Training loss raw and smoothed, validation loss, and dashed reference lines.
+def draw(container: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
+    """Shows a drawing with its table."""
+    container.vega_lite_chart(drawing | {"datasets": {TABLE: table}}, key=key)
+
+
+def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFrame:
+    """Training loss raw and smoothed, validation loss, and a row for each reference line.
 
     Args:
         frame: from `metrics_frame`, with at least one row.
         references: name of each line and its height in nats.
+
+    Returns:
+        Columns step, curve and value.
     """
-    curves = [
-        frame[["step", "loss"]].assign(curve="train"),
-        frame[["step"]].assign(loss=smooth(frame["loss"]), curve="train, smoothed"),
-    ]
+    curves = {"train": frame["loss"], "train, smoothed": smooth(frame["loss"])}
     if "val_loss" in frame:
-        validation = frame.loc[frame["val_loss"].notna(), ["step", "val_loss"]]
-        curves.append(validation.set_axis(["step", "loss"], axis=1).assign(curve="validation"))
-    names = ["train", "train, smoothed", "validation"]
-    colour = alt.Color(
-        "curve:N",
-        scale=alt.Scale(domain=names, range=["#8fb9be", "#0f8a94", "#e07a2f"]),
-        legend=alt.Legend(title=None, orient="top"),
-    )
-    base = alt.Chart(pd.concat(curves)).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickMinStep=1)),
-        y=alt.Y("loss:Q", title="loss (nats a token)", scale=alt.Scale(zero=False)),
-        color=colour,
-        tooltip=["curve:N", "step:Q", alt.Tooltip("loss:Q", format=".4f")],
-    )
-    layers = [
-        base.transform_filter(alt.datum.curve == "train").mark_line(strokeWidth=1, opacity=0.6),
-        base.transform_filter(alt.datum.curve == "train, smoothed").mark_line(strokeWidth=2.5),
-        base.transform_filter(alt.datum.curve == "validation").mark_line(
-            strokeWidth=2, point=alt.OverlayMarkDef(size=50)
-        ),
-    ]
-    return alt.layer(*layers, *reference_lines(references)).properties(height=HEIGHT)
+        curves["validation"] = frame["val_loss"]
+    lines = {
+        "step": frame["step"].iloc[-1],
+        "curve": [*references],
+        "value": [*references.values()],
+    }
+    return pd.concat([_long(frame["step"], curves), pd.DataFrame(lines)], ignore_index=True)
+
+
+def curve_table(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Columns of `frame` under the names of their curves: columns step, curve and value."""
+    curves = {name: frame[column] for column, name in columns.items() if column in frame}
+    return _long(frame["step"], curves)
+
+
+def _long(steps: pd.Series, curves: dict[str, pd.Series]) -> pd.DataFrame:
+    table = pd.DataFrame({"step": steps, **curves}).melt("step", var_name="curve")
+    return table.dropna()
 
 
 def smooth(values: pd.Series) -> pd.Series:
     """The mean over the neighbours on both sides, so that a falling curve is not shown late."""
-    window = 2 * min(SMOOTHING_POINTS, len(values) // 20) + 1
+    window = 2 * min(SMOOTHING_POINTS, len(values) // 25) + 1
     return values.rolling(window, center=True, min_periods=1).mean()
 
 
-def reference_lines(references: dict[str, float]) -> list[alt.Chart]:
-    """Dashed horizontal lines, each with its name above."""
-    table = pd.DataFrame({"name": list(references), "height": list(references.values())})
-    base = alt.Chart(table).encode(y="height:Q")
-    label = {"align": "right", "dy": -7, "color": "#7d8f93", "fontSize": 11}
-    return [
-        base.mark_rule(strokeDash=[5, 4], color="#7d8f93"),
-        base.mark_text(**label).encode(x=alt.value("width"), text="name:N"),
+@cache
+def loss_spec() -> dict:
+    """The Vega-Lite drawing of `loss_table`, with dashed reference lines.
+
+    Drawings are made once and hold no data: making one takes Altair longer than all the rest of a
+    refresh, and with an unchanged drawing the browser replaces the points alone.
+    """
+    base = _base("loss (nats a token)", alt.Scale(zero=False), tuple(LOSS_COLOURS))
+    raw, smoothed, validation = (
+        base.transform_filter(alt.datum.curve == name) for name in LOSS_COLOURS
+    )
+    layers = [
+        raw.mark_line(strokeWidth=1, opacity=0.6),
+        smoothed.mark_line(strokeWidth=2.5),
+        validation.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=50)),
+        *_reference_lines(),
     ]
+    return _without_data(alt.layer(*layers))
 
 
-def line_chart(
-    frame: pd.DataFrame, columns: dict[str, str], title: str, log: bool = False
-) -> alt.Chart:
-    """One line a column over the steps.
+@cache
+def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
+    """The Vega-Lite drawing of `curve_table`: one line a curve.
 
     Args:
-        frame: from `metrics_frame`.
-        columns: name of each column and what the legend calls it; absent ones are left out.
         title: of the vertical axis.
-        log: whether that axis is logarithmic.
+        names: of the curves; one alone needs no legend.
+        log: whether the vertical axis is logarithmic.
     """
-    present = {name: label for name, label in columns.items() if name in frame}
-    table = frame[["step", *present]].rename(columns=present).melt("step", var_name="curve")
     scale = alt.Scale(type="log" if log else "linear", zero=False)
-    return (
-        alt.Chart(table.dropna())
-        .mark_line(point=len(frame) < 3, strokeWidth=2)
-        .encode(
-            x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickMinStep=1)),
-            y=alt.Y("value:Q", title=title, scale=scale),
-            color=alt.Color(
-                "curve:N",
-                scale=alt.Scale(domain=list(present.values()), range=["#0f8a94", "#e07a2f"]),
-                legend=alt.Legend(title=None, orient="top") if len(present) > 1 else None,
-            ),
-            tooltip=["curve:N", "step:Q", alt.Tooltip("value:Q", format=".5g")],
-        )
-        .properties(height=HEIGHT)
+    line = _base(title, scale, names).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=12))
+    return _without_data(line)
+
+
+def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
+    """The drawing alone; each of its parts draws the table named TABLE."""
+    drawing = chart.properties(height=HEIGHT).to_dict()
+    for part in drawing.get("layer", []):
+        del part["data"]
+    return drawing | {"data": {"name": TABLE}}
+
+
+def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
+    colours = [LOSS_COLOURS.get(name, "#0f8a94") for name in names]
+    if len(names) == 2:  # train and validation
+        colours[0] = "#0f8a94"
+    return alt.Chart().encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickMinStep=1)),
+        y=alt.Y("value:Q", title=title, scale=scale),
+        color=alt.Color(
+            "curve:N",
+            scale=alt.Scale(domain=list(names), range=colours),
+            legend=alt.Legend(title=None, orient="top") if len(names) > 1 else None,
+        ),
+        tooltip=["curve:N", "step:Q", alt.Tooltip("value:Q", format=".5g")],
     )
+
+
+def _reference_lines() -> list[alt.Chart]:
+    """Dashed horizontal lines, each with its name above."""
+    is_curve = alt.FieldOneOfPredicate("curve", list(LOSS_COLOURS))
+    base = alt.Chart().transform_filter({"not": is_curve}).encode(y="value:Q")
+    return [
+        base.mark_rule(strokeDash=[5, 4], color=GREY),
+        base.mark_text(align="right", dy=-7, color=GREY, fontSize=11).encode(
+            x=alt.value("width"), text="curve:N"
+        ),
+    ]

@@ -11,7 +11,8 @@ from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
 from keras_lm.ui.services import describe_run, show_seconds, supervisor
 
-REFRESH_SECONDS = 2.0
+HEAD_SECONDS = 2.0
+CURVES_SECONDS = 6.0  # drawing them takes a processor's time, which the run may need
 SPARKLINE_POINTS = 40
 CARD_WIDTH = 120  # pixels: seven in a row on a laptop
 STATES = {
@@ -24,6 +25,13 @@ STATES = {
     run_folder.FAILED: ("Failed", "red", ":material/error:"),
     run_folder.INTERRUPTED: ("Interrupted", "red", ":material/power_off:"),
 }
+# Tab: the columns with their curves' names, the axis' title, whether it is logarithmic.
+CURVES = {
+    "Perplexity": ({"perplexity": "train", "val_perplexity": "validation"}, "perplexity", True),
+    "Learning rate": ({"learning_rate": "learning rate"}, "learning rate", False),
+    "Gradient": ({"grad_norm": "gradient norm"}, "gradient norm", False),
+    "Speed": ({"tokens_per_second": "tokens a second"}, "tokens a second", False),
+}
 HINTS = {
     run_folder.QUEUED: "Another run is training; this one begins by itself when its turn comes.",
     run_folder.PREPARING: "The first step is being compiled for this machine, which takes some "
@@ -33,19 +41,31 @@ HINTS = {
 
 
 def dashboard(summary: RunSummary) -> None:
-    """Draws the run, again every REFRESH_SECONDS while it is active."""
-    every = REFRESH_SECONDS if summary.is_active else None
-    st.fragment(draw, run_every=every)(summary.run_id, summary.is_active)
+    """Draws the run; while it is active, the head often and the curves now and then."""
+    run_id, events = summary.run_id, read_events(supervisor().folder(summary.run_id))
+    has_curve = any(event["kind"] == "metrics" for event in events)
+    often = now_and_then = None
+    if summary.is_active:
+        often, now_and_then = HEAD_SECONDS, CURVES_SECONDS if has_curve else HEAD_SECONDS
+    st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
+    st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
 
 
-def draw(run_id: str, was_active: bool) -> None:
-    """The whole dashboard from the run's folder."""
+def draw_head(run_id: str, was_active: bool) -> None:
+    """State, progress and buttons from the run's folder."""
     summary = supervisor().summary(run_id)
     if summary is None or summary.is_active != was_active:
         st.rerun()  # the whole page: the list of runs changes, and the refreshing ends
-    events = read_events(supervisor().folder(run_id))
-    head(summary, events)
+    head(summary, read_events(supervisor().folder(run_id)))
+
+
+def draw_body(run_id: str, had_curve: bool) -> None:
+    """Numbers, curves, samples and log from the run's folder."""
+    folder = supervisor().folder(run_id)
+    summary, events = supervisor().summary(run_id), read_events(folder)
     frame = charts.metrics_frame(events)
+    if summary is None or had_curve == frame.empty:
+        st.rerun()  # the first point has come: from now on the curves refresh at their own pace
     if summary.state in (run_folder.QUEUED, run_folder.PREPARING) or (
         frame.empty and summary.is_active
     ):
@@ -57,9 +77,8 @@ def draw(run_id: str, was_active: bool) -> None:
             draw_curves(frame, summary)
         with told:
             samples(events)
-    log = supervisor().folder(run_id).log_tail()
     with st.expander("Log", icon=":material/terminal:", expanded=summary.state == "failed"):
-        st.code(log or "Nothing yet.", language=None, wrap_lines=True, height=260)
+        st.code(folder.log_tail() or "Nothing yet.", language=None, wrap_lines=True, height=260)
 
 
 def read_events(folder: RunFolder) -> list[dict]:
@@ -189,20 +208,21 @@ def numbers(frame: pd.DataFrame) -> None:
 def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
     """The charts, one a tab."""
     status = summary.status
+    vocab_size, entropy = status.get("vocab_size"), status.get("unigram_entropy")
     references = {}
-    if status.get("vocab_size"):
-        references["all tokens alike: ln(vocabulary)"] = math.log(status["vocab_size"])
-    if status.get("unigram_entropy"):
-        references["guess by frequency: unigram entropy"] = status["unigram_entropy"]
-    loss, perplexity, rate, gradient, speed = st.tabs(
-        ["Loss", "Perplexity", "Learning rate", "Gradient", "Speed"]
-    )
-    loss.altair_chart(charts.loss_chart(frame, references), key="loss_chart")
-    both = {"perplexity": "train", "val_perplexity": "validation"}
-    perplexity.altair_chart(charts.line_chart(frame, both, "perplexity", log=True))
-    rate.altair_chart(charts.line_chart(frame, {"learning_rate": "rate"}, "learning rate"))
-    gradient.altair_chart(charts.line_chart(frame, {"grad_norm": "norm"}, "gradient norm"))
-    speed.altair_chart(charts.line_chart(frame, {"tokens_per_second": "speed"}, "tokens a second"))
+    if vocab_size:
+        references["all tokens alike: ln(vocabulary)"] = math.log(vocab_size)
+    if entropy:
+        references["guess by frequency: unigram entropy"] = entropy
+    # Only the open one is drawn: a browser on the training machine takes its processor's time.
+    tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
+    if tabs[0].open:
+        table = charts.loss_table(frame, references)
+        charts.draw(tabs[0], charts.loss_spec(), table, key="chart.loss")
+    for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
+        if tab.open:
+            drawing = charts.curve_spec(title, tuple(columns.values()), log)
+            charts.draw(tab, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
 
 
 def samples(events: list[dict]) -> None:

@@ -42,6 +42,8 @@ MORE_MODEL_FIELDS = {
     "qk_norm": ("QK-norm", None),
     "zero_init": ("Zero-initialized outputs", None),
     "logit_soft_cap": ("Logit soft cap", (0.0, 100.0, 5.0)),
+    "chunk_length": ("Chunk length (linear attention)", (1, 1024, 16)),
+    "num_slots": ("Slots (linear attention)", (1, 256, 8)),
 }
 TRAINING_FIELDS = {
     "steps": ("Steps", (1, 100_000, 100)),

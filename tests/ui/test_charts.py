@@ -31,10 +31,23 @@ def test_smoothing_does_not_lag_behind_a_falling_curve():
 
 @pytest.mark.parametrize("count", [1, 2, 50])
 @pytest.mark.parametrize("validate_at", [(), (1,)])
-def test_charts_are_valid_vega_lite(count, validate_at):
+def test_tables_hold_every_curve_that_there_is(count, validate_at):
     frame = charts.metrics_frame(events(count, validate_at))
-    loss = charts.loss_chart(frame, {"ln(vocabulary)": 4.2}).to_dict()
-    assert len(loss["layer"]) == 5
+    loss = charts.loss_table(frame, {"ln(vocabulary)": 4.2})
+    curves = ["train", "train, smoothed"] + ["validation"] * len(validate_at) + ["ln(vocabulary)"]
+    assert list(loss["curve"].unique()) == curves
+    assert (loss["curve"] == "train").sum() == count
     both = {"perplexity": "train", "val_perplexity": "validation"}
-    line = charts.line_chart(frame, both, "perplexity", log=True).to_dict()
+    assert len(charts.curve_table(frame, both)) == count + len(validate_at)
+
+
+def test_drawings_name_the_columns_of_the_tables_and_are_made_once():
+    drawing = charts.loss_spec()
+    assert drawing is charts.loss_spec()
+    *curves, rule, label = drawing["layer"]
+    for layer in curves:
+        fields = {layer["encoding"][channel]["field"] for channel in ("x", "y", "color")}
+        assert fields == {"step", "value", "curve"}
+    assert rule["encoding"]["y"]["field"] == "value" and label["encoding"]["text"]
+    line = charts.curve_spec("perplexity", ("train", "validation"), log=True)
     assert line["encoding"]["y"]["scale"]["type"] == "log"
