@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-ATTENTIONS = ("standard",)
+ATTENTIONS = ("standard", "flash", "linear")
 NORMS = ("layernorm", "rmsnorm")
 ACTIVATIONS = ("gelu", "swiglu", "relu", "relu2")
 POSITIONS = ("rotary", "learned")
@@ -115,7 +115,11 @@ class ModelConfig(Checked):
     )
     attention: str = field(
         "standard",
-        "How tokens look back at earlier ones. standard: exact softmax attention.",
+        "How tokens look back at earlier ones. standard: exact softmax attention. "
+        "flash: the same result in memory that grows with the context instead of with its square; "
+        "choose it from a context of about 1,024 tokens on. "
+        "linear: exact for the last chunk or two, older tokens as averages in a few slots, in time "
+        "and memory that grow with the context only linearly; for contexts from 512 tokens on.",
         choices=ATTENTIONS,
     )
     norm: str = field(
@@ -149,6 +153,20 @@ class ModelConfig(Checked):
     zero_init: bool = field(
         False, "Start the output projections at zero, so that each block begins as the identity."
     )
+    chunk_length: int = field(
+        64,
+        "Of linear attention: tokens a chunk. A token sees its own chunk and the one before "
+        "exactly; longer is closer to standard and slower: 16 to 128.",
+        low=1,
+        high=65_536,
+    )
+    num_slots: int = field(
+        32,
+        "Of linear attention: slots a head for what is older than the two chunks. More keep older "
+        "tokens apart better and cost more: 8 to 64.",
+        low=1,
+        high=4_096,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,6 +196,8 @@ class ModelConfig(Checked):
         norm = width * (1 + bias if self.norm == "layernorm" else 1)
         up = self.ffn_dim * (2 if self.activation == "swiglu" else 1)
         attention = width * 3 * width + width * width + bias * 4 * width
+        if self.attention == "linear":  # a projection to the slots, and their gates and decays
+            attention += self.num_heads * self.num_slots * (width + 2)
         feed_forward = width * up + self.ffn_dim * width + bias * (up + width)
         embeddings = self.vocab_size * width * (1 if self.tie_embeddings else 2)
         if self.positions == "learned":
@@ -369,4 +389,38 @@ QUICK_START = RunConfig(
         sample_every=250,
     ),
 )
-PRESETS = {"quick-start": QUICK_START}
+# The browser app that this is a port of. Its own text, an excerpt of a novel, needs a download; of
+# the built-in ones this novel is nearest in kind, and long enough not to be learnt by heart.
+ORIGINAL = RunConfig(
+    ModelConfig(
+        context_length=256,
+        d_model=128,
+        num_heads=8,
+        num_blocks=6,
+        ffn_dim=512,
+        dropout=0.1,
+        attention="linear",
+        norm="layernorm",
+        activation="gelu",
+        use_bias=True,
+    ),
+    DataConfig(data="sense-and-sensibility", tokenizer="gpt2", cleaning="classic"),
+    TrainingConfig(
+        steps=1000,
+        batch_size=4,
+        gradient_accumulation=2,
+        optimizer="adamw",
+        learning_rate=3e-4,
+        min_learning_rate=1e-5,
+        warmup_steps=100,
+        schedule="linear",
+        weight_decay=0.0,
+        beta_1=0.9,
+        beta_2=0.98,
+        epsilon=1e-6,
+        sample_every=50,
+        sample_prompt="the man",  # classic cleaning leaves no capitals
+        sample_tokens=20,
+    ),
+)
+PRESETS = {"quick-start": QUICK_START, "original": ORIGINAL}

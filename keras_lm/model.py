@@ -79,6 +79,8 @@ class LanguageModel(keras.Model):
             config.use_bias,
             # The stream is a sum of 2 * num_blocks outputs: keep its variance at the start.
             self._output_initializer(INITIAL_STDDEV / (2 * config.num_blocks) ** 0.5),
+            config.chunk_length,
+            config.num_slots,
             dtype=self.dtype_policy,
             name=f"block_{index}",
         )

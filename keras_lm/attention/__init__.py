@@ -1,8 +1,21 @@
 """Causal multi-head self-attention: one constructor and one call for every variant."""
 
 from keras_lm.attention.base import CausalSelfAttention, rotate
+from keras_lm.attention.flash import FlashAttention
+from keras_lm.attention.linear import LinearAttention
 from keras_lm.attention.standard import StandardAttention
 
-ATTENTION_LAYERS = {"standard": StandardAttention}
+ATTENTION_LAYERS = {
+    "standard": StandardAttention,
+    "linear": LinearAttention,
+    "flash": FlashAttention,
+}
 
-__all__ = ["ATTENTION_LAYERS", "CausalSelfAttention", "StandardAttention", "rotate"]
+__all__ = [
+    "ATTENTION_LAYERS",
+    "CausalSelfAttention",
+    "FlashAttention",
+    "LinearAttention",
+    "StandardAttention",
+    "rotate",
+]

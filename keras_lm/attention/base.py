@@ -107,22 +107,27 @@ class CausalSelfAttention(keras.layers.Layer):
         self.output_projection.build(input_shape)
 
     def call(self, x, training=False):
-        length = ops.shape(x)[1]
-        queries, keys, values = self.project(x, ops.arange(length))
-        mixed = self.attend(queries, keys, values)
+        mixed = self.attend(*self.project(x, ops.arange(ops.shape(x)[1])))
         return self.output_dropout(self.merge_heads(mixed), training=training)
 
     def project(self, x, positions):
-        """Queries (scaled by 1 / sqrt(head_dim)), keys and values of `x`, positions applied."""
+        """What `attend` takes: queries, keys and values of `x`, turned by `positions`."""
+        queries, keys, values = self.split_heads(x)
+        return self.turn(queries, positions), self.turn(keys, positions), values
+
+    def split_heads(self, x):
+        """Queries (scaled by 1 / sqrt(head_dim)), keys and values of `x`, without positions."""
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         # (batch, length, 3 * d_model) -> (3, batch, num_heads, length, head_dim)
         qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, self.head_dim))
         queries, keys, values = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
         if self.qk_norm:
             queries, keys = ops.rms_normalization(queries), ops.rms_normalization(keys)
-        if self.positions == "rotary":
-            queries, keys = rotate(queries, positions), rotate(keys, positions)
         return queries * self.head_dim**-0.5, keys, values
+
+    def turn(self, x, positions):
+        """Queries or keys turned by their positions, where these are rotary."""
+        return rotate(x, positions) if self.positions == "rotary" else x
 
     def merge_heads(self, mixed):
         """(batch, num_heads, length, head_dim) -> (batch, length, d_model), projected."""
@@ -134,8 +139,8 @@ class CausalSelfAttention(keras.layers.Layer):
 
     def decode(self, x, state, position):
         """One token: x (batch, 1, d_model) at `position` -> the same shape, and the new state."""
-        queries, keys, values = self.project(x, ops.reshape(position, (1,)))
-        mixed, state = self.attend_to_state(queries, keys, values, state, position)
+        projected = self.project(x, ops.reshape(position, (1,)))
+        mixed, state = self.attend_to_state(*projected, state, position)
         return self.merge_heads(mixed), state
 
     def initial_state(self, batch_size: int, context_length: int):

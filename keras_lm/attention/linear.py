@@ -1,0 +1,265 @@
+"""Attention in time that grows with the length: the recent past exactly, the rest in slots.
+
+A causal Linformer (https://arxiv.org/abs/2006.04768) in chunks, whose low-rank projection along the
+sequence is a running sum and so never sees the future; the slots are written as in ABC
+(https://arxiv.org/abs/2110.02488), fade as in GSA (https://arxiv.org/abs/2409.07146), and are
+joined with a window as in Transformer-VQ (https://arxiv.org/abs/2309.16354). For one head, chunks
+of C tokens, c = floor(t / C), and r slots:
+
+    phi_i = softmax over the slots of W_phi x_i                              (r,)
+    S^K_c = sum over chunks j <= c - 2 of gamma^(c - 2 - j) Phi_j^T K_j      (r, head_dim)
+    S^V_c, Z_c: likewise of Phi_j^T V_j and of Phi_j^T 1
+    K~_c = S^K_c / Z_c,  V~_c = S^V_c / Z_c
+    a_t = softmax of [q_t K~_c / sqrt(d) + log Z_c + beta] joined with
+          [q_t k_i / sqrt(d) for i in the window: chunks c - 1 and c, i <= t]
+    o_t = a_t [V~_c; V_window]
+
+So a slot counts as the Z tokens it stands for, times e^beta. Rotary positions turn the queries and
+keys of the window only, since a mean over turned keys has no position. The softmax, log Z and the
+sums are in float32.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lm.attention.base import MASKED, CausalSelfAttention
+
+# At e^0 slots drown the window in averages; the less they count, the later they learn. So the first
+# head begins with its slots half open and the last one with them nearly closed.
+FIRST_GATES = (-1.0, -4.0)
+LONGEST_MEMORY = 64.0  # chunks; the slots' first time constants go from 1 to this
+EMPTY = 1e-20  # a slot that holds less than this part of a token counts as empty
+MANY_DOUBLINGS = 20  # enough for a million chunks, when their number is not known beforehand
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class LinearAttention(CausalSelfAttention):
+    """A causal Linformer (https://arxiv.org/abs/2006.04768): a window, and slots for what is older.
+
+    Up to a length of 2 * chunk_length it equals StandardAttention. Time and memory grow with the
+    length, and what generation keeps does not grow at all.
+
+    Args:
+        num_heads, ...: as CausalSelfAttention's.
+        chunk_length: C, tokens a chunk; a token sees its own chunk and the one before exactly.
+        num_slots: r, slots a head.
+    """
+
+    def __init__(self, *args, chunk_length: int = 64, num_slots: int = 32, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.chunk_length = chunk_length
+        self.num_slots = num_slots
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        # A layer of its own, as a layer's own weights would come before those of qkv and output.
+        self.slots = Slots(self.num_heads, self.num_slots, dtype=self.dtype_policy, name="slots")
+        self.slots.build(input_shape)
+
+    def project(self, x, positions):
+        """Turned queries and keys, values; and for the slots, unturned ones and phi."""
+        queries, keys, values = self.split_heads(x)
+        turned = self.turn(queries, positions), self.turn(keys, positions)
+        return *turned, values, queries, keys, self.slots(x)
+
+    def attend(self, queries, keys, values, slot_queries, slot_keys, shares):
+        chunk_length, length = self.chunk_length, queries.shape[2]
+        if length is not None:  # two chunks are exact however short, and short ones are cheaper
+            chunk_length = min(chunk_length, (length + 1) // 2)
+        gate, log_decay = self.slots.gate_and_decay()
+        return attend_to_window_and_slots(
+            queries, keys, values, slot_queries, slot_keys, shares, gate, log_decay, chunk_length
+        )
+
+    def initial_state(self, batch_size: int, context_length: int):
+        """The empty state: rings of keys and values, at most 2 * chunk_length tokens, and sums.
+
+        The sums, (batch, num_heads, 3, num_slots, 2 * head_dim + 1) in float32, are the slots, and
+        what the chunk before and the one in progress will add to them.
+        """
+        window = 2 * self.chunk_length
+        rings = super().initial_state(batch_size, min(context_length, window))
+        if context_length <= window:  # the slots were never used nor trained
+            return rings
+        shape = (batch_size, self.num_heads, 3, self.num_slots, 2 * self.head_dim + 1)
+        return *rings, ops.zeros(shape, "float32")
+
+    def attend_to_state(
+        self, queries, keys, values, slot_queries, slot_keys, shares, state, position
+    ):
+        """Attention of one token to itself, the window and the slots."""
+        if len(state) == 2:
+            return super().attend_to_state(queries, keys, values, state, position)
+        window, place = 2 * self.chunk_length, position % self.chunk_length
+        all_keys = ops.slice_update(state[0], (0, 0, position % window, 0), keys)
+        all_values = ops.slice_update(state[1], (0, 0, position % window, 0), values)
+        gate, log_decay = (ops.expand_dims(x, 1) for x in self.slots.gate_and_decay())
+        slots, previous, own = ops.unstack(state[2], 3, axis=2)
+        faded = ops.exp(ops.swapaxes(log_decay, 1, 2)) * slots
+        next_sums = ops.stack([faded + previous, own, ops.zeros_like(own)], axis=2)
+        sums = ops.where(ops.equal(place, 0), next_sums, state[2])  # a new chunk begins
+        added = write_slots(slot_keys, values, shares)
+        sums = ops.slice_update(sums, (0, 0, 2, 0, 0), sums[:, :, 2:] + added[:, :, None])
+        age = (position - ops.arange(window)) % window  # of the token in each place of the ring
+        allowed = age <= ops.minimum(position, self.chunk_length + place)
+        mixed = mix(queries, all_keys, all_values, allowed, slot_queries, sums[:, :, 0], gate)
+        return mixed, (all_keys, all_values, sums)
+
+    def get_config(self):
+        sizes = {"chunk_length": self.chunk_length, "num_slots": self.num_slots}
+        return super().get_config() | sizes
+
+
+class Slots(keras.layers.Layer):
+    """phi, how much of a token each of its head's slots takes; and the slots' gate and decay.
+
+    Gate and decay are vectors, which optimizers neither decay to zero nor orthogonalize.
+
+    Call arguments:
+        x: (batch, length, d_model).
+
+    Returns:
+        (batch, num_heads, length, num_slots) in float32, summing to 1 over the slots.
+    """
+
+    def __init__(self, num_heads: int, num_slots: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads, self.num_slots = num_heads, num_slots
+
+    def build(self, input_shape):
+        d_model, size = input_shape[-1], self.num_heads * self.num_slots
+        # Normed inputs give logits of about 1: slots that differ from the start.
+        self.kernel = self.add_weight(
+            (d_model, size), keras.initializers.RandomNormal(stddev=d_model**-0.5), name="kernel"
+        )
+        self.gate = self.add_weight((size,), self._first_gates, autocast=False, name="gate")
+        self.log_rate = self.add_weight((size,), self._first_rates, autocast=False, name="log_rate")
+
+    def _first_gates(self, shape, dtype):
+        gates = np.linspace(*FIRST_GATES, self.num_heads)
+        return ops.convert_to_tensor(np.repeat(gates, self.num_slots), dtype)
+
+    def _first_rates(self, shape, dtype):
+        memories = np.geomspace(1.0, LONGEST_MEMORY, self.num_slots)
+        return ops.convert_to_tensor(np.tile(-np.log(memories), self.num_heads), dtype)
+
+    def call(self, x):
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        logits = ops.reshape(
+            ops.matmul(x, self.kernel), (batch, length, self.num_heads, self.num_slots)
+        )
+        return ops.softmax(ops.cast(ops.transpose(logits, (0, 2, 1, 3)), "float32"), axis=-1)
+
+    def gate_and_decay(self):
+        """beta and log gamma, each (num_heads, num_slots).
+
+        gamma = exp(-exp(log_rate)) lies in [0, 1] and reaches both ends.
+        """
+        shape = (self.num_heads, self.num_slots)
+        return ops.reshape(self.gate, shape), ops.reshape(-ops.exp(self.log_rate), shape)
+
+
+def attend_to_window_and_slots(
+    queries, keys, values, slot_queries, slot_keys, shares, gate, log_decay, chunk_length: int
+):
+    """The equations above for a whole sequence.
+
+    Args:
+        queries, keys, values: (batch, num_heads, length, head_dim), queries scaled, both turned.
+        slot_queries, slot_keys: the same queries and keys, unturned.
+        shares: phi, (batch, num_heads, length, num_slots), in float32.
+        gate: beta, (num_heads, num_slots).
+        log_decay: log gamma, (num_heads, num_slots), at most 0.
+        chunk_length: C.
+
+    Returns:
+        (batch, num_heads, length, head_dim).
+    """
+    batch, num_heads, length, head_dim = ops.shape(queries)
+    queries, keys, values, slot_queries, slot_keys, shares = (
+        split_chunks(x, chunk_length)
+        for x in (queries, keys, values, slot_queries, slot_keys, shares)
+    )
+    sums = shift_chunks(write_slots(slot_keys, values, shares), 2)
+    sums = decayed_sum(sums, log_decay[:, None, :, None])
+    num_chunks = ops.shape(queries)[2]
+    chunk = ops.arange(num_chunks)[:, None, None]
+    row, column = ops.arange(chunk_length)[:, None], ops.arange(2 * chunk_length)
+    has_previous = chunk > 0
+    allowed = (column <= row + chunk_length) & (has_previous | (column >= chunk_length))
+    mixed = mix(
+        queries,
+        ops.concatenate([shift_chunks(keys, 1), keys], axis=3),
+        ops.concatenate([shift_chunks(values, 1), values], axis=3),
+        allowed,
+        slot_queries,
+        sums,
+        gate[:, None, None, :],
+    )  # (batch, num_heads, chunks, chunk_length, head_dim)
+    mixed = ops.reshape(mixed, (batch, num_heads, num_chunks * chunk_length, head_dim))
+    return mixed[:, :, :length]
+
+
+def mix(queries, keys, values, allowed, slot_queries, sums, gate):
+    """Softmax attention to the allowed keys of a window and to slots, in one softmax.
+
+    Args:
+        queries, slot_queries: (..., rows, head_dim).
+        keys, values: (..., window, head_dim).
+        allowed: (..., rows, window).
+        sums: S^K, S^V and Z side by side, (..., num_slots, 2 * head_dim + 1).
+        gate: beta, (..., 1, num_slots).
+
+    Returns:
+        (..., rows, head_dim).
+    """
+    dtype, head_dim = values.dtype, values.shape[-1]
+    counts = sums[..., -1:]  # Z, (..., num_slots, 1)
+    written = counts > EMPTY
+    counts = ops.where(written, counts, 1.0)  # before the division and the logarithm
+    means = ops.cast(sums[..., :-1] / counts, dtype)
+    slot_keys, slot_values = means[..., :head_dim], means[..., head_dim:]
+    slot_scores = ops.cast(ops.matmul(slot_queries, ops.swapaxes(slot_keys, -1, -2)), "float32")
+    slot_scores = slot_scores + ops.swapaxes(ops.log(counts), -1, -2) + gate
+    slot_scores = ops.where(ops.swapaxes(written, -1, -2), slot_scores, MASKED)
+    scores = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
+    scores = ops.where(allowed, scores, MASKED)
+    weights = ops.softmax(ops.concatenate([slot_scores, scores], axis=-1), axis=-1)
+    return ops.matmul(ops.cast(weights, dtype), ops.concatenate([slot_values, values], axis=-2))
+
+
+def write_slots(keys, values, shares):
+    """Phi^T [K, V, 1] in float32: (..., num_slots, 2 * head_dim + 1) of (..., tokens, size)."""
+    keys, values = ops.cast(keys, "float32"), ops.cast(values, "float32")
+    tokens = ops.concatenate([keys, values, ops.ones_like(keys[..., :1])], axis=-1)
+    return ops.matmul(ops.swapaxes(shares, -1, -2), tokens)
+
+
+def split_chunks(x, chunk_length: int):
+    """(batch, heads, length, size) -> (batch, heads, chunks, chunk_length, size), zeros at the end.
+
+    Zero shares write nothing to a slot, and zero keys come after every row that counts.
+    """
+    batch, num_heads, length, size = ops.shape(x)
+    missing = -length % chunk_length
+    x = ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    num_chunks = (length + missing) // chunk_length
+    return ops.reshape(x, (batch, num_heads, num_chunks, chunk_length, size))
+
+
+def shift_chunks(x, count: int):
+    """Every chunk (axis 2) gets what was `count` chunks before it, the first ones zeros."""
+    return ops.concatenate([ops.zeros_like(x[:, :, :count]), x[:, :, :-count]], axis=2)
+
+
+def decayed_sum(x, log_decay):
+    """x_c + gamma x_{c-1} + gamma^2 x_{c-2} + ... along the chunks (axis 2), by doubling.
+
+    After k rounds a chunk holds the sum of the last 2^k, so log2(chunks) rounds do.
+    """
+    num_chunks = x.shape[2]
+    rounds = MANY_DOUBLINGS if num_chunks is None else (num_chunks - 1).bit_length()
+    for count in (2**k for k in range(rounds)):
+        x = x + ops.exp(count * log_decay) * shift_chunks(x, count)
+    return x
