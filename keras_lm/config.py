@@ -225,7 +225,10 @@ class DataConfig(Checked):
         choices=CLEANINGS,
     )
     validation_fraction: float = field(
-        0.1, "The text's last part, never trained on, that measures progress.", low=0.0, high=0.5
+        0.1,
+        "The text's last part, never trained on, that measures progress: usual 0.1.",
+        low=0.0,
+        high=0.5,
     )
     max_text_mb: float = field(50.0, "Largest text accepted, in megabytes.", low=0.001, high=1024)
 
@@ -260,10 +263,13 @@ class TrainingConfig(Checked):
         1e-3, "Peak size of an update. Too high diverges: 3e-4 to 1e-2.", low=1e-7, high=1.0
     )
     min_learning_rate: float = field(
-        1e-5, "The learning rate at the end of the decay.", low=0.0, high=1.0
+        1e-5,
+        "The learning rate at the end of the decay: 0 to a tenth of the peak.",
+        low=0.0,
+        high=1.0,
     )
     warmup_steps: int = field(
-        100, "Steps over which the learning rate rises from 0.", low=0, high=1_000_000
+        100, "Steps over which the learning rate rises from 0: 20 to 500.", low=0, high=1_000_000
     )
     schedule: str = field(
         "cosine",
@@ -274,11 +280,18 @@ class TrainingConfig(Checked):
     weight_decay: float = field(
         0.1, "Pull of matrices towards zero, times the learning rate: 0 to 0.1.", low=0.0, high=10.0
     )
-    beta_1: float = field(0.9, "Adam's memory of the gradient.", low=0.0, high=0.9999)
-    beta_2: float = field(0.99, "Adam's memory of the squared gradient.", low=0.0, high=0.99999)
-    epsilon: float = field(1e-8, "Adam's guard against division by zero.", low=1e-12, high=0.1)
+    beta_1: float = field(0.9, "Adam's memory of the gradient: usual 0.9.", low=0.0, high=0.9999)
+    beta_2: float = field(
+        0.99, "Adam's memory of the squared gradient: 0.95 to 0.999.", low=0.0, high=0.99999
+    )
+    epsilon: float = field(
+        1e-8, "Adam's guard against division by zero: usual 1e-8.", low=1e-12, high=0.1
+    )
     clip_norm: float = field(
-        1.0, "Longest allowed gradient (global norm); 0: no clipping.", low=0.0, high=1e6
+        1.0,
+        "Longest allowed gradient (global norm), against jumps: usual 1; 0: no clipping.",
+        low=0.0,
+        high=1e6,
     )
     precision: str = field(
         "auto",

@@ -1,5 +1,6 @@
 """One run as it is now: state, progress, curves, samples, log; drawn again while it is active."""
 
+import gc
 import math
 
 import pandas as pd
@@ -11,8 +12,9 @@ from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
 from keras_lm.ui.services import describe_run, show_seconds, supervisor
 
-HEAD_SECONDS = 2.0
-CURVES_SECONDS = 6.0  # drawing them takes a processor's time, which the run may need
+# Each refresh takes server and browser some tenths of a second of a processor, which the run may
+# need; until the first point there is little to draw.
+WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 4.0, 8.0
 SPARKLINE_POINTS = 40
 CARD_WIDTH = 120  # pixels: seven in a row on a laptop
 STATES = {
@@ -40,13 +42,20 @@ HINTS = {
 }
 
 
+# Streamlit collects garbage after every refresh. Nothing of what is loaded by now ever becomes
+# garbage, and not looking through it spares two thirds of a refresh.
+gc.freeze()
+
+
 def dashboard(summary: RunSummary) -> None:
     """Draws the run; while it is active, the head often and the curves now and then."""
     run_id, events = summary.run_id, read_events(supervisor().folder(summary.run_id))
     has_curve = any(event["kind"] == "metrics" for event in events)
     often = now_and_then = None
     if summary.is_active:
-        often, now_and_then = HEAD_SECONDS, CURVES_SECONDS if has_curve else HEAD_SECONDS
+        often, now_and_then = HEAD_SECONDS, CURVES_SECONDS
+        if not has_curve:
+            often = now_and_then = WAITING_SECONDS
     st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
     st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
 
