@@ -15,6 +15,7 @@ from keras_lm.ui.services import describe_run, show_seconds, supervisor
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
 # need; until the first point there is little to draw.
 WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 4.0, 8.0
+LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.5  # who waits for minutes need not see every second
 SPARKLINE_POINTS = 40
 CARD_WIDTH = 120  # pixels: seven in a row on a laptop
 STATES = {
@@ -53,7 +54,9 @@ def dashboard(summary: RunSummary) -> None:
     has_curve = any(event["kind"] == "metrics" for event in events)
     often = now_and_then = None
     if summary.is_active:
-        often, now_and_then = HEAD_SECONDS, CURVES_SECONDS
+        left = seconds_left(summary.status, events)
+        calm = 1.0 if left is None or left < LONG_RUN_SECONDS else LONG_RUN_CALM
+        often, now_and_then = calm * HEAD_SECONDS, calm * CURVES_SECONDS
         if not has_curve:
             often = now_and_then = WAITING_SECONDS
     st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
@@ -113,24 +116,25 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     elif summary.is_active:
         step, steps = status.get("step", 0), max(1, status.get("steps", 1))
         text = f"Step {step:,} of {steps:,}"
-        if left := time_left(step, steps, events):
-            text += f", {left} left"
+        left = seconds_left(status, events)
+        if left is not None:
+            text += f", {show_seconds(left)} left"
         st.progress(min(1.0, step / steps), text=f"{text}. {message}".strip())
     buttons(summary)
 
 
-def time_left(step: int, steps: int, events: list[dict]) -> str:
-    """How long the rest will take at the pace so far; empty when nothing is known yet."""
+def seconds_left(status: dict, events: list[dict]) -> float | None:
+    """How long the rest will take at the pace so far; None when nothing is known yet."""
     metrics = [event for event in events if event["kind"] == "metrics"]
-    if not metrics or not step:
-        return ""
+    if not metrics:
+        return None
     # Samples and validations count, the start does not.
     first, last = metrics[0], metrics[-1]
     if last["step"] > first["step"]:
         pace = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
     else:
         pace = last["train_seconds"] / last["step"]
-    return show_seconds(pace * (steps - step))
+    return pace * (status.get("steps", 0) - status.get("step", 0))
 
 
 def buttons(summary: RunSummary) -> None:
