@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 from keras_lm import corpus, estimates, run_folder
 from keras_lm.config import (
-    PRESETS,
     Checked,
     ConfigError,
     DataConfig,
@@ -25,6 +24,7 @@ from keras_lm.config import (
     RunConfig,
     TrainingConfig,
 )
+from keras_lm.presets import PRESETS
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import is_alive, process_identity
 from keras_lm.runs.queue import wait_for_turn

@@ -1,4 +1,4 @@
-"""Every hyperparameter: its default, its range, what it does; and the presets.
+"""Every hyperparameter: its default, its range, what it does.
 
 The dataclasses are frozen and check themselves. The page's help texts, the command line's flags and
 the README all come from the metadata here.
@@ -374,66 +374,3 @@ class RunConfig:
             DataConfig.from_dict(values.get("data")),
             TrainingConfig.from_dict(values.get("training")),
         )
-
-
-QUICK_START = RunConfig(
-    ModelConfig(
-        context_length=64,
-        d_model=128,
-        num_heads=4,
-        num_blocks=4,
-        ffn_dim=512,
-        activation="relu2",
-        qk_norm=True,
-        logit_soft_cap=15.0,
-        zero_init=True,
-    ),
-    DataConfig(data="sense-and-sensibility", tokenizer="char"),
-    TrainingConfig(
-        steps=1000,
-        batch_size=12,
-        optimizer="muon",
-        learning_rate=5e-3,
-        min_learning_rate=0.0,
-        warmup_steps=20,
-        schedule="trapezoid",
-        weight_decay=0.01,
-        eval_every=250,
-        sample_every=250,
-    ),
-)
-# The browser app that this is a port of. Its own text, an excerpt of a novel, needs a download; of
-# the built-in ones this novel is nearest in kind, and long enough not to be learnt by heart.
-ORIGINAL = RunConfig(
-    ModelConfig(
-        context_length=256,
-        d_model=128,
-        num_heads=8,
-        num_blocks=6,
-        ffn_dim=512,
-        dropout=0.1,
-        attention="linear",
-        norm="layernorm",
-        activation="gelu",
-        use_bias=True,
-    ),
-    DataConfig(data="sense-and-sensibility", tokenizer="gpt2", cleaning="classic"),
-    TrainingConfig(
-        steps=1000,
-        batch_size=4,
-        gradient_accumulation=2,
-        optimizer="adamw",
-        learning_rate=3e-4,
-        min_learning_rate=1e-5,
-        warmup_steps=100,
-        schedule="linear",
-        weight_decay=0.0,
-        beta_1=0.9,
-        beta_2=0.98,
-        epsilon=1e-6,
-        sample_every=50,
-        sample_prompt="the man",  # classic cleaning leaves no capitals
-        sample_tokens=20,
-    ),
-)
-PRESETS = {"quick-start": QUICK_START, "original": ORIGINAL}

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from keras_lm.config import (
-    PRESETS,
     ConfigError,
     DataConfig,
     GenerationConfig,
@@ -15,6 +14,7 @@ from keras_lm.config import (
     RunConfig,
     TrainingConfig,
 )
+from keras_lm.presets import PRESETS
 
 CLASSES = [ModelConfig, DataConfig, TrainingConfig, GenerationConfig]
 FIELDS = [

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_lm import estimates
-from keras_lm.config import QUICK_START
+from keras_lm.presets import QUICK_START
 
 CONFIG = dataclasses.replace(
     QUICK_START, model=dataclasses.replace(QUICK_START.model, vocab_size=67)

@@ -17,6 +17,7 @@ RANKS = {
     "keras_lm.attention": 1,
     "keras_lm.corpus": 1,
     "keras_lm.estimates": 1,
+    "keras_lm.presets": 1,
     "keras_lm.dataset": 2,
     "keras_lm.layers": 2,
     "keras_lm.model": 3,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from keras_lm import corpus
-from keras_lm.config import PRESETS, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.presets import PRESETS
 from keras_lm.ui.services import supervisor
 
 TITLES = {"quick-start": "Quick start", "original": "Original"}

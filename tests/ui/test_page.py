@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 import keras_lm
-from keras_lm.config import QUICK_START
+from keras_lm.presets import QUICK_START
 from keras_lm.run_folder import RunFolder, list_runs
 from keras_lm.runs.process import is_alive
 
