@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.config import ACTIVATIONS, ATTENTIONS, NORMS, POSITIONS, ConfigError
+from benchmarks import gpt2
+from keras_lm.config import (
+    ACTIVATIONS,
+    ATTENTIONS,
+    NORMS,
+    POSITIONS,
+    ConfigError,
+    GenerationConfig,
+)
+from keras_lm.generation import Generator
 from keras_lm.model import build_model
 
 VOCAB, CONTEXT = 23, 11
@@ -192,3 +201,26 @@ def test_dropout_acts_only_while_training(small_model, small_ids):
 def test_a_model_is_not_made_from_a_bad_config(small_model, change):
     with pytest.raises(ConfigError, match="has no field|must be a JSON object|needs vocab_size"):
         type(small_model()).from_config(change)
+
+
+@pytest.fixture(scope="module")
+def transformers_gpt2():
+    """Weights and output of the GPT-2 of `transformers`, by `python -m benchmarks.gpt2 --write`."""
+    with np.load(gpt2.FIXTURE) as arrays:
+        return dict(arrays)
+
+
+def test_it_gives_the_logits_of_gpt2(transformers_gpt2):
+    model = gpt2.language_model(transformers_gpt2)
+    logits = model(transformers_gpt2["ids"])
+    np.testing.assert_allclose(logits, transformers_gpt2["logits"], rtol=0, atol=1e-5)
+
+
+def test_it_writes_what_gpt2_writes(transformers_gpt2):
+    model = gpt2.language_model(transformers_gpt2)
+    prompt = transformers_gpt2["prompt"]
+    greedy = gpt2.greedy_ids(model, prompt, gpt2.NEW_TOKENS)
+    np.testing.assert_array_equal(greedy, transformers_gpt2["greedy"])
+    settings = GenerationConfig(max_new_tokens=gpt2.NEW_TOKENS, temperature=0.0)
+    cached = list(Generator(model).stream(prompt[0].tolist(), settings))
+    assert cached == transformers_gpt2["greedy"][0, gpt2.PROMPT_LENGTH :].tolist()

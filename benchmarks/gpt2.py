@@ -1,0 +1,126 @@
+"""The same model as the GPT-2 of the `transformers` package: logits and greedy text compared.
+
+    pip install torch==2.13.0 transformers==5.23.0
+    python -m benchmarks.gpt2 [--write]
+
+A tiny GPT-2 with random weights gives its weights to a LanguageModel with learned positions,
+LayerNorm, GELU, biases and tied embeddings. `--write` renews the fixture that the tests compare
+with, `tests/fixtures/gpt2.npz`: the peer's weights under its own names, ids, logits, greedy ids.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "gpt2.npz"
+SHAPE = {
+    "vocab_size": 61,
+    "context_length": 67,
+    "d_model": 21,
+    "num_heads": 3,
+    "num_blocks": 2,
+    "ffn_dim": 53,
+}
+BATCH, PROMPT_LENGTH, NEW_TOKENS = 5, 13, 50
+STDDEV = 0.25  # large enough for logits that differ by whole units
+
+
+def peer() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The peer's weights by name; and ids (batch, context), their logits, prompt and greedy ids."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=SHAPE["vocab_size"],
+        n_positions=SHAPE["context_length"],
+        n_embd=SHAPE["d_model"],
+        n_head=SHAPE["num_heads"],
+        n_layer=SHAPE["num_blocks"],
+        n_inner=SHAPE["ffn_dim"],
+        initializer_range=STDDEV,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias") or "ln_" in name:  # or zeros and ones would hide a mistake
+                weight.add_(torch.randn_like(weight) * STDDEV)
+        size = (BATCH, SHAPE["context_length"])
+        ids = torch.randint(SHAPE["vocab_size"], size)
+        prompt = ids[:1, :PROMPT_LENGTH]
+        greedy = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+        )
+        data = {"ids": ids, "logits": model(ids).logits, "prompt": prompt, "greedy": greedy}
+    weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    weights.pop("lm_head.weight")  # it is the embedding
+    return weights, {name: value.numpy() for name, value in data.items()}
+
+
+def language_model(weights: dict[str, np.ndarray]):
+    """A LanguageModel of SHAPE with the peer's weights."""
+    from keras_lm.config import ModelConfig
+    from keras_lm.model import build_model
+
+    config = ModelConfig(
+        **SHAPE,
+        norm="layernorm",
+        activation="gelu",
+        positions="learned",
+        use_bias=True,
+        tie_embeddings=True,
+    )
+    model = build_model(config)
+
+    def fill(layer, name: str) -> None:
+        suffixes = ("weight", "bias")[: len(layer.weights)]
+        layer.set_weights([weights[f"transformer.{name}.{suffix}"] for suffix in suffixes])
+
+    fill(model.embedding, "wte")
+    fill(model.position_embedding, "wpe")
+    for index, block in enumerate(model.blocks):
+        fill(block.attention_norm, f"h.{index}.ln_1")
+        fill(block.attention.qkv, f"h.{index}.attn.c_attn")
+        fill(block.attention.output_projection, f"h.{index}.attn.c_proj")
+        fill(block.feed_forward_norm, f"h.{index}.ln_2")
+        fill(block.feed_forward.up, f"h.{index}.mlp.c_fc")
+        fill(block.feed_forward.down, f"h.{index}.mlp.c_proj")
+    fill(model.final_norm, "ln_f")
+    return model
+
+
+def greedy_ids(model, prompt: np.ndarray, new_tokens: int) -> np.ndarray:
+    """The likeliest token again and again, a full pass each: (1, prompt) -> (1, all)."""
+    ids = prompt
+    for _ in range(new_tokens):
+        logits = model(ids)[:, -1]
+        ids = np.concatenate([ids, np.argmax(logits, axis=-1)[:, None]], axis=1)
+    return ids
+
+
+def main() -> None:
+    """Prints the largest difference of the logits and whether the greedy text is the same."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="renew the tests' fixture")
+    arguments = parser.parse_args()
+    weights, data = peer()
+    model = language_model(weights)
+    logits = np.asarray(model(data["ids"]))
+    same = np.array_equal(greedy_ids(model, data["prompt"], NEW_TOKENS), data["greedy"])
+    print(f"logits from {logits.min():.2f} to {logits.max():.2f}")
+    print(f"largest difference {np.abs(logits - data['logits']).max():.1e}")
+    print(f"{NEW_TOKENS} greedy tokens the same: {same}")
+    if arguments.write:
+        FIXTURE.parent.mkdir(exist_ok=True)
+        np.savez_compressed(FIXTURE, **weights, **data)
+
+
+if __name__ == "__main__":
+    main()
