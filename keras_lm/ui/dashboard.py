@@ -14,8 +14,8 @@ from keras_lm.ui.services import describe_run, show_seconds, supervisor
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
 # need; until the first point there is little to draw.
-WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 4.0, 8.0
-LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.5  # who waits for minutes need not see every second
+WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 5.0, 10.0
+LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not see every second
 SPARKLINE_POINTS = 40
 CARD_WIDTH = 120  # pixels: seven in a row on a laptop
 STATES = {

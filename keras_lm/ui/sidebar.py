@@ -15,7 +15,7 @@ CUSTOM = "Custom"
 UPLOAD, PASTE = "Upload a file", "Paste a text"
 PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 HEAD_COUNTS = (1, 2, 3, 4, 6, 8, 12)
-CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 SOURCE = "data.data"  # the key of the choice of text
 

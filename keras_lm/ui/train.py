@@ -107,6 +107,8 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
         )
     if facts is not None:
         text_card(facts)
+    if config is not None:
+        attention_card(config.model.context_length)
     if started:
         try:
             run_id = supervisor().start(config)
@@ -145,6 +147,21 @@ def cost_card(config: RunConfig) -> None:
         f"{training.steps * tokens_per_step:,}",
         help=f"{training.steps:,} steps of {tokens_per_step:,} tokens.",
     )
+
+
+def attention_card(context_length: int) -> None:
+    """What the choice of attention means; drawn when it is opened."""
+    card = st.expander(
+        "Which attention? What each computes and costs",
+        icon=":material/compare_arrows:",
+        key="attention.card",
+        on_change="rerun",
+    )
+    if card.open:
+        from keras_lm.ui.mechanisms import mechanisms
+
+        with card:
+            mechanisms(context_length)
 
 
 def text_card(facts: TextFacts) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_lm.ui import charts
+from keras_lm.config import ATTENTIONS
+from keras_lm.ui import charts, mechanisms
 
 
 def events(count: int, validate_at: tuple[int, ...] = ()) -> list[dict]:
@@ -53,3 +54,13 @@ def test_drawings_name_the_columns_of_the_tables_and_are_made_once():
     assert rule["encoding"]["y"]["field"] == "value" and label["encoding"]["text"]
     line = charts.curve_spec("perplexity", ("train", "validation"), log=True)
     assert line["encoding"]["y"]["scale"]["type"] == "log"
+
+
+def test_every_attention_is_told_and_measured():
+    costs = pd.read_csv(mechanisms.COSTS_FILE)
+    assert [*mechanisms.SENTENCES] == [*mechanisms.COLOURS] == [*ATTENTIONS]
+    assert set(costs["attention"]) == set(ATTENTIONS)
+    for column, title in mechanisms.COSTS.items():
+        assert (costs[column] > 0).all()
+        for context_length in (16, 256, 16_384):
+            mechanisms.cost_chart(costs, column, title, context_length).to_dict()

@@ -1,0 +1,108 @@
+"""Associative recall: how far back each attention finds the value that followed a key.
+
+    python -m benchmarks.recall [--seeds 3]
+
+A sequence of 256 tokens begins with eight pairs of a key and a value among blanks; later each key
+comes once more, and its value must follow. The pairs are drawn anew for every sequence, so nothing
+can be learnt by heart. `linear` and its window alone (its slots shut) have chunks of 16 tokens, so
+the window does not see what is more than 31 tokens back. Chance is 1/8 for who knows which values
+occur, 1/32 for who knows nothing.
+"""
+
+import argparse
+import dataclasses
+import statistics
+
+import numpy as np
+
+from benchmarks.quality import ATTENTIONS, WINDOW, shut_slots
+
+LENGTH, NUM_PAIRS = 256, 8
+PAIRS_END = 64  # the pairs come before this token, the questions after
+NUM_KEYS = NUM_VALUES = 32
+BLANK = NUM_KEYS + NUM_VALUES
+STEPS, BATCH_SIZE, TEST_SEQUENCES = 1000, 16, 1024
+DISTANCES = (2, 16, 32, 64, 128, 256)  # tokens; edges of the table's columns
+SHAPE = {"context_length": LENGTH, "d_model": 64, "num_heads": 4, "num_blocks": 2, "ffn_dim": 256}
+OF_LINEAR = {"chunk_length": 16, "num_slots": 32}
+
+
+def draw_sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences (count, LENGTH + 1), and for each token how far back its pair began, or 0."""
+    generator = np.random.default_rng(seed)
+    tokens = np.full((count, LENGTH + 1), BLANK, "int32")
+    distances = np.zeros_like(tokens)
+    rows = np.arange(count)[:, None]
+
+    def draw(total: int) -> np.ndarray:
+        """NUM_PAIRS different numbers below `total` a sequence."""
+        return generator.random((count, total)).argsort(axis=1)[:, :NUM_PAIRS]
+
+    keys, values = draw(NUM_KEYS), NUM_KEYS + draw(NUM_VALUES)
+    places = 2 * draw(PAIRS_END // 2)
+    questions = PAIRS_END + 2 * draw((LENGTH - PAIRS_END) // 2)
+    for start in (places, questions):
+        tokens[rows, start], tokens[rows, start + 1] = keys, values
+    distances[rows, questions + 1] = questions - places
+    return tokens, distances
+
+
+def train(attention: str, seed: int):
+    """A model that has learnt on sequences never seen twice."""
+    import keras
+
+    from keras_lm.model import build_model
+    from keras_lm.presets import QUICK_START
+    from keras_lm.training import STEPS_PER_CALL, Training, create_optimizer
+
+    keras.utils.set_random_seed(seed)
+    is_window = attention == WINDOW
+    config = dataclasses.replace(
+        QUICK_START.model,
+        vocab_size=BLANK + 1,
+        attention="linear" if is_window else attention,
+        **SHAPE,
+        **OF_LINEAR,
+    )
+    model = build_model(config)
+    if is_window:
+        shut_slots(model)
+    tokens, _ = draw_sequences(STEPS * BATCH_SIZE, seed)
+    recipe = dataclasses.replace(QUICK_START.training, steps=STEPS)
+    training = Training(model, create_optimizer(recipe, model), tokens.ravel())
+    offsets = np.arange(0, tokens.size, LENGTH + 1).reshape(STEPS, BATCH_SIZE)
+    for start in range(0, STEPS, STEPS_PER_CALL):
+        training.train_steps(offsets[start : start + STEPS_PER_CALL])
+    return model
+
+
+def accuracies(model, seed: int) -> list[float]:
+    """How often the likeliest token is the value asked for, a range of DISTANCES."""
+    tokens, distances = draw_sequences(TEST_SEQUENCES, seed)
+    logits = model.predict(tokens[:, :-1], batch_size=64, verbose=0)
+    right = logits.argmax(axis=-1) == tokens[:, 1:]
+    back = distances[:, 1:]
+    ranges = zip(DISTANCES[:-1], DISTANCES[1:], strict=True)
+    return [float(right[(back >= low) & (back < high)].mean()) for low, high in ranges]
+
+
+def main() -> None:
+    """Prints the table: median over seeds, and the worst seed where they differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    ranges = [f"{a} to {b - 1}" for a, b in zip(DISTANCES[:-1], DISTANCES[1:], strict=True)]
+    print("| distance in tokens | " + " | ".join(ranges) + " |")
+    print("|---" * (len(ranges) + 1) + "|")
+    for attention in ATTENTIONS:
+        seeds = range(1, arguments.seeds + 1)
+        results = [accuracies(train(attention, seed), 1000 + seed) for seed in seeds]
+        cells = [
+            f"{statistics.median(column):.2f} ({min(column):.2f} to {max(column):.2f})"
+            for column in zip(*results, strict=True)
+        ]
+        print(f"| {attention} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
