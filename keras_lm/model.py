@@ -99,10 +99,14 @@ class LanguageModel(keras.Model):
         self.built = True
 
     def call(self, ids, training=False):
+        return self.predict_logits(self.hidden(ids, training))
+
+    def hidden(self, ids, training=False):
+        """Ids (batch, length) -> the normed stream (batch, length, d_model), before the logits."""
         x = self.embed(ids, ops.arange(ops.shape(ids)[1]))
         for block in self.blocks:
             x = block(x, training=training)
-        return self.predict_logits(x)
+        return self.final_norm(x)
 
     def embed(self, ids, positions):
         """Token ids (batch, length) at positions (length,) -> stream (batch, length, d_model)."""
@@ -111,15 +115,15 @@ class LanguageModel(keras.Model):
             x = x + self.position_embedding(positions)
         return x
 
-    def predict_logits(self, x):
-        """The stream (batch, length, d_model) -> float32 logits (batch, length, vocab_size)."""
-        x = self.final_norm(x)
+    def output_kernel(self):
+        """The output layer's matrix, (d_model, vocab_size), in float32."""
         if self.output_layer is None:
-            embeddings = ops.cast(self.embedding.embeddings, x.dtype)
-            logits = ops.matmul(x, ops.transpose(embeddings))
-        else:
-            logits = self.output_layer(x)
-        logits = ops.cast(logits, "float32")
+            return ops.transpose(self.embedding.embeddings.value)
+        return ops.convert_to_tensor(self.output_layer.kernel.value)
+
+    def predict_logits(self, x):
+        """Normed stream (batch, length, d_model) -> float32 logits (batch, length, vocab_size)."""
+        logits = ops.cast(ops.matmul(x, ops.cast(self.output_kernel(), x.dtype)), "float32")
         cap = self.config.logit_soft_cap
         return cap * ops.tanh(logits / cap) if cap else logits
 
@@ -147,7 +151,7 @@ class LanguageModel(keras.Model):
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block.decode(x, state, position)
             new_states.append(state)
-        return self.predict_logits(x)[:, 0], new_states
+        return self.predict_logits(self.final_norm(x))[:, 0], new_states
 
     def get_config(self):
         config = {"config": dataclasses.asdict(self.config), "tokenizer": self.tokenizer}

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_lm.config import TrainingConfig
 from keras_lm.dataset import cut_windows
+from keras_lm.losses import next_token_loss
 
 STEPS_PER_CALL = 10  # at most; how many are run is an argument, so one compilation serves all
 TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
@@ -214,14 +215,20 @@ class Training:
         inputs, targets = windows[:, :-1], windows[:, 1:]
         share = 1.0 / self.gradient_accumulation
         with tf.GradientTape() as tape:
-            logits = self.model(inputs, training=True)
-            losses = token_losses(logits, targets)
-            loss = share * tf.reduce_mean(losses)
+            loss, accuracy = self._loss(inputs, targets, training=True)
+            loss *= share
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, [v.value for v in self.model.trainable_variables])
         # A gathered embedding's gradient comes as slices; sums and norms need the whole matrix.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        return loss, share * tf.reduce_mean(hits(logits, targets)), gradients
+        return loss, share * accuracy, gradients
+
+    def _loss(self, inputs, targets, training):
+        """Mean loss and accuracy over the tokens of (batch, length) whose target is not -1."""
+        x = self.model.hidden(inputs, training=training)
+        x = tf.reshape(x, (-1, x.shape[-1]))  # (tokens, d_model)
+        soft_cap = self.model.config.logit_soft_cap
+        return next_token_loss(x, self.model.output_kernel(), tf.reshape(targets, [-1]), soft_cap)
 
     def validate(self, tokens: np.ndarray, batch_size: int) -> dict[str, float]:
         """Mean loss and accuracy over all of `tokens`, each predicted once.
@@ -248,17 +255,6 @@ class Training:
         windows = cut_windows(tokens, offsets, length + 1)
         inputs, targets = windows[:, :-1], windows[:, 1:]
         inside = tf.expand_dims(offsets, 1) + tf.range(length) < tf.shape(tokens)[0] - 1
-        weights = tf.cast(inside, tf.float32)
-        logits = self.model(inputs, training=False)
-        sums = [token_losses(logits, targets), hits(logits, targets), tf.ones_like(weights)]
-        return tf.stack([tf.reduce_sum(weights * part) for part in sums])
-
-
-def token_losses(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy in nats of each token: logits (..., vocab_size), targets (...) -> (...)."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-
-
-def hits(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """1.0 where the likeliest token is the target, else 0.0: (...)."""
-    return tf.cast(tf.equal(tf.argmax(logits, -1, targets.dtype), targets), tf.float32)
+        count = tf.reduce_sum(tf.cast(inside, tf.float32))
+        loss, accuracy = self._loss(inputs, tf.where(inside, targets, -1), training=False)
+        return tf.stack([count * loss, count * accuracy, count])

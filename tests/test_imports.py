@@ -20,6 +20,7 @@ RANKS = {
     "keras_lm.presets": 1,
     "keras_lm.dataset": 2,
     "keras_lm.layers": 2,
+    "keras_lm.losses": 2,
     "keras_lm.model": 3,
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
@@ -33,9 +34,17 @@ RANKS = {
 }
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.checkpoint", "keras_lm.generation")}  # a bundle carries its generator
-MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "training"}
+MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
 STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
-TENSORFLOW_FREE = ["__init__", "config", "corpus", "estimates", "run_folder", "tokenizer"]
+TENSORFLOW_FREE = [
+    "__init__",
+    "config",
+    "corpus",
+    "estimates",
+    "presets",
+    "run_folder",
+    "tokenizer",
+]
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

@@ -190,7 +190,7 @@ def test_adamw_agrees_with_a_plain_reference(one_block, small_ids):
         weight_decay=0.3,
         beta_1=0.8,
         beta_2=0.95,
-        epsilon=1e-12,
+        epsilon=1e-4,  # or the rounding of gradients that are zero but for it would decide
     )
     training = Training(model, create_optimizer(config, model), TEXT, 2, 0.0, jit_compile=False)
     expected = [weight.astype("float64") for weight in values(model.trainable_variables)]
@@ -205,8 +205,8 @@ def test_adamw_agrees_with_a_plain_reference(one_block, small_ids):
             second[index] += 0.05 * (gradient.astype("float64") ** 2 - second[index])
             if expected[index].ndim == 2:
                 expected[index] *= 1 - rate * 0.3
-            step = first[index] / (1 - 0.8**update)
-            expected[index] -= rate * step / (np.sqrt(second[index] / (1 - 0.95**update)) + 1e-12)
+            corrected_rate = rate * np.sqrt(1 - 0.95**update) / (1 - 0.8**update)
+            expected[index] -= corrected_rate * first[index] / (np.sqrt(second[index]) + 1e-4)
         training.train_step(tf.constant(windows))
     assert_close(values(model.trainable_variables), expected, atol=1e-5)
 

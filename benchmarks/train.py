@@ -1,0 +1,261 @@
+"""Training speed and memory beside the peers: the same GPT-2, the same windows of the same text.
+
+    pip install torch==2.13.0 transformers==5.23.0 keras-hub==0.32.0
+    python -m benchmarks.train [--rounds 3] [--shapes first second third]
+
+Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `transformers` (eager and
+compiled), a lean GPT in PyTorch, the GPT-2 of keras-hub; float32, AdamW, clipped gradients. Memory
+is the peak beyond what the imports take; the loss is the mean of steps 90 to 99.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[1]
+NAMES = ("vocab_size", "context_length", "d_model", "num_heads", "num_blocks", "ffn_dim", "batch")
+SHAPES = {
+    "first": dict(zip(NAMES, (65, 64, 128, 4, 4, 512, 12), strict=True)),
+    "second": dict(zip(NAMES, (6000, 256, 128, 8, 6, 512, 4), strict=True)),
+    "third": dict(zip(NAMES, (65, 256, 384, 6, 6, 1536, 16), strict=True)),
+}
+RATE, BETAS, DECAY, EPSILON, CLIP_NORM = 1e-3, (0.9, 0.99), 0.1, 1e-8, 1.0
+LOSS_STEPS = range(90, 100)
+STEPS_A_CALL = 10
+LEAST_SECONDS = 8.0
+
+Step = Callable[[np.ndarray], list[float]]
+
+
+def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]:
+    """This package: offsets (steps, batch) -> losses; and the number of parameters."""
+    from keras_lm.config import ModelConfig, TrainingConfig
+    from keras_lm.model import build_model
+    from keras_lm.training import Training, create_optimizer
+
+    config = ModelConfig(
+        **{name: shape[name] for name in NAMES[:-1]},
+        norm="layernorm",
+        activation="gelu",
+        positions="learned",
+        use_bias=True,
+        tie_embeddings=True,
+    )
+    recipe = TrainingConfig(
+        learning_rate=RATE,
+        warmup_steps=0,
+        schedule="constant",
+        beta_1=BETAS[0],
+        beta_2=BETAS[1],
+        epsilon=EPSILON,
+        weight_decay=DECAY,
+        clip_norm=CLIP_NORM,
+    )
+    model = build_model(config)
+    training = Training(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
+    return lambda offsets: training.train_steps(offsets)["loss"].tolist(), model.count_params()
+
+
+def torch_step(kind: str, shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]:
+    """The peers in PyTorch: "lean", "transformers" or "transformers, compiled"."""
+    import torch
+
+    from benchmarks.lean_gpt import LeanGPT, loss_of
+
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(1)
+    model = LeanGPT(shape) if kind == "lean" else transformers_gpt2(shape)
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
+    forward = torch.compile(model) if kind.endswith("compiled") else model
+    text, places = torch.tensor(tokens, dtype=torch.long), torch.arange(shape["context_length"] + 1)
+
+    def run(offsets: np.ndarray) -> list[float]:
+        losses = []
+        for row in offsets:
+            windows = text[torch.tensor(row)[:, None] + places]
+            output = forward(windows[:, :-1])
+            loss = loss_of(getattr(output, "logits", output), windows[:, 1:])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+        return losses
+
+    return run, sum(p.numel() for p in parameters)
+
+
+def transformers_gpt2(shape: dict[str, int]):
+    """The GPT-2 of `transformers`, without dropout and without a cache."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=shape["vocab_size"],
+        n_positions=shape["context_length"],
+        n_embd=shape["d_model"],
+        n_head=shape["num_heads"],
+        n_layer=shape["num_blocks"],
+        n_inner=shape["ffn_dim"],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def keras_hub_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]:
+    """The GPT-2 of keras-hub as its users train it, with `fit`."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(1)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=shape["vocab_size"],
+        num_layers=shape["num_blocks"],
+        num_heads=shape["num_heads"],
+        hidden_dim=shape["d_model"],
+        intermediate_dim=shape["ffn_dim"],
+        dropout=0.0,
+        max_sequence_length=shape["context_length"],
+    )
+    model = keras_hub.models.GPT2CausalLM(backbone)
+    optimizer = keras.optimizers.AdamW(
+        RATE, DECAY, *BETAS, epsilon=EPSILON, global_clipnorm=CLIP_NORM
+    )
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=True,
+    )
+    losses = []
+    keep = keras.callbacks.LambdaCallback(on_batch_end=lambda _, logs: losses.append(logs["loss"]))
+    places = np.arange(shape["context_length"] + 1)
+
+    def run(offsets: np.ndarray) -> list[float]:
+        windows = tokens[offsets.ravel()[:, None] + places]
+        inputs = {"token_ids": windows[:, :-1], "padding_mask": np.ones_like(windows[:, :-1])}
+        batch = offsets.shape[1]
+        model.fit(
+            inputs, windows[:, 1:], batch, callbacks=[keep], shuffle=False, verbose=0, epochs=1
+        )
+        return losses[-len(offsets) :]
+
+    return run, model.count_params()
+
+
+PEERS = {
+    "keras_lm": keras_lm_step,
+    "transformers": lambda *a: torch_step("transformers", *a),
+    "transformers, compiled": lambda *a: torch_step("transformers, compiled", *a),
+    "lean PyTorch": lambda *a: torch_step("lean", *a),
+    "keras-hub": keras_hub_step,
+}
+
+
+def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
+    """Trains in this process."""
+    from keras_lm import corpus
+    from keras_lm.config import DataConfig
+    from keras_lm.dataset import WindowOrder
+
+    if peer in ("keras_lm", "keras-hub"):
+        import keras  # noqa: F401
+    if peer == "keras-hub":
+        import keras_hub  # noqa: F401
+    if peer not in ("keras_lm", "keras-hub"):
+        import torch  # noqa: F401
+    if peer.startswith("transformers"):
+        from transformers import GPT2LMHeadModel  # noqa: F401
+    text = corpus.prepare(DataConfig(data="moby-dick", tokenizer="char"), 256).train
+    # For a large vocabulary, neighbours in pairs: real enough, and the same for all.
+    tokens = text % 65 if shape["vocab_size"] == 65 else (text[:-1] * 77 + text[1:]) % 6000
+    before = resident_mb("VmRSS")
+    run, parameters = PEERS[peer](shape, tokens)
+    order = WindowOrder(len(tokens), shape["context_length"], seed=1)
+    losses, times, step = [], [], 0
+    while step < LOSS_STEPS.stop or sum(times) < LEAST_SECONDS:
+        rows = range(step, step + STEPS_A_CALL)
+        offsets = np.stack([order.offsets(row, shape["batch"]) for row in rows])
+        begin = time.perf_counter()
+        losses += run(offsets)
+        if step >= 2 * STEPS_A_CALL:  # what comes before compiles and warms up
+            times.append(time.perf_counter() - begin)
+        step += STEPS_A_CALL
+    tokens_a_call = STEPS_A_CALL * shape["batch"] * shape["context_length"]
+    return {
+        "tokens_per_second": tokens_a_call / statistics.median(times),
+        "parameters": parameters,
+        "loss": statistics.mean(losses[i] for i in LOSS_STEPS),
+        "memory_mb": resident_mb("VmHWM") - before,
+    }
+
+
+def resident_mb(field: str) -> float:
+    """A line of this process's memory in /proc, MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1e3
+
+
+def main() -> None:
+    """Prints a table a shape."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shapes", nargs="*", default=SHAPES, choices=SHAPES)
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        peer, shape = arguments.measure
+        print(json.dumps(measure(peer, SHAPES[shape])))
+        return
+    for shape in arguments.shapes:
+        results = {peer: [] for peer in arguments.peers}
+        for _ in range(arguments.rounds):
+            for peer in arguments.peers:
+                words = [sys.executable, "-m", "benchmarks.train", "--measure", peer, shape]
+                told = subprocess.run(
+                    words, cwd=PROJECT, capture_output=True, text=True, check=True
+                )
+                results[peer].append(json.loads(told.stdout.splitlines()[-1]))
+        print_table(shape, results)
+
+
+def print_table(shape: str, results: dict[str, list[dict]]) -> None:
+    """Medians over the rounds; ratios are of measurements of the same round."""
+    sizes = ", ".join(f"{name} {value:,}" for name, value in SHAPES[shape].items())
+    print(f"\n{sizes}\n\n| | tokens/s | keras_lm is faster by | memory, MB | loss | parameters |")
+    print("|---|---|---|---|---|---|")
+    for peer, rows in results.items():
+        ratios = [
+            own["tokens_per_second"] / row["tokens_per_second"]
+            for own, row in zip(results["keras_lm"], rows, strict=True)
+        ]
+        speed, memory, loss = (
+            statistics.median(row[name] for row in rows)
+            for name in ("tokens_per_second", "memory_mb", "loss")
+        )
+        print(
+            f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.2f} | {memory:,.0f} | "
+            f"{loss:.3f} | {rows[0]['parameters']:,} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
