@@ -2,11 +2,12 @@
 
     python -m benchmarks.recall [--seeds 3]
 
-A sequence of 128 tokens begins with eight pairs of a key and a value among blanks; later each key
-comes once more, and its value must follow. The pairs are drawn anew for every sequence, so nothing
-can be learnt by heart, and only the answers are trained. `linear` and its window alone (its slots
-shut) have chunks of 8 tokens, so the window does not see what is more than 15 tokens back. Chance
-is 1/8 for who knows which values occur, 1/32 for who knows nothing.
+A sequence of 128 tokens begins with eight facts, each a token that stands for one of 16 keys and
+one of 16 values, among blanks; later each key is asked for once, and its value must follow. The
+facts are drawn anew for every sequence, so nothing can be learnt by heart; only the answers are
+trained. `linear` and its window alone (its slots shut) have chunks of 8 tokens, so the window does
+not see what is more than 15 tokens back. Chance is 1/8 for who knows which values occur (all
+different), 1/16 for who knows nothing.
 """
 
 import argparse
@@ -17,33 +18,34 @@ import numpy as np
 
 from benchmarks.quality import ATTENTIONS, WINDOW, shut_slots
 
-LENGTH, NUM_PAIRS = 128, 8
-PAIRS_END = 32  # the pairs come before this token, the questions after
-NUM_KEYS = NUM_VALUES = 32
-BLANK = NUM_KEYS + NUM_VALUES
-STEPS, BATCH_SIZE, TEST_SEQUENCES = 1000, 32, 2048
+LENGTH, NUM_FACTS = 128, 8
+FACTS_END = 32  # the facts come before this token, the questions after
+NUM_KEYS = NUM_VALUES = 16
+# Ids: values, then questions, then facts, then the blank.
+FIRST_QUESTION, FIRST_FACT = NUM_VALUES, NUM_VALUES + NUM_KEYS
+BLANK = FIRST_FACT + NUM_KEYS * NUM_VALUES
+STEPS, BATCH_SIZE, TEST_SEQUENCES = 600, 32, 2048
 DISTANCES = (2, 8, 16, 32, 64, 128)  # tokens; edges of the table's columns
 SHAPE = {"context_length": LENGTH, "d_model": 64, "num_heads": 4, "num_blocks": 2, "ffn_dim": 256}
 OF_LINEAR = {"chunk_length": 8, "num_slots": 32}
 
 
 def draw_sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences (count, LENGTH + 1), and for each token how far back its pair began, or 0."""
+    """Sequences (count, LENGTH + 1), and for each answer how far before it its fact was, else 0."""
     generator = np.random.default_rng(seed)
     tokens = np.full((count, LENGTH + 1), BLANK, "int32")
     distances = np.zeros_like(tokens)
     rows = np.arange(count)[:, None]
 
     def draw(total: int) -> np.ndarray:
-        """NUM_PAIRS different numbers below `total` a sequence."""
-        return generator.random((count, total)).argsort(axis=1)[:, :NUM_PAIRS]
+        """NUM_FACTS different numbers below `total` a sequence."""
+        return generator.random((count, total)).argsort(axis=1)[:, :NUM_FACTS]
 
-    keys, values = draw(NUM_KEYS), NUM_KEYS + draw(NUM_VALUES)
-    places = 2 * draw(PAIRS_END // 2)
-    questions = PAIRS_END + 2 * draw((LENGTH - PAIRS_END) // 2)
-    for start in (places, questions):
-        tokens[rows, start], tokens[rows, start + 1] = keys, values
-    distances[rows, questions + 1] = questions - places
+    keys, values, facts = draw(NUM_KEYS), draw(NUM_VALUES), draw(FACTS_END)
+    questions = FACTS_END + 2 * draw((LENGTH - FACTS_END) // 2)
+    tokens[rows, facts] = FIRST_FACT + NUM_VALUES * keys + values
+    tokens[rows, questions], tokens[rows, questions + 1] = FIRST_QUESTION + keys, values
+    distances[rows, questions + 1] = questions - facts
     return tokens, distances
 
 
@@ -58,9 +60,7 @@ def train(attention: str, seed: int):
 
     class AnswersOnly(Training):
         def _loss(self, inputs, targets, training):
-            is_answer = (targets >= NUM_KEYS) & (targets < BLANK)
-            is_answer &= tf.range(LENGTH) >= PAIRS_END
-            return super()._loss(inputs, tf.where(is_answer, targets, -1), training)
+            return super()._loss(inputs, tf.where(targets < NUM_VALUES, targets, -1), training)
 
     keras.utils.set_random_seed(seed)
     is_window = attention == WINDOW
