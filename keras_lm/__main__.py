@@ -167,7 +167,7 @@ def run(
     if wait_turn and not wait_for_turn(folder):
         folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
         return 0
-    folder.write_status(state=run_folder.PREPARING, message="Reading the text.", step=0)
+    folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
     try:
         prepared = prepared or prepare(config)
     except ValueError as error:

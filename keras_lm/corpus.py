@@ -277,10 +277,12 @@ def _download(text: Text) -> Path:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a bad hash is the other
         answer = getattr(error, "response", None)
         if answer is not None:
-            came = f"status {answer.status_code}"
+            came = f"status {answer.status_code} came"
         else:
-            came = type(error).__name__ if isinstance(error, OSError) else "other content"
+            came = "there is no connection"
+            if not isinstance(error, OSError):
+                came = "other content came"
         raise TextError(
-            f"Expected {text.title} from {text.url}, but {came} came; "
+            f"Expected {text.title} from {text.url}, but {came}; "
             "use a built-in text or upload a file."
         ) from error

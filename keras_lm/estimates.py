@@ -5,7 +5,6 @@ fast this machine multiplies matrices.
 """
 
 import time
-from functools import cache
 
 import numpy as np
 import psutil
@@ -18,6 +17,7 @@ START_SECONDS = 10.0  # imports and compilation
 # The part of the peak rate of matrix products that whole training steps reached here (XLA, two
 # cores); the rest goes to softmax, norms and the optimizer.
 EFFICIENCY = 0.42
+MEASURING_SECONDS = 0.15  # long enough for a quiet moment between other work
 
 
 def memory_bytes(config: RunConfig) -> int:
@@ -74,13 +74,12 @@ def run_seconds(config: RunConfig, flops_per_second: float) -> float:
     return START_SECONDS + config.training.steps * a_step
 
 
-@cache
 def matrix_flops_per_second() -> float:
-    """The best rate of some matrix products on this machine; takes a fraction of a second, once."""
+    """The best rate of some matrix products on this machine; takes MEASURING_SECONDS."""
     size = 512
     a = np.ones((size, size), "float32")
-    seconds = []
-    for _ in range(12):
+    end, seconds = time.perf_counter() + MEASURING_SECONDS, []
+    while time.perf_counter() < end:
         begin = time.perf_counter()
         a @ a
         seconds.append(time.perf_counter() - begin)

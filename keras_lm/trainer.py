@@ -101,6 +101,7 @@ class Run:
         self.folder.write_status(
             state=run_folder.PREPARING,
             message="Compiling the first step.",
+            step=self.step,
             steps=settings.steps,
             parameters=self.model.count_params(),
             precision=policy,
@@ -138,7 +139,8 @@ class Run:
             self._run_steps(self._next_count())
             if self.step % settings.log_every == 0 or self.step == settings.steps:
                 self._log()
-            if self._due(settings.sample_every) or self.request == "sample":
+            is_first_point = bool(settings.sample_every) and self.step == settings.log_every
+            if is_first_point or self._due(settings.sample_every) or self.request == "sample":
                 self._sample()
             if self._due(settings.checkpoint_every) and self.step < settings.steps:
                 self._save_checkpoint()

@@ -10,7 +10,7 @@ from keras_lm import run_folder
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
-from keras_lm.ui.services import describe_run, show_seconds, supervisor
+from keras_lm.ui.services import describe_run, label_runs, show_seconds, supervisor
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
 # need; until the first point there is little to draw.
@@ -81,23 +81,32 @@ def draw_body(run_id: str, had_curve: bool) -> None:
     if summary.state in (run_folder.QUEUED, run_folder.PREPARING) or (
         frame.empty and summary.is_active
     ):
-        st.info(HINTS[summary.state], icon=":material/hourglass_top:")
+        st.info(hint(summary), icon=":material/hourglass_top:")
     if not frame.empty:
         numbers(frame)
         curves, told = st.columns([3, 2], gap="medium")
         with curves:
             draw_curves(frame, summary)
         with told:
-            samples(events)
+            samples(events, summary)
     with st.expander("Log", icon=":material/terminal:", expanded=summary.state == "failed"):
         st.code(folder.log_tail() or "Nothing yet.", language=None, wrap_lines=True, height=260)
+
+
+def hint(summary: RunSummary) -> str:
+    """What a run without a curve is waiting for."""
+    others = (other for other in supervisor().summaries() if other.run_id != summary.run_id)
+    if summary.state == run_folder.QUEUED and not any(other.is_active for other in others):
+        return "Starting a process of its own for this run."
+    return HINTS[summary.state]
 
 
 def read_events(folder: RunFolder) -> list[dict]:
     """All events of a run; what this tab has read before is not read again."""
     cache = st.session_state.setdefault("events", {})
     events, offset = cache.get(folder.run_id, ([], 0))
-    if offset and folder.events_file.stat().st_size < offset:
+    size = folder.events_file.stat().st_size if folder.events_file.exists() else 0
+    if size < offset:
         events, offset = [], 0  # a resumed run took back what it will do again
     new, offset = folder.read_events(offset)
     cache[folder.run_id] = (events + new, offset)
@@ -113,13 +122,14 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     status, message = summary.status, summary.status.get("message", "")
     if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
         st.error(message, icon=icon)
-    elif summary.is_active:
-        step, steps = status.get("step", 0), max(1, status.get("steps", 1))
-        text = f"Step {step:,} of {steps:,}"
-        left = seconds_left(status, events)
-        if left is not None:
-            text += f", {show_seconds(left)} left"
-        st.progress(min(1.0, step / steps), text=f"{text}. {message}".strip())
+    step, steps = status.get("step", 0), max(1, status.get("steps", 1))
+    text = f"Step {step:,} of {steps:,}"
+    left = seconds_left(status, events)
+    if summary.is_active and left is not None:
+        text += f", {show_seconds(max(0.0, left))} left"
+    if summary.is_active:
+        text += f". {message}"
+    st.progress(min(1.0, step / steps), text=text)
     buttons(summary)
 
 
@@ -185,8 +195,13 @@ def buttons(summary: RunSummary) -> None:
 @st.dialog("Delete this run?")
 def confirm_deletion(run_id: str) -> None:
     """Asks before a run's folder is removed."""
-    st.write("Its curves, samples and model are removed for good.")
-    if st.button("Delete it", type="primary"):
+    summary = supervisor().summary(run_id)
+    st.write("Its curves, samples and model are removed for good:")
+    st.write(f"**{label_runs([summary])[run_id]}**" if summary else "It is gone already.")
+    confirmed, cancelled = st.columns(2)
+    if cancelled.button("Cancel", width="stretch"):
+        st.rerun()
+    if confirmed.button("Delete it", type="primary", width="stretch"):
         supervisor().delete(run_id)
         st.query_params["run"] = "new"
         st.rerun()
@@ -238,12 +253,16 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
             charts.draw(tab, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
 
 
-def samples(events: list[dict]) -> None:
+def samples(events: list[dict], summary: RunSummary) -> None:
     """What the model wrote, newest first."""
     found = [event for event in reversed(events) if event["kind"] == "sample"]
     st.markdown("**Samples**")
     if not found:
-        st.caption("The first one comes soon: each continues the same prompt.")
+        st.caption(
+            "The first one comes soon: each continues the same prompt."
+            if summary.is_active
+            else "None was made."
+        )
     with st.container(height=charts.HEIGHT + 40, border=False):
         for sample in found:
             st.caption(f"after step {sample['step']:,}")

@@ -2,13 +2,15 @@
 
 import dataclasses
 import html
+from pathlib import Path
 
 import streamlit as st
 
 from keras_lm.config import GenerationConfig
-from keras_lm.ui.services import label_run, runs_with_models, supervisor, worker_pool
+from keras_lm.ui.services import label_runs, runs_with_models, supervisor, worker_pool
 
 POLL_SECONDS = 0.2
+SHOWN_PROMPT = 400  # characters
 UPLOADED = "uploaded"
 RANGES = {
     "max_new_tokens": ("Length in tokens", 1, 2_000, 10),
@@ -27,17 +29,17 @@ def page() -> None:
         settings = settings_form()
     model_file = choose_model(summaries)
     if model_file is None:
-        st.info(
-            "There is no model yet: train one on the Train page, or load a .keras file above.",
-            icon=":material/info:",
-        )
+        mend = "hand in a .keras file above, or choose a trained model there"
+        if not summaries:
+            mend = "train one on the Train page, or hand in a .keras file above"
+        st.info(f"There is no model to use: {mend}.", icon=":material/info:")
         return
     prompt = st.text_area(
         "Prompt", "The man", key="generate.prompt", height=80, persist_state="session"
     )
     if st.button("Generate", type="primary", icon=":material/auto_awesome:", key="generate.go"):
         begin(model_file, prompt, settings)
-    output()
+    output(model_file)
 
 
 def settings_form() -> dict:
@@ -57,17 +59,15 @@ def settings_form() -> dict:
     return settings
 
 
-def choose_model(summaries: dict):
+def choose_model(summaries: dict) -> Path | None:
     """The model's file: of a run, or one that is handed in; None when there is none."""
-    options = [*summaries, UPLOADED]
+    options, labels = [*summaries, UPLOADED], label_runs([*summaries.values()])
     if st.session_state.get("generate.model") not in options:
         st.session_state["generate.model"] = options[0]
     chosen = st.selectbox(
         "Model",
         options,
-        format_func=lambda name: (
-            label_run(summaries[name]) if name in summaries else "Load a .keras file"
-        ),
+        format_func=lambda name: labels.get(name, "Load a .keras file"),
         key="generate.model",
         persist_state="session",
     )
@@ -77,36 +77,43 @@ def choose_model(summaries: dict):
     return supervisor().keep_upload(upload.getvalue(), ".keras") if upload else None
 
 
-def begin(model_file, prompt: str, settings: dict) -> None:
+def shorten(prompt: str) -> str:
+    """The end of a long prompt, which is what the text goes on from."""
+    return prompt if len(prompt) <= SHOWN_PROMPT else f"… {prompt[-SHOWN_PROMPT:]}"
+
+
+def begin(model_file: Path, prompt: str, settings: dict) -> None:
     """Asks the model's worker; the text is drawn by `output`."""
     cancel_current()
     worker = worker_pool().worker(model_file)
     request_id, reply = worker.generate(prompt, settings)
-    st.session_state["generation"] = (worker, request_id, reply, prompt)
+    st.session_state["generation"] = (model_file, worker, request_id, reply, prompt)
 
 
 def cancel_current() -> None:
     """Ends what this tab is generating, if anything."""
     if "generation" in st.session_state:
-        worker, request_id, reply, _ = st.session_state["generation"]
+        _, worker, request_id, reply, _ = st.session_state["generation"]
         if not reply.done:
             worker.cancel(request_id)
 
 
-def output() -> None:
-    """The text so far, drawn again while more comes."""
-    if "generation" not in st.session_state:
+def output(chosen_file: Path) -> None:
+    """The chosen model's text so far, drawn again while more comes."""
+    model_file, _, _, reply, _ = st.session_state.get("generation", (None,) * 5)
+    if model_file != chosen_file:
         return
-    reply = st.session_state["generation"][2]
     st.fragment(draw_output, run_every=None if reply.done else POLL_SECONDS)(reply.done)
 
 
 def draw_output(was_done: bool) -> None:
     """Prompt and continuation, with Stop while it runs and its speed after."""
-    worker, _, reply, prompt = st.session_state["generation"]
+    model_file, worker, _, reply, prompt = st.session_state["generation"]
     done = reply.done
     if worker.loading.error:
-        st.error(worker.loading.error, icon=":material/error:")
+        # A file that was handed in has a name of ours, which says nothing to a person.
+        told = worker.loading.error.replace(str(model_file.resolve()), "The file")
+        st.error(told, icon=":material/error:")
         if done and not was_done:
             st.rerun()
         return
@@ -115,7 +122,7 @@ def draw_output(was_done: bool) -> None:
     with st.container(border=True, key="generated"):
         st.html(
             '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'
-            f"<b>{html.escape(prompt)}</b>{html.escape(reply.text)}</p>"
+            f"<b>{html.escape(shorten(prompt))}</b>{html.escape(reply.text)}</p>"
         )
     if not worker.loading.done:
         st.caption("Loading the model into a process of its own; this takes some seconds.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from keras_lm import corpus
+from keras_lm import corpus, estimates
 from keras_lm.config import DataConfig, RunConfig
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.supervisor import PROJECT, UPLOADS, RunSummary, Supervisor
@@ -61,6 +61,12 @@ def text_facts(data: DataConfig, context_length: int) -> TextFacts:
     )
 
 
+@st.cache_data(ttl=60, show_spinner=False)
+def matrix_flops_per_second() -> float:
+    """The machine's speed as it was in the last minute; it may be busy."""
+    return estimates.matrix_flops_per_second()
+
+
 def describe_run(config: RunConfig | None) -> str:
     """A run's settings in a few words."""
     if config is None:
@@ -70,16 +76,22 @@ def describe_run(config: RunConfig | None) -> str:
     text = "own text" if path.parent.name == UPLOADS else path.stem
     return (
         f"{text}, {config.data.tokenizer}, {model.attention}, "
-        f"{model.num_blocks} blocks of {model.d_model}"
+        f"{model.num_blocks} block{'s' if model.num_blocks > 1 else ''} of {model.d_model}"
     )
 
 
-def label_run(summary: RunSummary) -> str:
-    """A run in a list: when it started and what it is."""
-    day, clock = summary.run_id.split("-")[:2]
-    when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
-    state = "running" if summary.is_active else summary.state
-    return f"{when} · {describe_run(summary.config)} · {state}"
+def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
+    """Runs in a list: of each id, when it started and what it is; no two alike.
+
+    Its state is left out, for a list's entry that changes is another one to Streamlit.
+    """
+    labels: dict[str, str] = {}
+    for summary in summaries:
+        day, clock, suffix = summary.run_id.split("-")
+        when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}:{clock[4:]}"
+        label = f"{when} · {describe_run(summary.config)}"
+        labels[summary.run_id] = f"{label} · {suffix}" if label in labels.values() else label
+    return labels
 
 
 def runs_with_models() -> list[RunSummary]:

@@ -19,22 +19,22 @@ CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 SOURCE = "data.data"  # the key of the choice of text
 
-# The fields the page offers, in its order: label and, for a number, the range people use.
+# The fields the page offers, in its order: label and, for a number, its step or its choices.
 TEXT_FIELDS = {
     "tokenizer": ("Tokenizer", None),
     "cleaning": ("Cleaning", None),
-    "validation_fraction": ("Validation fraction", (0.0, 0.5, 0.05)),
+    "validation_fraction": ("Validation fraction", 0.05),
 }
 MODEL_FIELDS = {
     "attention": ("Attention", None),
-    "num_blocks": ("Blocks", (1, 24, 1)),
-    "d_model": ("Width (d_model)", (32, 768, 16)),
+    "num_blocks": ("Blocks", 1),
+    "d_model": ("Width (d_model)", 16),
     "num_heads": ("Heads", HEAD_COUNTS),
-    "ffn_dim": ("Feed-forward width (ffn_dim)", (32, 3072, 32)),
+    "ffn_dim": ("Feed-forward width (ffn_dim)", 32),
     "context_length": ("Context length", CONTEXT_LENGTHS),
     "norm": ("Normalization", None),
     "activation": ("Activation", None),
-    "dropout": ("Dropout", (0.0, 0.5, 0.05)),
+    "dropout": ("Dropout", 0.05),
 }
 MORE_MODEL_FIELDS = {
     "positions": ("Positions", None),
@@ -42,37 +42,41 @@ MORE_MODEL_FIELDS = {
     "use_bias": ("Biases", None),
     "qk_norm": ("QK-norm", None),
     "zero_init": ("Zero-initialized outputs", None),
-    "logit_soft_cap": ("Logit soft cap", (0.0, 100.0, 5.0)),
-    "chunk_length": ("Chunk length (linear attention)", (1, 1024, 16)),
-    "num_slots": ("Slots (linear attention)", (1, 256, 8)),
+    "logit_soft_cap": ("Logit soft cap", 5.0),
+    "chunk_length": ("Chunk length (linear attention)", 16),
+    "num_slots": ("Slots (linear attention)", 8),
 }
 TRAINING_FIELDS = {
-    "steps": ("Steps", (1, 100_000, 100)),
-    "batch_size": ("Batch size", (1, 128, 1)),
-    "gradient_accumulation": ("Gradient accumulation", (1, 32, 1)),
+    "steps": ("Steps", 100),
+    "batch_size": ("Batch size", 1),
+    "gradient_accumulation": ("Gradient accumulation", 1),
     "optimizer": ("Optimizer", None),
-    "learning_rate": ("Learning rate", (1e-5, 1e-1, 1e-4)),
-    "seed": ("Seed", (0, 2**31 - 1, 1)),
+    "learning_rate": ("Learning rate", 1e-4),
+    "seed": ("Seed", 1),
 }
 MORE_TRAINING_FIELDS = {
     "schedule": ("Schedule", None),
-    "warmup_steps": ("Warm-up steps", (0, 10_000, 10)),
-    "min_learning_rate": ("Final learning rate", (0.0, 1e-1, 1e-5)),
-    "weight_decay": ("Weight decay", (0.0, 1.0, 0.01)),
-    "beta_1": ("Beta 1", (0.0, 0.9999, 0.01)),
-    "beta_2": ("Beta 2", (0.0, 0.99999, 0.01)),
-    "clip_norm": ("Gradient clipping (global norm)", (0.0, 100.0, 0.5)),
+    "warmup_steps": ("Warm-up steps", 10),
+    "min_learning_rate": ("Final learning rate", 1e-5),
+    "weight_decay": ("Weight decay", 0.01),
+    "beta_1": ("Beta 1", 0.01),
+    "beta_2": ("Beta 2", 0.01),
+    "clip_norm": ("Gradient clipping (global norm)", 0.5),
     "precision": ("Precision", None),
     "deterministic": ("Deterministic", None),
 }
 WATCHING_FIELDS = {
     "sample_prompt": ("Prompt of the samples", None),
-    "sample_every": ("Steps between samples", (0, 100_000, 50)),
-    "sample_tokens": ("Tokens a sample", (1, 1_000, 20)),
-    "eval_every": ("Steps between validations", (0, 100_000, 50)),
-    "log_every": ("Steps between points of the curve", (1, 1_000, 10)),
-    "checkpoint_every": ("Steps between checkpoints", (0, 100_000, 100)),
+    "sample_every": ("Steps between samples", 50),
+    "sample_tokens": ("Tokens a sample", 20),
+    "eval_every": ("Steps between validations", 50),
+    "log_every": ("Steps between points of the curve", 10),
+    "checkpoint_every": ("Steps between checkpoints", 100),
 }
+
+
+class MissingText(ValueError):
+    """Nothing is wrong: the text is still to come."""
 
 
 def key_of(part: str, name: str) -> str:
@@ -101,11 +105,13 @@ def run_form() -> RunConfig:
     """Draws the form; returns what it says.
 
     Raises:
+        MissingText: when a text is to be handed in and none has come yet.
         ValueError: with one sentence when the settings do not fit together.
     """
     if key_of("model", "d_model") not in st.session_state:
         st.session_state.setdefault("preset", TITLES["quick-start"])
         apply_preset()
+    st.subheader("Settings of a new run")
     st.segmented_control(
         "Preset",
         [TITLES[name] for name in PRESETS] + [CUSTOM],
@@ -113,9 +119,11 @@ def run_form() -> RunConfig:
         required=True,
         on_change=apply_preset,
         persist_state="session",
-        help="Quick start: the best recipe for a minute on a CPU. Any change makes it Custom.",
+        help="Quick start: the best recipe for a minute on a CPU. Original: the recipe of the "
+        "browser app that this is a port of, six blocks with linear attention. Any change makes it "
+        "Custom.",
     )
-    data = text_form()
+    chosen, content = text_form()
     with st.expander("Model", icon=":material/account_tree:", expanded=True):
         draw("model", MODEL_FIELDS)
     with st.expander("Training", icon=":material/trending_down:", expanded=True):
@@ -126,6 +134,8 @@ def run_form() -> RunConfig:
         draw("model", MORE_MODEL_FIELDS)
     with st.expander("More of the training", icon=":material/tune:"):
         draw("training", MORE_TRAINING_FIELDS)
+    # Whatever is missing is told when all is drawn: what is not drawn forgets its value.
+    data = DataConfig(**(stored("data") | {"data": text_name(chosen, content)}))
     return RunConfig(ModelConfig(**stored("model")), data, TrainingConfig(**stored("training")))
 
 
@@ -159,15 +169,14 @@ def draw(part: str, fields: dict[str, tuple]) -> None:
             number_input(label, spec.type, values, **shared)
 
 
-def number_input(label: str, kind: Callable, values: tuple, **shared) -> None:
-    """A number field whose step fits its range."""
-    low, high, step = (kind(value) for value in values)
+def number_input(label: str, kind: Callable, step: float, **shared) -> None:
+    """A number field. Its range is the config's to check, which tells what is wrong in words."""
     decimals = "%d" if kind is int else ("%.2f" if step >= 0.01 else "%.5f")
-    st.number_input(label, min_value=low, max_value=high, step=step, format=decimals, **shared)
+    st.number_input(label, step=kind(step), format=decimals, **shared)
 
 
-def text_form() -> DataConfig:
-    """Chooses the text: built in, from the catalogue, uploaded or pasted."""
+def text_form() -> tuple[str, bytes | None]:
+    """Chooses the text: its name or UPLOAD or PASTE, and for these two what was handed in."""
     titles = {name: text.title for name, text in (corpus.BUILT_IN | corpus.CATALOGUE).items()}
     content = None
     with st.expander("Text", icon=":material/menu_book:", expanded=True):
@@ -186,12 +195,16 @@ def text_form() -> DataConfig:
             pasted = st.text_area(
                 "Your text", key="text.pasted", height=160, persist_state="session"
             )
-            content = pasted.encode(errors="replace")
+            content = pasted.encode(errors="replace") if pasted else None
         draw("data", TEXT_FIELDS)
-    name = chosen
-    if chosen in (UPLOAD, PASTE):
-        if not content:
-            raise ValueError(f"{chosen} in the sidebar, or choose a built-in text.")
-        corpus.read_text(content, "the text", st.session_state[key_of("data", "max_text_mb")])
-        name = str(supervisor().keep_upload(content, ".txt"))
-    return DataConfig(**(stored("data") | {"data": name}))
+    return chosen, content
+
+
+def text_name(chosen: str, content: bytes | None) -> str:
+    """What DataConfig calls the text: its name, or the file in which `content` is kept."""
+    if chosen not in (UPLOAD, PASTE):
+        return chosen
+    if content is None:
+        raise MissingText(f"{chosen} in the sidebar, or choose a built-in text.")
+    corpus.read_text(content, "the text", st.session_state[key_of("data", "max_text_mb")])
+    return str(supervisor().keep_upload(content, ".txt"))

@@ -5,7 +5,14 @@ import streamlit as st
 from keras_lm import estimates
 from keras_lm.config import ConfigError, RunConfig
 from keras_lm.ui import sidebar
-from keras_lm.ui.services import TextFacts, label_run, show_seconds, supervisor, text_facts
+from keras_lm.ui.services import (
+    TextFacts,
+    label_runs,
+    matrix_flops_per_second,
+    show_seconds,
+    supervisor,
+    text_facts,
+)
 
 NEW_RUN = "new"
 
@@ -16,7 +23,7 @@ def page() -> None:
         try:
             config, problem = sidebar.run_form(), None
         except ValueError as error:
-            config, problem = None, str(error)
+            config, problem = None, error
     chosen = chosen_run()
     choose_run(chosen)
     summary = None
@@ -37,22 +44,25 @@ def page() -> None:
 
 
 def chosen_run() -> str:
-    """The run in the address; without one, the run that is active, else the setup."""
-    if named := st.query_params.get("run"):
-        return named
-    active = [summary for summary in supervisor().summaries() if summary.is_active]
-    return active[-1].run_id if active else NEW_RUN
+    """The run in the address; else the one this tab looked at; else one that is active, or none."""
+    chosen = st.query_params.get("run") or st.session_state.get("looked_at")
+    if chosen is None:
+        active = [summary for summary in supervisor().summaries() if summary.is_active]
+        chosen = active[-1].run_id if active else NEW_RUN
+    if chosen != NEW_RUN:
+        st.query_params["run"] = chosen  # so that it stays when it has ended
+    st.session_state["looked_at"] = chosen
+    return chosen
 
 
 def show_run(run_id: str) -> None:
     """Puts a run into the address, so that a reload shows it again."""
     st.query_params["run"] = run_id
-    st.session_state["chosen_run"] = run_id
 
 
 def choose_run(chosen: str) -> None:
     """The list of runs, and the way back to a new one."""
-    labels = {summary.run_id: label_run(summary) for summary in supervisor().summaries()}
+    labels = label_runs(supervisor().summaries())
     if not labels:
         return
     st.session_state["chosen_run"] = chosen
@@ -76,7 +86,7 @@ def choose_run(chosen: str) -> None:
         )
 
 
-def setup(config: RunConfig | None, problem: str | None) -> None:
+def setup(config: RunConfig | None, problem: ValueError | None) -> None:
     """What this is, what the settings will cost, and the button that starts."""
     st.title("Train a small language model")
     st.markdown(
@@ -91,12 +101,14 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
             config = config.with_vocab_size(facts.vocab_size)
             estimates.check_memory(config)
         except ValueError as error:
-            facts, problem = None, str(error)
+            facts, problem = None, error
     with st.container(border=True):
         if facts is not None:
             cost_card(config)
+        elif isinstance(problem, sidebar.MissingText):
+            st.info(str(problem), icon=":material/upload_file:")
         else:
-            st.error(problem, icon=":material/error:")
+            st.error(str(problem), icon=":material/error:")
         started = st.button(
             "Start",
             type="primary",
@@ -121,7 +133,7 @@ def setup(config: RunConfig | None, problem: str | None) -> None:
 
 def cost_card(config: RunConfig) -> None:
     """Parameters exactly; memory and time as estimated for this machine."""
-    seconds = estimates.run_seconds(config, estimates.matrix_flops_per_second())
+    seconds = estimates.run_seconds(config, matrix_flops_per_second())
     training = config.training
     tokens_per_step = (
         training.batch_size * training.gradient_accumulation * config.model.context_length
