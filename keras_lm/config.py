@@ -343,7 +343,9 @@ class GenerationConfig(Checked):
         low=0.0,
         high=1.0,
     )
-    seed: int = field(1, "The same seed gives the same text; change it for another.", low=0, high=2_147_483_647)
+    seed: int = field(
+        1, "The same seed gives the same text; change it for another.", low=0, high=2_147_483_647
+    )
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,9 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         st.error(message, icon=icon)
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
     text = f"Step {step:,} of {steps:,}"
-    left = seconds_left(status, events)
-    if summary.is_active and left is not None:
-        text += f", {show_seconds(max(0.0, left))} left"
     if summary.is_active:
+        left = seconds_left(status, events)
+        text += "" if left is None else f", {show_seconds(max(0.0, left))} left"
         text += f". {message}"
     st.progress(min(1.0, step / steps), text=text)
     buttons(summary)

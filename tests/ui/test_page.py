@@ -226,3 +226,46 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
     no_traceback(page)
+
+
+def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
+    choose(page, "Text", "Upload a file")
+    expect(page.get_by_text("Upload a file in the sidebar")).to_be_visible()
+    expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
+    for name in ("first.txt", "second.txt", "third.txt"):
+        (tmp_path / name).write_text(f"{name}\n{TEXT}")
+        page.locator("input[type=file]").set_input_files(tmp_path / name)
+        expect(page.get_by_text(name).first).to_be_visible()
+        settle(page)
+        expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
+        expect(page.get_by_label("Steps", exact=True)).to_have_value("1000")
+        expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    no_traceback(page)
+
+
+def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(browser, page, address, runs_folder):
+    """Two runs alike but for their ids, as after two clicks within a second."""
+    folders = [RunFolder(runs_folder / f"20260102-000000-{mark * 6}") for mark in "ab"]
+    for folder in folders:
+        folder.create()
+        folder.write_config(QUICK_START.to_dict())
+        folder.append_event({"kind": "metrics", "step": 10, "loss": 3.0, "perplexity": 20.0})
+        folder.write_status(state="stopped", step=10, steps=1000, message="")
+    page.goto(f"{address}/?run={folders[1].run_id}")
+    settle(page)
+    choose(page, "Run", "aaaaaa")
+    expect(page).to_have_url(re.compile(folders[0].run_id))
+    expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
+    page.get_by_role("link", name="Generate").click()
+    page.get_by_role("link", name="Train").click()
+    expect(page).to_have_url(re.compile(folders[0].run_id))
+
+    other = browser.new_page()
+    other.goto(page.url)
+    other.get_by_role("button", name="Delete").click()
+    other.get_by_role("button", name="Delete it").click()
+    expect(other.get_by_role("button", name="Start", exact=True)).to_be_visible()
+    other.close()
+    page.get_by_role("tab", name="Perplexity").click()
+    expect(page.get_by_text("There is no run")).to_be_visible()
+    no_traceback(page)
