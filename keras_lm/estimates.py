@@ -4,6 +4,7 @@ Weights are counted exactly; the rest follows from the shapes of what a step kee
 fast this machine multiplies matrices.
 """
 
+import os
 import time
 
 import numpy as np
@@ -16,8 +17,8 @@ PROCESS_BYTES = 900 * 2**20  # Python, TensorFlow and its compiler before the fi
 START_SECONDS = 10.0  # imports and compilation
 # The part of the peak rate of matrix products that whole training steps reached here (XLA, two
 # cores); the rest goes to softmax, norms and the optimizer.
-EFFICIENCY = 0.42
-MEASURING_SECONDS = 0.15  # long enough for a quiet moment between other work
+EFFICIENCY = 0.5
+MEASURING_SECONDS = 0.05
 
 
 def memory_bytes(config: RunConfig) -> int:
@@ -75,12 +76,17 @@ def run_seconds(config: RunConfig, flops_per_second: float) -> float:
 
 
 def matrix_flops_per_second() -> float:
-    """The best rate of some matrix products on this machine; takes MEASURING_SECONDS."""
-    size = 512
+    """The best rate of small matrix products on one core, times the cores; takes MEASURING_SECONDS.
+
+    Small ones run on one core and within a slice of its time, so that other work on the machine
+    hardly disturbs the measurement.
+    """
+    size = 96
     a = np.ones((size, size), "float32")
+    product = np.empty_like(a)
     end, seconds = time.perf_counter() + MEASURING_SECONDS, []
     while time.perf_counter() < end:
         begin = time.perf_counter()
-        a @ a
+        np.matmul(a, a, out=product)
         seconds.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(seconds)
+    return (os.cpu_count() or 1) * 2 * size**3 / min(seconds)

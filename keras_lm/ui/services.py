@@ -61,9 +61,9 @@ def text_facts(data: DataConfig, context_length: int) -> TextFacts:
     )
 
 
-@st.cache_data(ttl=60, show_spinner=False)
+@st.cache_resource
 def matrix_flops_per_second() -> float:
-    """The machine's speed as it was in the last minute; it may be busy."""
+    """The machine's speed, measured once."""
     return estimates.matrix_flops_per_second()
 
 

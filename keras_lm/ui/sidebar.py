@@ -112,7 +112,7 @@ def run_form() -> RunConfig:
         st.session_state.setdefault("preset", TITLES["quick-start"])
         apply_preset()
     st.subheader("Settings of a new run")
-    st.segmented_control(
+    st.pills(
         "Preset",
         [TITLES[name] for name in PRESETS] + [CUSTOM],
         key="preset",
