@@ -52,3 +52,14 @@ def small_ids():
         return np.random.default_rng(seed).integers(0, 23, shape).astype("int32")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sound(small_model, tmp_path_factory):
+    """The path of a sound model file of letters; leave it as it is."""
+    from keras_lm.checkpoint import save_model
+    from keras_lm.tokenizer import CharTokenizer
+
+    path = tmp_path_factory.mktemp("sound") / "model.keras"
+    save_model(path, small_model(), CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n").to_dict())
+    return path
