@@ -191,6 +191,8 @@ def generate(arguments: argparse.Namespace) -> int:
     bundle = load(arguments.model)
     if unknown := bundle.tokenizer.unknown(arguments.prompt):
         print(f"Left out, the model does not know: {' '.join(unknown)}", file=sys.stderr)
+    if cut := bundle.tokens_cut(arguments.prompt):
+        print(f"Longer than the context: the first {cut} tokens are not read.", file=sys.stderr)
     for piece in stream_text(bundle.generator, bundle.tokenizer, arguments.prompt, config):
         print(piece, end="", flush=True)
     print()

@@ -56,6 +56,10 @@ class Bundle:
         """The model's Generator, made once, so that its compiled loop is reused."""
         return Generator(self.model)
 
+    def tokens_cut(self, prompt: str) -> int:
+        """How many of the prompt's first tokens lie before the context and are not read."""
+        return max(0, len(self.tokenizer.encode(prompt)) - self.config.context_length)
+
 
 def save_model(path: Path, model: LanguageModel, tokenizer: dict) -> None:
     """Writes `model` with its tokenizer as a `.keras` file in float32, whole or not at all.

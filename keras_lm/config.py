@@ -343,6 +343,20 @@ class GenerationConfig(Checked):
         low=0.0,
         high=1.0,
     )
+    min_p: float = field(
+        0.0,
+        "Choose among tokens at least this times as likely as the likeliest; 0: among all, 0.05 to "
+        "0.1 is usual.",
+        low=0.0,
+        high=1.0,
+    )
+    repetition_penalty: float = field(
+        1.0,
+        "Makes tokens that have occurred less likely; 1: not at all, 1.1 to 1.3 is usual with word "
+        "pieces, characters have to repeat.",
+        low=1.0,
+        high=10.0,
+    )
     seed: int = field(
         1, "The same seed gives the same text; change it for another.", low=0, high=2_147_483_647
     )

@@ -22,7 +22,19 @@ TOKENS_PER_CALL = 16
 SAMPLE = -1  # in the place of a given token: sample one
 
 
-def filtered_probabilities(logits, temperature, top_k, top_p) -> tuple[tf.Tensor, tf.Tensor]:
+def penalize(logits, seen, repetition_penalty) -> tf.Tensor:
+    """Logits with the tokens that have occurred made less likely (CTRL, 1909.05858).
+
+    Args:
+        logits: (batch, vocab_size).
+        seen: (batch, vocab_size) booleans, whether the token has occurred.
+        repetition_penalty: scalar; positive logits are divided by it, others multiplied; 1: none.
+    """
+    penalized = tf.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+    return tf.where(seen, penalized, logits)
+
+
+def filtered_probabilities(logits, temperature, top_k, top_p, min_p) -> tuple[tf.Tensor, tf.Tensor]:
     """The distribution to sample from, likeliest token first.
 
     Args:
@@ -31,6 +43,8 @@ def filtered_probabilities(logits, temperature, top_k, top_p) -> tuple[tf.Tensor
         top_k: scalar integer; only the k likeliest; 0 for all.
         top_p: scalar; only the fewest whose probabilities reach p; the likeliest always stays
             (nucleus sampling, https://arxiv.org/abs/1904.09751).
+        min_p: scalar; only those at least min_p times as likely as the likeliest
+            (https://arxiv.org/abs/2407.01082); 0 for all.
 
     Returns:
         Probabilities, falling, and the token ids they belong to, both (batch, vocab_size).
@@ -43,23 +57,24 @@ def filtered_probabilities(logits, temperature, top_k, top_p) -> tuple[tf.Tensor
     probabilities = tf.where(kept, probabilities, 0.0)
     probabilities /= tf.reduce_sum(probabilities, -1, keepdims=True)
     before = tf.cumsum(probabilities, -1, exclusive=True)
-    kept = ((before < top_p) & (temperature > 0)) | (rank == 0)
+    is_likely = probabilities >= min_p * probabilities[:, :1]
+    kept = ((before < top_p) & is_likely & (temperature > 0)) | (rank == 0)
     probabilities = tf.where(kept, probabilities, 0.0)
     return probabilities / tf.reduce_sum(probabilities, -1, keepdims=True), ids
 
 
-def sample_tokens(logits, temperature, top_k, top_p, seed) -> tf.Tensor:
+def sample_tokens(logits, temperature, top_k, top_p, min_p, seed) -> tf.Tensor:
     """One token a row, by inverting the cumulative distribution.
 
     Args:
         logits: (batch, vocab_size).
-        temperature, top_k, top_p: as for `filtered_probabilities`.
+        temperature, top_k, top_p, min_p: as for `filtered_probabilities`.
         seed: (2,) integers; the same give the same tokens.
 
     Returns:
         (batch,) int32.
     """
-    probabilities, ids = filtered_probabilities(logits, temperature, top_k, top_p)
+    probabilities, ids = filtered_probabilities(logits, temperature, top_k, top_p, min_p)
     draw = tf.random.stateless_uniform((tf.shape(logits)[0], 1), seed, alg="philox")
     # Ranks whose cumulative probability the draw has passed; rounding must not pass the last one.
     passed = tf.cast(tf.cumsum(probabilities, -1) <= draw, tf.int32)
@@ -98,7 +113,16 @@ class Generator:
         vocab_size = self.model.config.vocab_size
         if not prompt:  # nothing to go by yet: no filter may prefer the first rows
             plan[0] = np.random.default_rng(config.seed).integers(vocab_size)
-        state = (tf.zeros((1, vocab_size)), self.model.initial_states(1))
+        nothing_seen = tf.zeros((1, vocab_size), tf.bool)
+        state = (tf.zeros((1, vocab_size)), nothing_seen, self.model.initial_states(1))
+        sampling = (
+            tf.constant(config.temperature, tf.float32),
+            tf.constant(config.top_k),
+            tf.constant(config.top_p, tf.float32),
+            tf.constant(config.min_p, tf.float32),
+            tf.constant(config.repetition_penalty, tf.float32),
+            tf.constant(config.seed),
+        )
         for start in range(0, len(plan), TOKENS_PER_CALL):
             given = plan[start : start + TOKENS_PER_CALL]
             padded = np.pad(given, (0, TOKENS_PER_CALL - len(given)))
@@ -107,32 +131,32 @@ class Generator:
                 tf.constant(padded),
                 tf.constant(len(given)),
                 tf.constant(start),
-                tf.constant(config.temperature, tf.float32),
-                tf.constant(config.top_k),
-                tf.constant(config.top_p, tf.float32),
-                tf.constant(config.seed),
+                sampling,
             )
             for place, token in enumerate(tokens.numpy()[: len(given), 0], start):
                 if place >= len(prompt):
                     yield int(token)
 
-    def _loop(self, state, given, count, start, temperature, top_k, top_p, seed):
+    def _loop(self, state, given, count, start, sampling):
         """Feeds `count` tokens from position `start` on; returns them, (TOKENS_PER_CALL, batch)."""
-        logits, block_states = state
+        logits, seen, block_states = state
+        *filters, repetition_penalty, seed = sampling
         tokens = tf.zeros((TOKENS_PER_CALL, logits.shape[0]), tf.int32)
 
-        def one_token(index, logits, block_states, tokens):
+        def one_token(index, logits, seen, block_states, tokens):
             position = start + index
-            sampled = sample_tokens(logits, temperature, top_k, top_p, tf.stack([seed, position]))
+            penalized = penalize(logits, seen, repetition_penalty)
+            sampled = sample_tokens(penalized, *filters, tf.stack([seed, position]))
             token = tf.where(given[index] == SAMPLE, sampled, given[index])
             tokens = tf.tensor_scatter_nd_update(tokens, [[index]], [token])
+            seen |= tf.range(seen.shape[1]) == token[:, None]
             logits, block_states = self.model.decode(token, block_states, position)
-            return index + 1, logits, block_states, tokens
+            return index + 1, logits, seen, block_states, tokens
 
-        _, logits, block_states, tokens = tf.while_loop(
-            lambda index, *_: index < count, one_token, (0, logits, block_states, tokens)
+        _, logits, seen, block_states, tokens = tf.while_loop(
+            lambda index, *_: index < count, one_token, (0, logits, seen, block_states, tokens)
         )
-        return tokens, (logits, block_states)
+        return tokens, (logits, seen, block_states)
 
 
 def stream_text(
@@ -167,7 +191,8 @@ def generate(bundle: "Bundle", prompt: str, **settings) -> str:
     Args:
         bundle: what `keras_lm.load` gives.
         prompt: any text.
-        **settings: fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed.
+        **settings: fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, min_p,
+            repetition_penalty, seed.
 
     Returns:
         The continuation, without the prompt.

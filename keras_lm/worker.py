@@ -6,7 +6,7 @@ whatever libraries print cannot disturb the protocol. Every line bears the reque
     {"id": 3, "do": "generate", "prompt": "The man", "settings": {"temperature": 0.8}}
     {"id": 3, "do": "cancel"}
     {"id": 3, "kind": "text", "text": "..."}   any number, then one of
-    {"id": 3, "kind": "end", "seconds": 0.4, "unknown": []}
+    {"id": 3, "kind": "end", "seconds": 0.4, "unknown": [], "tokens_cut": 0}
     {"id": 3, "kind": "error", "message": "..."}
 
 Id 0 is the model itself: one line "ready" or "error" before the first request is served. The
@@ -105,6 +105,7 @@ class Worker:
             "end",
             seconds=time.perf_counter() - begin,
             unknown=self.bundle.tokenizer.unknown(prompt),
+            tokens_cut=self.bundle.tokens_cut(prompt),
         )
 
 

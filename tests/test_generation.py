@@ -13,6 +13,7 @@ from keras_lm.generation import (
     Generator,
     filtered_probabilities,
     generate,
+    penalize,
     sample_tokens,
     stream_text,
 )
@@ -24,7 +25,7 @@ GREEDY = {"temperature": 0.0}
 ALL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
-def plain_filter(logits, temperature, top_k, top_p):
+def plain_filter(logits, temperature, top_k, top_p, min_p=0.0):
     """One row's distribution after the filters, by token id, in float64."""
     order = sorted(range(len(logits)), key=lambda id: -logits[id])
     if temperature == 0:
@@ -33,7 +34,7 @@ def plain_filter(logits, temperature, top_k, top_p):
     weights = [math.exp((logits[id] - logits[order[0]]) / temperature) for id in order]
     kept, reached = {}, 0.0
     for id, weight in zip(order, weights, strict=True):
-        if kept and reached >= top_p * sum(weights):
+        if kept and (reached >= top_p * sum(weights) or weight < min_p * weights[0]):
             break
         kept[id] = weight
         reached += weight
@@ -48,10 +49,12 @@ def by_id(probabilities, ids):
 @pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.5])
 @pytest.mark.parametrize("top_k", [0, 1, 2, VOCAB - 1, VOCAB, VOCAB + 1])
 @pytest.mark.parametrize("top_p", [0.0, 0.31, 0.9, 1.0])
-def test_filters_agree_with_their_definitions(temperature, top_k, top_p):
+@pytest.mark.parametrize("min_p", [0.0, 0.07, 0.4, 1.0])
+def test_filters_agree_with_their_definitions(temperature, top_k, top_p, min_p):
     logits = np.random.default_rng(3).normal(0, 2, (5, VOCAB)).astype("float32")
-    probabilities, ids = filtered_probabilities(tf.constant(logits), temperature, top_k, top_p)
-    expected = [plain_filter(row, temperature, top_k, top_p) for row in logits.tolist()]
+    settings = (temperature, top_k, top_p, min_p)
+    probabilities, ids = filtered_probabilities(tf.constant(logits), *settings)
+    expected = [plain_filter(row, *settings) for row in logits.tolist()]
     np.testing.assert_allclose(by_id(probabilities, ids), expected, rtol=0, atol=1e-6)
     assert (np.diff(probabilities, axis=-1) <= 0).all()
 
@@ -70,7 +73,7 @@ def test_filters_agree_with_their_definitions(temperature, top_k, top_p):
     ],
 )
 def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p, kept):
-    probabilities, _ = filtered_probabilities(tf.zeros((1, 4)), 1.0, 0, top_p)
+    probabilities, _ = filtered_probabilities(tf.zeros((1, 4)), 1.0, 0, top_p, 0.0)
     np.testing.assert_array_equal(
         probabilities[0], [np.float32(1) / kept] * kept + [0] * (4 - kept)
     )
@@ -79,19 +82,27 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p, kept):
 def test_top_p_counts_what_top_k_has_left():
     logits = tf.math.log([[0.4, 0.3, 0.2, 0.1]])
     for top_p, kept in ((0.57, 1), (0.58, 2)):  # 0.4 / 0.7 = 0.571
-        probabilities, _ = filtered_probabilities(logits, 1.0, 2, top_p)
+        probabilities, _ = filtered_probabilities(logits, 1.0, 2, top_p, 0.0)
         assert np.count_nonzero(probabilities) == kept
 
 
 def test_extreme_logits_leave_a_distribution():
     logits = tf.constant([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30], [88.0, 87.0, -200.0]])
     for temperature in (0.0, 1e-3, 1.0, 10.0):
-        probabilities, _ = filtered_probabilities(logits, temperature, 0, 1.0)
+        probabilities, _ = filtered_probabilities(logits, temperature, 0, 1.0, 0.0)
         np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "settings", [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 5, 1.0), (1.0, 0, 0.8), (1.3, 9, 0.9)]
+    "settings",
+    [
+        (1.0, 0, 1.0, 0.0),
+        (0.7, 0, 1.0, 0.0),
+        (1.0, 5, 1.0, 0.0),
+        (1.0, 0, 0.8, 0.0),
+        (1.0, 0, 1.0, 0.2),
+        (1.3, 9, 0.9, 0.05),
+    ],
 )
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tokens_are_sampled_as_often_as_the_distribution_says(settings, seed):
@@ -110,7 +121,20 @@ def test_tokens_are_sampled_as_often_as_the_distribution_says(settings, seed):
 def test_every_row_is_sampled_from_its_own_logits():
     best = np.random.default_rng(3).permutation(VOCAB)
     logits = tf.one_hot(best, VOCAB, on_value=50.0)
-    np.testing.assert_array_equal(sample_tokens(logits, 1.0, 0, 1.0, (1, 0)), best)
+    np.testing.assert_array_equal(sample_tokens(logits, 1.0, 0, 1.0, 0.0, (1, 0)), best)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3, 10.0])
+def test_only_tokens_that_have_occurred_are_penalized(penalty):
+    generator = np.random.default_rng(3)
+    logits = generator.normal(0, 2, (5, VOCAB)).astype("float32")
+    seen = generator.random((5, VOCAB)) < 0.4
+    expected = logits.copy()
+    for row, id in zip(*np.nonzero(seen), strict=True):
+        positive = logits[row, id] > 0
+        expected[row, id] = logits[row, id] / penalty if positive else logits[row, id] * penalty
+    penalized = penalize(tf.constant(logits), tf.constant(seen), tf.constant(penalty))
+    np.testing.assert_allclose(penalized, expected, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +175,21 @@ def test_greedy_tokens_are_those_of_full_passes(make_generator, attention, posit
         expected = greedy_by_full_passes(generator.model, prompt, count)
         assert continued(generator, prompt, count, **GREEDY) == expected
         assert len(set(expected)) > 2
+
+
+def test_a_penalty_counts_the_prompt_and_all_that_was_made(make_generator):
+    generator, penalty = make_generator(), 1.7
+    prompt = [3, 22, 0, 5]
+    ids = list(prompt)
+    for _ in range(CONTEXT - len(prompt)):
+        logits = np.array(generator.model(np.array([ids])))[0, -1]
+        repeated = np.unique(ids)
+        of_repeated = logits[repeated]
+        logits[repeated] = np.where(of_repeated > 0, of_repeated / penalty, of_repeated * penalty)
+        ids.append(int(logits.argmax()))
+    settings = GREEDY | {"repetition_penalty": penalty}
+    assert continued(generator, prompt, CONTEXT - len(prompt), **settings) == ids[len(prompt) :]
+    assert ids[len(prompt) :] != continued(generator, prompt, CONTEXT - len(prompt), **GREEDY)
 
 
 # In one block keys and values depend on their own token alone, so the ring of the last tokens and

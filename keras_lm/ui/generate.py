@@ -17,6 +17,8 @@ RANGES = {
     "temperature": ("Temperature", 0.0, 2.0, 0.05),
     "top_k": ("Top-k", 0, 200, 1),
     "top_p": ("Top-p", 0.0, 1.0, 0.01),
+    "min_p": ("Min-p", 0.0, 1.0, 0.01),
+    "repetition_penalty": ("Repetition penalty", 1.0, 2.0, 0.05),
 }
 
 
@@ -135,6 +137,9 @@ def draw_output(was_done: bool) -> None:
         if unknown := reply.result["unknown"]:
             shown = " ".join(repr(piece) for piece in unknown[:10])
             told += f" Left out of the prompt, the model does not know: {shown}."
+        if cut := reply.result["tokens_cut"]:
+            told += f" The prompt is longer than the model's context: its first {cut:,} tokens "
+            told += "were not read."
         st.caption(told)
     if done and not was_done:
         st.rerun()

@@ -44,6 +44,10 @@ def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     assert pool.worker(model_file) is worker
     _, reply = worker.generate("The ☃", SETTINGS)
     assert not wait(reply).error and len(reply.text) == 31
+    assert reply.result["tokens_cut"] == 0
+    for length in (10, 11, 12):
+        _, long = worker.generate("T" * length, SETTINGS)
+        assert wait(long).result["tokens_cut"] == max(0, length - 11)  # the model's context
     assert reply.result["unknown"] == ["☃"] and worker.loading.result["parameters"] > 0
     expected = generate(checkpoint.load(model_file), "The ", **SETTINGS)
     assert reply.text == expected  # the same seed gives the same text in another process
