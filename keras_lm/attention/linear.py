@@ -25,9 +25,10 @@ from keras import ops
 
 from keras_lm.attention.base import MASKED, CausalSelfAttention
 
-# At e^0 slots drown the window in averages; the less they count, the later they learn. So the first
-# head begins with its slots half open and the last one with them nearly closed.
-FIRST_GATES = (-1.0, -4.0)
+# At e^0 slots drown the window in averages, so they begin nearly closed, each head's at another
+# gate from the first of these to the last; and gates move fast, so that useful slots open soon.
+FIRST_GATES = (-6.0, -10.0)
+GATE_SPEED = 8.0  # beta is this times its weight
 LONGEST_MEMORY = 64.0  # chunks; the slots' first time constants go from 1 to this
 EMPTY = 1e-20  # a slot that holds less than this part of a token counts as empty
 MANY_DOUBLINGS = 20  # enough for a million chunks, when their number is not known beforehand
@@ -138,7 +139,7 @@ class Slots(keras.layers.Layer):
 
     def _first_gates(self, shape, dtype):
         gates = np.linspace(*FIRST_GATES, self.num_heads)
-        return ops.convert_to_tensor(np.repeat(gates, self.num_slots), dtype)
+        return ops.convert_to_tensor(np.repeat(gates / GATE_SPEED, self.num_slots), dtype)
 
     def _first_rates(self, shape, dtype):
         memories = np.geomspace(1.0, LONGEST_MEMORY, self.num_slots)
@@ -157,7 +158,8 @@ class Slots(keras.layers.Layer):
         gamma = exp(-exp(log_rate)) lies in [0, 1] and reaches both ends.
         """
         shape = (self.num_heads, self.num_slots)
-        return ops.reshape(self.gate, shape), ops.reshape(-ops.exp(self.log_rate), shape)
+        gate = GATE_SPEED * ops.reshape(self.gate, shape)
+        return gate, ops.reshape(-ops.exp(self.log_rate), shape)
 
 
 def attend_to_window_and_slots(
