@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lm.attention import LinearAttention, StandardAttention, rotate
-from keras_lm.attention.linear import attend_to_window_and_slots, decayed_sum
+from keras_lm.attention.linear import GATE_SPEED, attend_to_window_and_slots, decayed_sum
 
 BATCH, HEADS, HEAD_DIM, CHUNK, SLOTS = 2, 3, 6, 4, 5
 D_MODEL = HEADS * HEAD_DIM
@@ -66,7 +66,7 @@ def test_it_agrees_with_its_equations(make_layer, length, arguments):
     kernel, gate, log_rate = layer.slots.get_weights()
     logits = (x @ kernel).reshape(BATCH, length, HEADS, SLOTS)
     shares = softmax(np.moveaxis(logits, 2, 1))
-    per_slot = gate.reshape(HEADS, SLOTS), -np.exp(log_rate.reshape(HEADS, SLOTS))
+    per_slot = GATE_SPEED * gate.reshape(HEADS, SLOTS), -np.exp(log_rate.reshape(HEADS, SLOTS))
     per_token = [*turned, unturned[2], *unturned[:2], shares]
     mixed = [
         [
@@ -221,7 +221,7 @@ def test_fresh_slots_learn_and_weigh_less_in_each_further_head():
     projected[2] = np.ones(projected[2].shape, "float32")
     projected[2][:, :, 14 * CHUNK :] = 0.0  # so that the last chunk's outputs are the slots' weight
     weights = np.array(layer.attend(*projected))[:, :, 15 * CHUNK :].mean(axis=(0, 2, 3))
-    assert 0.01 < weights[2] < 0.15 < weights[1] < 0.4 < weights[0] < 0.7
+    assert 1e-5 < weights[2] < weights[1] / 5 < weights[0] / 25 < 0.05 / 25
 
 
 @pytest.mark.parametrize("length", [2, 2 * CHUNK, 2 * CHUNK + 1, 7 * CHUNK + 2])
