@@ -24,7 +24,7 @@ NUM_KEYS = NUM_VALUES = 16
 # Ids: values, then questions, then facts, then the blank.
 FIRST_QUESTION, FIRST_FACT = NUM_VALUES, NUM_VALUES + NUM_KEYS
 BLANK = FIRST_FACT + NUM_KEYS * NUM_VALUES
-STEPS, BATCH_SIZE, TEST_SEQUENCES = 600, 32, 2048
+STEPS, BATCH_SIZE, TEST_SEQUENCES = 1000, 32, 2048
 DISTANCES = (2, 8, 16, 32, 64, 128)  # tokens; edges of the table's columns
 SHAPE = {"context_length": LENGTH, "d_model": 64, "num_heads": 4, "num_blocks": 2, "ffn_dim": 256}
 OF_LINEAR = {"chunk_length": 8, "num_slots": 32}
