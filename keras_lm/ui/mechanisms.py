@@ -15,8 +15,8 @@ SENTENCES = {
     "flash": "gives the same result block by block: memory grows only with the context, time still "
     "with its square. For longer contexts when nothing may be left out.",
     "linear": "sees the last one to two chunks exactly and what is older as averages in a few "
-    "slots: time and memory grow only with the context. In a short run it learns contexts from about "
-    "1,000 tokens on far better than the others.",
+    "slots: time and memory grow only with the context. In a short run it learns contexts from "
+    "about 1,000 tokens on far better than the others.",
 }
 COLOURS = {"standard": "#e07a2f", "flash": "#8a63d2", "linear": "#0f8a94"}
 HEIGHT = 320
