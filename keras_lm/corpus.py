@@ -278,10 +278,12 @@ def _download(text: Text) -> Path:
         answer = getattr(error, "response", None)
         if answer is not None:
             came = f"status {answer.status_code} came"
-        else:
+        elif hasattr(error, "request"):  # one of requests' own errors
             came = "there is no connection"
-            if not isinstance(error, OSError):
-                came = "other content came"
+        elif isinstance(error, OSError):
+            came = f"the cache cannot be written ({error.strerror})"
+        else:
+            came = "other content came"
         raise TextError(
             f"Expected {text.title} from {text.url}, but {came}; "
             "use a built-in text or upload a file."

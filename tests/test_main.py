@@ -43,7 +43,7 @@ def test_events_come_every_log_every_steps_and_at_the_last(trained):
     metrics = [event for event in events if event["kind"] == "metrics"]
     assert [event["step"] for event in metrics] == [5, 10, 15, 20, 23]
     assert [event["step"] for event in metrics if "val_loss" in event] == [10, 20, 23]
-    assert [e["step"] for e in events if e["kind"] == "sample"] == [11, 22, 23]
+    assert [e["step"] for e in events if e["kind"] == "sample"] == [5, 11, 22, 23]
     assert all(event["tokens"] == event["step"] * 3 * 7 for event in metrics)
     for name in ("seconds", "train_seconds"):
         values = [event[name] for event in metrics]
