@@ -212,6 +212,7 @@ class DataConfig(Checked):
     data: str = field(
         "sense-and-sensibility", "Name of a built-in or catalogue text, or a file's path."
     )
+    title: str = field("", "What lists call the text; empty: its name, or its file's.")
     tokenizer: str = field(
         "char",
         "char: every character is a token, quick to learn. gpt2: GPT-2's word pieces, cut down to "

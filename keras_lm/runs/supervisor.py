@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from keras_lm.runs.process import is_alive
 
 PROJECT = Path(__file__).resolve().parents[2]
 UPLOADS = "uploads"  # the folder beside the runs for what people hand in
+UPLOAD_STEM = re.compile("[0-9a-f]{16}")  # of a file there
 
 
 @dataclass(frozen=True)
@@ -159,3 +161,8 @@ class Supervisor:
         if not path.exists():
             write_atomically(path, content)
         return path
+
+    def kept_upload(self, stem: str, suffix: str) -> Path | None:
+        """The file that `keep_upload` once stored under that name; None when there is none."""
+        path = self.root / UPLOADS / f"{stem}{suffix}"
+        return path if UPLOAD_STEM.fullmatch(stem) and path.exists() else None

@@ -87,7 +87,7 @@ def loss_spec() -> dict:
         base.transform_filter(alt.datum.curve == name) for name in LOSS_COLOURS
     )
     layers = [
-        raw.mark_line(strokeWidth=1, opacity=0.6),
+        raw.mark_line(strokeWidth=1),
         smoothed.mark_line(strokeWidth=2.5),
         validation.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=50)),
         *_reference_lines(),
@@ -117,6 +117,9 @@ def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
     return drawing | {"data": {"name": TABLE}}
 
 
+_LEGEND = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=3)
+
+
 def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
     colours = [LOSS_COLOURS.get(name, "#0f8a94") for name in names]
     if len(names) == 2:  # train and validation
@@ -127,7 +130,7 @@ def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
         color=alt.Color(
             "curve:N",
             scale=alt.Scale(domain=list(names), range=colours),
-            legend=alt.Legend(title=None, orient="top") if len(names) > 1 else None,
+            legend=_LEGEND if len(names) > 1 else None,
         ),
         tooltip=["curve:N", "step:Q", alt.Tooltip("value:Q", format=".5g")],
     )

@@ -10,12 +10,20 @@ from keras_lm import run_folder
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
-from keras_lm.ui.services import describe_run, label_runs, show_seconds, supervisor
+from keras_lm.ui.services import (
+    describe_run,
+    escape_markdown,
+    label_runs,
+    show_seconds,
+    supervisor,
+)
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
 # need; until the first point there is little to draw.
 WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 5.0, 10.0
 LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not see every second
+# Fading and sliding at every refresh takes a browser a third more of the processor than the change.
+STILL = "<style>.stMain * {transition: none !important}</style>"
 SPARKLINE_POINTS = 40
 CARD_WIDTH = 120  # pixels: seven in a row on a laptop
 STATES = {
@@ -59,6 +67,7 @@ def dashboard(summary: RunSummary) -> None:
         often, now_and_then = calm * HEAD_SECONDS, calm * CURVES_SECONDS
         if not has_curve:
             often = now_and_then = WAITING_SECONDS
+        st.html(STILL)
     st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
     st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
 
@@ -117,7 +126,7 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     """Title, state, progress, and the buttons that fit the state."""
     name, colour, icon = STATES[summary.state]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(describe_run(summary.config), width="content")
+        st.subheader(escape_markdown(describe_run(summary.config)), width="content")
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
     if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
@@ -196,7 +205,8 @@ def confirm_deletion(run_id: str) -> None:
     """Asks before a run's folder is removed."""
     summary = supervisor().summary(run_id)
     st.write("Its curves, samples and model are removed for good:")
-    st.write(f"**{label_runs([summary])[run_id]}**" if summary else "It is gone already.")
+    told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
+    st.write(f"**{told}**")
     confirmed, cancelled = st.columns(2)
     if cancelled.button("Cancel", width="stretch"):
         st.rerun()

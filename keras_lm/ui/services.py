@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import streamlit as st
 from keras_lm import corpus, estimates
 from keras_lm.config import DataConfig, RunConfig
 from keras_lm.run_folder import list_runs
-from keras_lm.runs.supervisor import PROJECT, UPLOADS, RunSummary, Supervisor
+from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
 from keras_lm.runs.workers import WorkerPool
 
 RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
@@ -72,12 +73,16 @@ def describe_run(config: RunConfig | None) -> str:
     if config is None:
         return "unreadable settings"
     model = config.model
-    path = Path(config.data.data)
-    text = "own text" if path.parent.name == UPLOADS else path.stem
+    text = config.data.title or Path(config.data.data).stem
     return (
         f"{text}, {config.data.tokenizer}, {model.attention}, "
         f"{model.num_blocks} block{'s' if model.num_blocks > 1 else ''} of {model.d_model}"
     )
+
+
+def escape_markdown(text: str) -> str:
+    """The text as Streamlit's Markdown shows it to the letter, whatever is in it."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:

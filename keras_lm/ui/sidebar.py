@@ -18,6 +18,7 @@ HEAD_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 SOURCE = "data.data"  # the key of the choice of text
+KEPT_TEXT, KEPT_TITLE = "text", "title"  # in the address: the text that was handed in last
 
 # The fields the page offers, in its order: label and, for a number, its step or its choices.
 TEXT_FIELDS = {
@@ -61,6 +62,7 @@ MORE_TRAINING_FIELDS = {
     "weight_decay": ("Weight decay", 0.01),
     "beta_1": ("Beta 1", 0.01),
     "beta_2": ("Beta 2", 0.01),
+    "epsilon": ("Epsilon", 1e-8),
     "clip_norm": ("Gradient clipping (global norm)", 0.5),
     "precision": ("Precision", None),
     "deterministic": ("Deterministic", None),
@@ -73,6 +75,15 @@ WATCHING_FIELDS = {
     "log_every": ("Steps between points of the curve", 10),
     "checkpoint_every": ("Steps between checkpoints", 100),
 }
+
+
+GROUPS = {
+    "data": (TEXT_FIELDS,),
+    "model": (MODEL_FIELDS, MORE_MODEL_FIELDS),
+    "training": (TRAINING_FIELDS, MORE_TRAINING_FIELDS, WATCHING_FIELDS),
+}
+# Part and name of every setting with a widget here; the others keep their defaults.
+WIDGETS = [(part, name) for part, groups in GROUPS.items() for group in groups for name in group]
 
 
 class MissingText(ValueError):
@@ -89,11 +100,8 @@ def apply_preset() -> None:
     chosen = st.session_state.get("preset")
     for name, preset in PRESETS.items():
         if TITLES[name] == chosen:
-            for part in PARTS:
-                values = dataclasses.asdict(getattr(preset, part))
-                if SOURCE in st.session_state:
-                    values.pop("data", None)  # the text stays the person's choice
-                st.session_state.update({key_of(part, k): v for k, v in values.items()})
+            for part, name in WIDGETS:
+                st.session_state[key_of(part, name)] = getattr(getattr(preset, part), name)
 
 
 def mark_custom() -> None:
@@ -108,22 +116,20 @@ def run_form() -> RunConfig:
         MissingText: when a text is to be handed in and none has come yet.
         ValueError: with one sentence when the settings do not fit together.
     """
-    if key_of("model", "d_model") not in st.session_state:
-        st.session_state.setdefault("preset", TITLES["quick-start"])
-        apply_preset()
     st.subheader("Settings of a new run")
     st.pills(
         "Preset",
         [TITLES[name] for name in PRESETS] + [CUSTOM],
+        default=TITLES["quick-start"],
         key="preset",
         required=True,
         on_change=apply_preset,
-        persist_state="session",
+        bind="query-params",
         help="Quick start: the best recipe for a minute on a CPU. Original: the recipe of the "
         "browser app that this is a port of, six blocks with linear attention. Any change makes it "
         "Custom.",
     )
-    chosen, content = text_form()
+    chosen, title, content = text_form()
     with st.expander("Model", icon=":material/account_tree:", expanded=True):
         draw("model", MODEL_FIELDS)
     with st.expander("Training", icon=":material/trending_down:", expanded=True):
@@ -135,76 +141,80 @@ def run_form() -> RunConfig:
     with st.expander("More of the training", icon=":material/tune:"):
         draw("training", MORE_TRAINING_FIELDS)
     # Whatever is missing is told when all is drawn: what is not drawn forgets its value.
-    data = DataConfig(**(stored("data") | {"data": text_name(chosen, content)}))
+    if chosen in (UPLOAD, PASTE):
+        chosen, title = own_text(content, title)
+    data = DataConfig(**stored("data"), data=chosen, title=title)
     return RunConfig(ModelConfig(**stored("model")), data, TrainingConfig(**stored("training")))
 
 
 def stored(part: str) -> dict:
     """The values of one part's widgets."""
-    names = (spec.name for spec in dataclasses.fields(PARTS[part]))
-    return {name: st.session_state[key_of(part, name)] for name in names}
+    return {name: st.session_state[key_of(part, name)] for owner, name in WIDGETS if owner == part}
 
 
 def draw(part: str, fields: dict[str, tuple]) -> None:
-    """One widget a field, of the kind that suits its values."""
+    """One widget a field, of the kind that suits its values; the address keeps what is changed."""
     specs = {spec.name: spec for spec in dataclasses.fields(PARTS[part])}
     for name, (label, values) in fields.items():
-        spec, key = specs[name], key_of(part, name)
+        spec, default = specs[name], getattr(getattr(PRESETS["quick-start"], part), name)
         shared = {
-            "key": key,
+            "key": key_of(part, name),
             "help": spec.metadata["help"],
             "on_change": mark_custom,
-            "persist_state": "session",  # also while another page is shown
+            "bind": "query-params",
         }
-        if spec.metadata["choices"]:
-            st.selectbox(label, spec.metadata["choices"], **shared)
+        if choices := spec.metadata["choices"]:
+            st.selectbox(label, choices, choices.index(default), **shared)
         elif spec.type is bool:
-            st.toggle(label, **shared)
+            st.toggle(label, default, **shared)
         elif spec.type is str:
-            st.text_input(label, **shared)
+            st.text_input(label, default, **shared)
         elif name in ("num_heads", "context_length"):
-            options = sorted({*values, st.session_state[key]})
-            st.select_slider(label, options, **shared)
+            st.select_slider(label, values, default, **shared)
         else:
-            number_input(label, spec.type, values, **shared)
+            number_input(label, default, spec.type, values, **shared)
 
 
-def number_input(label: str, kind: Callable, step: float, **shared) -> None:
+def number_input(label: str, default: float, kind: Callable, step: float, **shared) -> None:
     """A number field. Its range is the config's to check, which tells what is wrong in words."""
-    decimals = "%d" if kind is int else ("%.2f" if step >= 0.01 else "%.5f")
-    st.number_input(label, step=kind(step), format=decimals, **shared)
+    form = "%d" if kind is int else "%.2f" if step >= 0.01 else "%.5f" if step >= 1e-5 else "%.0e"
+    st.number_input(label, value=default, step=kind(step), format=form, **shared)
 
 
-def text_form() -> tuple[str, bytes | None]:
-    """Chooses the text: its name or UPLOAD or PASTE, and for these two what was handed in."""
+def text_form() -> tuple[str, str, bytes | None]:
+    """Chooses the text: its name or UPLOAD or PASTE; for these two its title and its bytes."""
     titles = {name: text.title for name, text in (corpus.BUILT_IN | corpus.CATALOGUE).items()}
-    content = None
+    title, content = "", None
     with st.expander("Text", icon=":material/menu_book:", expanded=True):
         chosen = st.selectbox(
             "Text",
             [*titles, UPLOAD, PASTE],
+            [*titles].index(PRESETS["quick-start"].data.data),
             format_func=lambda name: titles.get(name, name),
             key=SOURCE,
-            persist_state="session",
+            bind="query-params",
             help="Built-in texts need no network; catalogue texts are downloaded once.",
         )
         if chosen == UPLOAD:
-            upload = st.file_uploader("A text file", key="text.uploaded")
-            content = upload.getvalue() if upload else None
+            if upload := st.file_uploader("A text file", key="text.uploaded"):
+                title, content = upload.name, upload.getvalue()
         elif chosen == PASTE:
             pasted = st.text_area(
                 "Your text", key="text.pasted", height=160, persist_state="session"
             )
-            content = pasted.encode(errors="replace") if pasted else None
+            title, content = "pasted text", pasted.encode(errors="replace") if pasted else None
         draw("data", TEXT_FIELDS)
-    return chosen, content
+    return chosen, title, content
 
 
-def text_name(chosen: str, content: bytes | None) -> str:
-    """What DataConfig calls the text: its name, or the file in which `content` is kept."""
-    if chosen not in (UPLOAD, PASTE):
-        return chosen
-    if content is None:
-        raise MissingText(f"{chosen} in the sidebar, or choose a built-in text.")
-    corpus.read_text(content, "the text", st.session_state[key_of("data", "max_text_mb")])
-    return str(supervisor().keep_upload(content, ".txt"))
+def own_text(content: bytes | None, title: str) -> tuple[str, str]:
+    """The file in which a text is kept, and its title; a reload goes on with the one before."""
+    if content is not None:
+        corpus.read_text(content, "the text", DataConfig.max_text_mb)
+        path = supervisor().keep_upload(content, ".txt")
+        st.query_params.update({KEPT_TEXT: path.stem, KEPT_TITLE: title})
+        return str(path), title
+    path = supervisor().kept_upload(st.query_params.get(KEPT_TEXT, ""), ".txt")
+    if path is None:
+        raise MissingText("Hand in your text in the sidebar, or choose a built-in one.")
+    return str(path), st.query_params.get(KEPT_TITLE, "")

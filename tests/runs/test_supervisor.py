@@ -105,3 +105,6 @@ def test_the_same_upload_is_kept_once_under_a_name_of_ours(supervisor):
     first = supervisor.keep_upload(b"abc", ".txt")
     assert first == supervisor.keep_upload(b"abc", ".txt") != supervisor.keep_upload(b"d", ".txt")
     assert first.read_bytes() == b"abc" and first.parent.parent == supervisor.root
+    assert supervisor.kept_upload(first.stem, ".txt") == first
+    for name in (first.stem[:-1] + "g", "", "../../etc/passwd", f"../uploads/{first.stem}"):
+        assert supervisor.kept_upload(name, ".txt") is None

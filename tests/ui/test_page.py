@@ -230,7 +230,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
 
 def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
     choose(page, "Text", "Upload a file")
-    expect(page.get_by_text("Upload a file in the sidebar")).to_be_visible()
+    expect(page.get_by_text("Hand in your text in the sidebar")).to_be_visible()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
     for name in ("first.txt", "second.txt", "third.txt"):
         (tmp_path / name).write_text(f"{name}\n{TEXT}")
@@ -240,6 +240,33 @@ def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
         expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
         expect(page.get_by_label("Steps", exact=True)).to_have_value("1000")
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    no_traceback(page)
+
+
+def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_path, runs_folder):
+    page.get_by_role("radio", name="Original").click()
+    settle(page)
+    choose(page, "Tokenizer", "char")
+    choose(page, "Text", "Upload a file")
+    fill(page, "Blocks", 3)
+    fill(page, "Steps", 1)
+    name = "![my](http:__127.0.0.1) *book*.txt"
+    (tmp_path / name).write_text(TEXT)
+    page.locator("input[type=file]").set_input_files(tmp_path / name)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    page.reload()
+    settle(page)
+    expect(page.get_by_role("radio", name="Custom")).to_be_checked()
+    for label, value in {"Blocks": 3, "Steps": 1, "Width (d_model)": 128}.items():
+        expect(page.get_by_label(label, exact=True)).to_have_value(str(value))
+    page.get_by_text("More of the training").click()
+    expect(page.get_by_label("Epsilon", exact=True)).to_have_value("1e-6")
+    expect(page.get_by_role("combobox", name="Attention").first).to_have_value("linear")
+
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    expect(page.locator("[data-testid=stMain] img")).to_have_count(0)
+    expect(page.locator(".stMarkdownBadge")).to_contain_text("Finished", timeout=90 * SECOND)
     no_traceback(page)
 
 
