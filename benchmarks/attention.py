@@ -35,10 +35,13 @@ ROUNDS, SECONDS_A_ROUND = 7, 0.4
 
 def attention_class(name: str) -> type:
     """The layer of that name."""
+    from keras import ops
+
     from keras_lm.attention import ATTENTION_LAYERS, StandardAttention
 
     class FullSquareAttention(StandardAttention):
         def attend(self, queries, keys, values):
+            keys, values = ops.swapaxes(keys, 2, 3), ops.swapaxes(values, 2, 3)
             return self._attend_rows(queries, keys, values, first_row=0)
 
     return (ATTENTION_LAYERS | {FULL: FullSquareAttention})[name]

@@ -63,7 +63,8 @@ class Experiment:
 
         from keras_lm.dataset import WindowOrder
         from keras_lm.model import build_model
-        from keras_lm.training import Training, create_optimizer
+        from keras_lm.optimizers import create_optimizer
+        from keras_lm.training import Training
 
         keras.utils.set_random_seed(seed)
         model = build_model(self.model_config)

@@ -2,12 +2,12 @@
 
     python -m benchmarks.recall [--seeds 3]
 
-A sequence of 128 tokens begins with eight facts, each a token that stands for one of 16 keys and
-one of 16 values, among blanks; later each key is asked for once, and its value must follow. The
-facts are drawn anew for every sequence, so nothing can be learnt by heart; only the answers are
-trained. `linear` and its window alone (its slots shut) have chunks of 8 tokens, so the window does
-not see what is more than 15 tokens back. Chance is 1/8 for who knows which values occur (all
-different), 1/16 for who knows nothing.
+A sequence of 128 tokens has eight facts among blanks, each a token that stands for one of 16 keys
+and one of 16 values; later each key is asked for once, and its value must follow. How much later is
+drawn so that every doubling of the distance is as likely. The facts are drawn anew for every
+sequence, so nothing can be learnt by heart; only the answers are trained. `linear` and its window
+alone (its slots shut) have chunks of 8 tokens, so the window sees all that is up to 8 tokens back,
+nothing that is more than 15. Chance is 1/16, or 1/8 for who knows which values occur.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks.quality import ATTENTIONS, WINDOW, shut_slots
 
 LENGTH, NUM_FACTS = 128, 8
-FACTS_END = 32  # the facts come before this token, the questions after
 NUM_KEYS = NUM_VALUES = 16
 # Ids: values, then questions, then facts, then the blank.
 FIRST_QUESTION, FIRST_FACT = NUM_VALUES, NUM_VALUES + NUM_KEYS
@@ -35,18 +34,24 @@ def draw_sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     tokens = np.full((count, LENGTH + 1), BLANK, "int32")
     distances = np.zeros_like(tokens)
-    rows = np.arange(count)[:, None]
-
-    def draw(total: int) -> np.ndarray:
-        """NUM_FACTS different numbers below `total` a sequence."""
-        return generator.random((count, total)).argsort(axis=1)[:, :NUM_FACTS]
-
-    keys, values, facts = draw(NUM_KEYS), draw(NUM_VALUES), draw(FACTS_END)
-    questions = FACTS_END + 2 * draw((LENGTH - FACTS_END) // 2)
-    tokens[rows, facts] = FIRST_FACT + NUM_VALUES * keys + values
-    tokens[rows, questions], tokens[rows, questions + 1] = FIRST_QUESTION + keys, values
-    distances[rows, questions + 1] = questions - facts
+    for row in range(count):
+        keys, values = generator.permutation(NUM_KEYS), generator.permutation(NUM_VALUES)
+        for key, value in zip(keys[:NUM_FACTS], values[:NUM_FACTS], strict=True):
+            fact, question = draw_places(generator, tokens[row])
+            tokens[row, fact] = FIRST_FACT + NUM_VALUES * key + value
+            tokens[row, question : question + 2] = FIRST_QUESTION + key, value
+            distances[row, question + 1] = question - fact
     return tokens, distances
+
+
+def draw_places(generator: np.random.Generator, sequence: np.ndarray) -> tuple[int, int]:
+    """Places for a fact and, further on, for its question and answer, that are still blank."""
+    while True:
+        distance = int(np.exp(generator.uniform(np.log(DISTANCES[0]), np.log(LENGTH - 1))))
+        fact = int(generator.integers(LENGTH - distance))
+        places = [fact, fact + distance, fact + distance + 1]
+        if (sequence[places] == BLANK).all():
+            return fact, fact + distance
 
 
 def train(attention: str, seed: int):
@@ -55,8 +60,9 @@ def train(attention: str, seed: int):
     import tensorflow as tf
 
     from keras_lm.model import build_model
+    from keras_lm.optimizers import create_optimizer
     from keras_lm.presets import QUICK_START
-    from keras_lm.training import STEPS_PER_CALL, Training, create_optimizer
+    from keras_lm.training import STEPS_PER_CALL, Training
 
     class AnswersOnly(Training):
         def _loss(self, inputs, targets, training):

@@ -39,7 +39,8 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     """This package: offsets (steps, batch) -> losses; and the number of parameters."""
     from keras_lm.config import ModelConfig, TrainingConfig
     from keras_lm.model import build_model
-    from keras_lm.training import Training, create_optimizer
+    from keras_lm.optimizers import create_optimizer
+    from keras_lm.training import Training
 
     config = ModelConfig(
         **{name: shape[name] for name in NAMES[:-1]},
@@ -61,6 +62,7 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     )
     model = build_model(config)
     training = Training(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
+    training.compile(shape["batch"])
     return lambda offsets: training.train_steps(offsets)["loss"].tolist(), model.count_params()
 
 

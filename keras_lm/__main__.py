@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_lm import corpus, estimates, run_folder
+from keras_lm.cache import keep_compiled_programs
 from keras_lm.config import (
     Checked,
     ConfigError,
@@ -245,6 +246,7 @@ def existing_file(path: Path) -> None:
 def main() -> int:
     """Runs one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_compiled_programs()
     arguments = build_parser().parse_args()
     commands = {
         "train": train,

@@ -1,7 +1,6 @@
 """The texts to train on, built in, downloaded or read; cleaning, splitting, measuring them."""
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pooch
 
+from keras_lm.cache import cache_folder
 from keras_lm.config import CLEANINGS, DataConfig
 from keras_lm.tokenizer import Tokenizer, build_tokenizer
 
@@ -270,7 +270,7 @@ def _download(text: Text) -> Path:
                 text.url,
                 known_hash=text.sha256,
                 fname=f"{text.sha256[:16]}.txt",
-                path=os.environ.get("KERAS_LM_CACHE") or pooch.os_cache("keras_lm"),
+                path=cache_folder(),
                 downloader=pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT),
             )
         )

@@ -93,7 +93,9 @@ class Generator:
 
     def __init__(self, model: "LanguageModel", jit_compile: bool = True):
         self.model = model
-        self._advance = tf.function(self._loop, jit_compile=jit_compile, reduce_retracing=True)
+        self._advance = tf.function(
+            self._loop, jit_compile=jit_compile, reduce_retracing=True, autograph=False
+        )
 
     def stream(self, prompt_ids: list[int], config: GenerationConfig) -> Iterator[int]:
         """Yields the continuation token by token.

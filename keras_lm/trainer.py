@@ -22,13 +22,13 @@ from keras_lm.corpus import Corpus
 from keras_lm.dataset import WindowOrder
 from keras_lm.generation import Generator, stream_text
 from keras_lm.model import build_model
+from keras_lm.optimizers import create_optimizer
 from keras_lm.run_folder import RunFolder, write_atomically
 from keras_lm.training import (
     METRICS,
     OUT_OF_MEMORY_ERRORS,
     STEPS_PER_CALL,
     Training,
-    create_optimizer,
     gpu_memory,
     prepare_device,
 )
@@ -110,7 +110,7 @@ class Run:
             train_tokens=len(self.corpus.train),
             validation_tokens=len(self.corpus.validation),
         )
-        self.training.train_steps(np.zeros((0, self.windows_per_step), "int32"))
+        self.training.compile(self.windows_per_step)
 
     @property
     def variables(self) -> list:

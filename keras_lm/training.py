@@ -1,62 +1,22 @@
-"""How weights change: optimizer, schedule, the accumulating step, validation.
+"""The accumulating training step and validation, compiled.
 
 Many steps run inside one compiled call: the text and the order of windows go in, the steps'
 metrics come out, and Python is out of the way.
 """
 
+import contextlib
+import ctypes
+
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from keras_lm.config import TrainingConfig
 from keras_lm.dataset import cut_windows
 from keras_lm.losses import next_token_loss
 
 STEPS_PER_CALL = 10  # at most; how many are run is an argument, so one compilation serves all
-TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
 OUT_OF_MEMORY_ERRORS = (MemoryError, tf.errors.ResourceExhaustedError)
 METRICS = ("loss", "accuracy", "grad_norm")
-
-
-@keras.saving.register_keras_serializable(package="keras_lm")
-class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then decay to `floor` at the last step.
-
-    Args:
-        peak: the highest learning rate.
-        floor: the learning rate of the last update.
-        warmup_steps: updates until the peak.
-        steps: updates in all.
-        shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
-            al., https://arxiv.org/abs/2405.18392) or "constant".
-    """
-
-    def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
-        self.peak, self.floor, self.shape = peak, floor, shape
-        self.warmup_steps, self.steps = warmup_steps, steps
-
-    def __call__(self, step):
-        update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
-        warmup = ops.minimum(update / max(self.warmup_steps, 1), 1.0)
-        progress = (update - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        progress = ops.clip(progress, 0.0, 1.0)
-        left = {
-            "constant": lambda: ops.ones_like(progress),
-            "linear": lambda: 1.0 - progress,
-            "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
-            "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
-        }[self.shape]()
-        return warmup * (self.floor + (self.peak - self.floor) * left)
-
-    def get_config(self):
-        return {
-            "peak": self.peak,
-            "floor": self.floor,
-            "warmup_steps": self.warmup_steps,
-            "steps": self.steps,
-            "shape": self.shape,
-        }
 
 
 def prepare_device(precision: str, deterministic: bool) -> str:
@@ -81,43 +41,6 @@ def gpu_memory() -> int | None:
     if not tf.config.list_physical_devices("GPU"):
         return None
     return tf.config.experimental.get_memory_info("GPU:0")["current"]
-
-
-def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimizer for `model`: AdamW (https://arxiv.org/abs/1711.05101) or Muon
-    (https://kellerjordan.github.io/posts/muon; embeddings, output layer and vectors by AdamW), with
-    warm-up and decay, weight decay on matrices only, and loss scaling for float16.
-    """
-    schedule = WarmupDecay(
-        config.learning_rate,
-        config.min_learning_rate,
-        config.warmup_steps,
-        config.steps,
-        config.schedule,
-    )
-    shared = {"learning_rate": schedule, "epsilon": config.epsilon}
-    if config.optimizer == "muon":
-        optimizer = keras.optimizers.Muon(
-            adam_beta_1=config.beta_1,
-            adam_beta_2=config.beta_2,
-            weight_decay=config.weight_decay,
-            adam_weight_decay=config.weight_decay,
-            exclude_layers=["output_layer"],
-            **shared,
-        )
-    else:
-        optimizer = keras.optimizers.AdamW(
-            beta_1=config.beta_1,
-            beta_2=config.beta_2,
-            weight_decay=config.weight_decay,
-            **shared,
-        )
-    vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=vectors)
-    if model.compute_dtype == "float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
-    return optimizer
 
 
 class Training:
@@ -146,15 +69,24 @@ class Training:
         self.tokens = tf.constant(tokens, tf.int32)
         self.gradient_accumulation = gradient_accumulation
         self.clip_norm = clip_norm
-        self._compiled_steps = tf.function(self._steps, jit_compile=jit_compile)
-        self._compiled_validation = tf.function(self._validate_batch, jit_compile=jit_compile)
+        self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=jit_compile)
+        self._compiled_validation = tf.function(
+            self._validate_batch, autograph=False, jit_compile=jit_compile
+        )
+
+    def compile(self, windows: int) -> None:
+        """Compiles the step for so many windows an update, and changes nothing."""
+        self.train_steps(np.zeros((0, windows), "int32"))
+        # Compilation takes more memory than training will; the C library would keep it.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Runs one update a row of `offsets`.
 
         Args:
             offsets: (steps, gradient_accumulation * batch) where the windows begin; 0 to
-                STEPS_PER_CALL rows. No row: compiles and changes nothing.
+                STEPS_PER_CALL rows.
 
         Returns:
             For each name in METRICS the updates' values, (steps,).

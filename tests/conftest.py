@@ -63,3 +63,27 @@ def sound(small_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "model.keras"
     save_model(path, small_model(), CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n").to_dict())
     return path
+
+
+@pytest.fixture
+def one_block(small_model):
+    """Makes a model of one block with random weights."""
+
+    def make(dtype=None, **changes):
+        return small_model(dtype, num_blocks=1, **changes)
+
+    return make
+
+
+@pytest.fixture
+def fresh_block(small_config):
+    """Makes a model of one block as it is before training, always the same."""
+    import keras
+
+    from keras_lm.model import build_model
+
+    def make(dtype=None, **changes):
+        keras.utils.set_random_seed(5)
+        return build_model(small_config(num_blocks=1, **changes), dtype)
+
+    return make

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lm.attention import ATTENTION_LAYERS, rotate
-from keras_lm.attention.standard import ROW_BLOCK
+from keras_lm.attention.standard import FEWEST_ROWS, MOST_BLOCKS, rows_a_block
 
 HEADS, HEAD_DIM = 3, 10
 D_MODEL = HEADS * HEAD_DIM
@@ -66,12 +66,12 @@ def reference(layer, x, band=None):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 def test_the_future_changes_no_bit_of_the_past(make_layer, name, xla):
-    length = ROW_BLOCK + 5
+    length = FEWEST_ROWS + 5
     layer = make_layer(name)
     attend = tf.function(layer, jit_compile=xla)
     x = draw(2, length, D_MODEL)
     before = attend(tf.constant(x)).numpy()
-    for t in (1, 2, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1, length - 1):
+    for t in (1, 2, FEWEST_ROWS - 1, FEWEST_ROWS, FEWEST_ROWS + 1, length - 1):
         other = x.copy()
         other[:, t:] = 50 * draw(2, length - t, D_MODEL, seed=t)
         after = attend(tf.constant(other)).numpy()
@@ -82,18 +82,18 @@ def test_the_future_changes_no_bit_of_the_past(make_layer, name, xla):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_all_of_the_past_and_none_of_the_future(make_layer, name):
     layer = make_layer(name)
-    x = tf.constant(draw(1, ROW_BLOCK + 3, D_MODEL))
+    x = tf.constant(draw(1, FEWEST_ROWS + 3, D_MODEL))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         rows = tf.unstack(tf.reduce_sum(layer(x) * draw(D_MODEL, seed=1), axis=(0, 2)))
-    for t in (0, 1, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1):
+    for t in (0, 1, FEWEST_ROWS - 1, FEWEST_ROWS, FEWEST_ROWS + 1):
         size = np.abs(tape.gradient(rows[t], x)[0]).max(axis=-1)
         assert (size[: t + 1] > 0).all()
         assert (size[t + 1 :] == 0).all()
 
 
 @pytest.mark.parametrize("name", EXACT_NAMES)
-@pytest.mark.parametrize("length", [1, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1, 131])
+@pytest.mark.parametrize("length", [1, FEWEST_ROWS - 1, FEWEST_ROWS, FEWEST_ROWS + 1, 131])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -109,11 +109,18 @@ def test_it_agrees_with_a_plain_reference(make_layer, name, length, arguments):
     np.testing.assert_allclose(layer(x), reference(layer, x), rtol=0, atol=1e-5)
 
 
+def test_blocks_of_rows_are_few_and_cover_the_length():
+    most = FEWEST_ROWS * MOST_BLOCKS
+    for length in (1, FEWEST_ROWS, most - 1, most, most + 1, 5 * most + 7):
+        rows = rows_a_block(length)
+        assert rows >= FEWEST_ROWS and -(-length // rows) <= MOST_BLOCKS
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_length_that_is_known_only_when_it_runs_gives_the_same(make_layer, name):
     layer = make_layer(name)
     attend = tf.function(layer, input_signature=[tf.TensorSpec((None, None, D_MODEL))])
-    x = draw(2, ROW_BLOCK + 3, D_MODEL)
+    x = draw(2, FEWEST_ROWS + 3, D_MODEL)
     np.testing.assert_allclose(attend(x), layer(x), rtol=0, atol=2e-6)
 
 
@@ -252,7 +259,7 @@ def test_dropout_acts_only_while_training(make_layer, name):
     ],
 )
 def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy, dtype, tolerance):
-    x = draw(2, ROW_BLOCK + 1, D_MODEL)
+    x = draw(2, FEWEST_ROWS + 1, D_MODEL)
     out = make_layer(name, qk_norm=True, dtype=policy)(x)
     assert out.dtype == dtype
     out = np.array(tf.cast(out, "float32"))

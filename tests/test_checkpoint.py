@@ -25,8 +25,9 @@ from keras_lm.checkpoint import (
 from keras_lm.config import ATTENTIONS, POSITIONS, TrainingConfig
 from keras_lm.generation import generate
 from keras_lm.model import build_model
+from keras_lm.optimizers import create_optimizer
 from keras_lm.tokenizer import CharTokenizer, Gpt2Tokenizer
-from keras_lm.training import Training, create_optimizer
+from keras_lm.training import Training
 
 ROOT = Path(__file__).parents[1]
 TOKENIZER = CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n")

@@ -15,7 +15,8 @@ RANKS = {
     "keras_lm.run_folder": 0,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
-    "keras_lm.corpus": 1,
+    "keras_lm.cache": 1,
+    "keras_lm.corpus": 2,
     "keras_lm.estimates": 1,
     "keras_lm.presets": 1,
     "keras_lm.dataset": 2,
@@ -24,6 +25,7 @@ RANKS = {
     "keras_lm.model": 3,
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
+    "keras_lm.optimizers": 3,
     "keras_lm.training": 4,
     "keras_lm.trainer": 5,
     "keras_lm.worker": 5,
@@ -38,6 +40,7 @@ MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"
 STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
+    "cache",
     "config",
     "corpus",
     "estimates",

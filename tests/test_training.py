@@ -8,77 +8,25 @@ import pytest
 import tensorflow as tf
 
 from keras_lm.checkpoint import restore
-from keras_lm.config import OPTIMIZERS, SCHEDULES, TrainingConfig
-from keras_lm.model import build_model
+from keras_lm.config import OPTIMIZERS, TrainingConfig
+from keras_lm.optimizers import create_optimizer
 from keras_lm.training import (
     METRICS,
     STEPS_PER_CALL,
     Training,
-    WarmupDecay,
-    create_optimizer,
     prepare_device,
 )
+from tests.reference import assert_close, assert_same_bits, plain_gradients, plain_losses, values
 
 CONTEXT = 11
 TEXT = np.random.default_rng(2).integers(0, 23, 101)
 REPEATING = np.tile([5, 1, 22, 9, 1, 13, 0], 30)
 
 
-@pytest.fixture
-def one_block(small_model):
-    def make(dtype=None, **changes):
-        return small_model(dtype, num_blocks=1, **changes)
-
-    return make
-
-
-@pytest.fixture
-def fresh_block(small_config):
-    def make(dtype=None, **changes):
-        keras.utils.set_random_seed(5)
-        return build_model(small_config(num_blocks=1, **changes), dtype)
-
-    return make
-
-
 def sgd(model, learning_rate=1.0):
     optimizer = keras.optimizers.SGD(learning_rate)
     optimizer.build(model.trainable_variables)
     return optimizer
-
-
-def values(variables):
-    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-
-
-def assert_close(actual, expected, atol):
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-
-def assert_same_bits(actual, expected):
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def plain_gradients(model, windows):
-    """Gradients of the mean loss over (batch, length + 1) windows at once."""
-    windows = windows.reshape(-1, windows.shape[-1])
-    with tf.GradientTape() as tape:
-        losses = keras.losses.sparse_categorical_crossentropy(
-            windows[:, 1:], model(windows[:, :-1]), from_logits=True
-        )
-        loss = tf.reduce_mean(losses)
-    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_variables])
-    return [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
-
-
-def plain_losses(model, inputs, targets):
-    """Loss in float64, and whether the likeliest token is right, of each token."""
-    logits = np.array(model(inputs), "float64")
-    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    losses = -np.take_along_axis(log_probabilities, targets[..., None], -1)[..., 0]
-    return losses, logits.argmax(-1) == targets
 
 
 def norm(gradients):
@@ -177,152 +125,6 @@ def test_a_gradient_that_float16_cannot_hold_skips_the_update_and_halves_the_sca
 def test_only_float16_has_a_loss_scale(one_block, policy, scaled, name):
     optimizer = create_optimizer(TrainingConfig(optimizer=name), one_block(policy))
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == scaled
-
-
-def test_adamw_agrees_with_a_plain_reference(one_block, small_ids):
-    model = one_block(norm="layernorm", use_bias=True)
-    config = TrainingConfig(
-        steps=7,
-        warmup_steps=3,
-        learning_rate=3e-2,
-        min_learning_rate=1e-2,
-        schedule="linear",
-        weight_decay=0.3,
-        beta_1=0.8,
-        beta_2=0.95,
-        epsilon=1e-4,  # or the rounding of gradients that are zero but for it would decide
-    )
-    training = Training(model, create_optimizer(config, model), TEXT, 2, 0.0, jit_compile=False)
-    expected = [weight.astype("float64") for weight in values(model.trainable_variables)]
-    first = [np.zeros_like(weight) for weight in expected]
-    second = [np.zeros_like(weight) for weight in expected]
-    for update in range(1, 7):
-        windows = small_ids(2, 3, CONTEXT + 1, seed=update)
-        left = 1 - max(0, update - 3) / 4
-        rate = min(update / 3, 1) * (1e-2 + 2e-2 * left)
-        for index, gradient in enumerate(plain_gradients(model, windows)):
-            first[index] += 0.2 * (gradient - first[index])
-            second[index] += 0.05 * (gradient.astype("float64") ** 2 - second[index])
-            if expected[index].ndim == 2:
-                expected[index] *= 1 - rate * 0.3
-            corrected_rate = rate * np.sqrt(1 - 0.95**update) / (1 - 0.8**update)
-            expected[index] -= corrected_rate * first[index] / (np.sqrt(second[index]) + 1e-4)
-        training.train_step(tf.constant(windows))
-    assert_close(values(model.trainable_variables), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_without_a_gradient_matrices_shrink_and_vectors_stay(one_block, name):
-    model = one_block(norm="layernorm", use_bias=True, positions="learned")
-    config = TrainingConfig(
-        optimizer=name, learning_rate=0.1, warmup_steps=0, schedule="constant", weight_decay=0.3
-    )
-    optimizer = create_optimizer(config, model)
-    before = values(model.trainable_variables)
-    optimizer.apply([tf.zeros(weight.shape) for weight in before])
-    expected = [weight * (1 - 0.1 * 0.3) if weight.ndim == 2 else weight for weight in before]
-    assert_close(values(model.trainable_variables), expected, atol=3e-7)
-    assert {weight.ndim for weight in before} == {1, 2}
-
-
-def well_conditioned(shape, seed):
-    """A matrix with singular values from 0.2 to 1, and the orthogonal one nearest to it."""
-    generator = np.random.default_rng(seed)
-    small = min(shape)
-    left, right = (np.linalg.qr(generator.normal(size=(side, small)))[0] for side in shape)
-    return (left * np.linspace(0.2, 1.0, small)) @ right.T, left @ right.T
-
-
-def test_muon_orthogonalizes_the_matrices_inside_blocks_and_leaves_the_rest_to_adamw(one_block):
-    config = TrainingConfig(
-        optimizer="muon",
-        learning_rate=0.01,
-        warmup_steps=0,
-        schedule="constant",
-        weight_decay=0.0,
-    )
-    moved = {}
-    for name in OPTIMIZERS:
-        model = one_block(norm="layernorm", use_bias=True, positions="learned")
-        weights = model.trainable_variables
-        optimizer = create_optimizer(TrainingConfig(**{**vars(config), "optimizer": name}), model)
-        before = values(weights)
-        gradients = [
-            well_conditioned(weight.shape, seed)[0]
-            if len(weight.shape) == 2
-            else np.random.default_rng(seed).normal(size=weight.shape)
-            for seed, weight in enumerate(weights)
-        ]
-        optimizer.apply([tf.constant(gradient, "float32") for gradient in gradients])
-        moved[name] = [new - old for old, new in zip(before, values(weights), strict=True)]
-        if name == "muon":
-            adam = optimizer.adam_velocities
-            orthogonalized = {w.path for w, v in zip(weights, adam, strict=True) if v is None}
-
-    parts = ("attention/qkv", "attention/output", "feed_forward/up", "feed_forward/down")
-    inside = {f"block_0/{part}/kernel" for part in parts}
-    assert {path.partition("/")[2] for path in orthogonalized} == inside
-    for seed, weight in enumerate(weights):
-        update, by_adamw = moved["muon"][seed], moved["adamw"][seed]
-        if weight.path in orthogonalized:
-            update = -update / (0.01 * 0.2 * math.sqrt(max(weight.shape)))
-            sizes = np.linalg.svd(update, compute_uv=False)
-            assert 0.65 < sizes.min() <= sizes.max() < 1.25
-            nearest = well_conditioned(weight.shape, seed)[1]
-            assert np.linalg.norm(update - nearest, 2) < 0.35
-        else:
-            np.testing.assert_array_equal(update, by_adamw)
-
-
-PEAK, FLOOR, WARMUP, STEPS = 0.7, 0.1, 5, 25
-
-
-def test_every_schedule_rises_in_a_line_to_its_peak():
-    for shape in SCHEDULES:
-        schedule = WarmupDecay(PEAK, FLOOR, WARMUP, STEPS, shape)
-        rates = [float(schedule(step)) for step in range(WARMUP)]
-        np.testing.assert_allclose(rates, [0.14, 0.28, 0.42, 0.56, 0.7], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("shape", "update", "rate"),
-    [
-        ("linear", 6, 0.67),
-        ("linear", 15, 0.4),
-        ("linear", 25, FLOOR),
-        ("linear", 26, FLOOR),
-        ("cosine", 10, 0.1 + 0.6 * (0.5 + math.sqrt(0.125))),
-        ("cosine", 15, 0.4),
-        ("cosine", 25, FLOOR),
-        ("cosine", 26, FLOOR),
-        ("trapezoid", 6, PEAK),
-        ("trapezoid", 15, PEAK),
-        ("trapezoid", 16, 0.64),
-        ("trapezoid", 20, 0.4),
-        ("trapezoid", 25, FLOOR),
-        ("trapezoid", 26, FLOOR),
-        ("constant", 6, PEAK),
-        ("constant", 26, PEAK),
-    ],
-)
-def test_a_schedule_falls_to_its_floor_at_the_last_update(shape, update, rate):
-    schedule = WarmupDecay(PEAK, FLOOR, WARMUP, STEPS, shape)
-    np.testing.assert_allclose(schedule(update - 1), rate, rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", SCHEDULES)
-@pytest.mark.parametrize(("warmup", "steps"), [(0, 1), (0, 2), (1, 1), (2, 1), (3, 3)])
-def test_short_runs_have_rates_between_zero_and_the_peak(shape, warmup, steps):
-    schedule = WarmupDecay(PEAK, FLOOR, warmup, steps, shape)
-    rates = [float(schedule(step)) for step in range(steps)]
-    assert min(rates) > 0
-    assert max(rates) <= PEAK * (1 + 1e-6)
-
-
-def test_a_schedule_comes_back_from_its_config():
-    schedule = WarmupDecay(PEAK, FLOOR, WARMUP, STEPS, "cosine")
-    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
-    assert float(again(9)) == float(schedule(9))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

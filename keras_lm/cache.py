@@ -1,0 +1,80 @@
+"""What is kept between processes: downloads, and compiled training steps and decoding loops.
+
+XLA takes seconds to compile a step, and much memory. TensorFlow can keep what it compiled for a
+processor in a folder; it reads its settings once, when it is imported. A GPU's programs are left
+to its driver's own cache.
+"""
+
+import atexit
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import pooch
+
+from keras_lm.run_folder import write_atomically
+
+CACHE_VARIABLE = "KERAS_LM_CACHE"  # another folder than the system's usual one for caches
+MOST_BYTES = 100 * 2**20  # some dozens of programs
+SEAL = ".sha256"
+
+
+def cache_folder() -> Path:
+    """Where downloads and compiled programs are kept."""
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("keras_lm"))
+
+
+def keep_compiled_programs() -> None:
+    """Makes TensorFlow, which must not be imported yet, keep and find compiled programs.
+
+    TensorFlow believes whatever it finds, so a program counts only with its SHA-256 beside it,
+    which the process that made it writes when it ends in good order.
+    """
+    folder = cache_folder() / f"compiled-{_machine()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _drop_unsound_and_oldest(folder)
+    except OSError:  # without a cache all works, only later
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    os.environ["TF_XLA_FLAGS"] = (
+        f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types=CPU "
+        + os.environ.get("TF_XLA_FLAGS", "")
+    )
+    atexit.register(_seal, folder)
+
+
+def _machine() -> str:
+    """A short name for processor and TensorFlow: a program of others may not run here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    except OSError:
+        processor = [platform.processor()]
+    told = "\n".join([*processor, platform.machine(), version("tensorflow")])
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _digest(program: Path) -> str:
+    return hashlib.sha256(program.read_bytes()).hexdigest()
+
+
+def _seal(folder: Path) -> None:
+    """Writes the hash of every program that has none."""
+    for program in folder.glob("*.pb"):
+        if not program.with_suffix(SEAL).exists():
+            write_atomically(program.with_suffix(SEAL), _digest(program).encode())
+
+
+def _drop_unsound_and_oldest(folder: Path) -> None:
+    """Removes programs without their right hash, and the oldest of what is too much."""
+    total = 0
+    for program in sorted(folder.glob("*.pb"), key=os.path.getmtime, reverse=True):
+        seal = program.with_suffix(SEAL)
+        total += program.stat().st_size
+        if total > MOST_BYTES or not seal.exists() or seal.read_text() != _digest(program):
+            program.unlink(missing_ok=True)
+            seal.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""How weights change: optimizers and the learning rate's schedule."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lm.config import TrainingConfig
+
+TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then decay to `floor` at the last step.
+
+    Args:
+        peak: the highest learning rate.
+        floor: the learning rate of the last update.
+        warmup_steps: updates until the peak.
+        steps: updates in all.
+        shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
+            al., https://arxiv.org/abs/2405.18392) or "constant".
+    """
+
+    def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
+        self.peak, self.floor, self.shape = peak, floor, shape
+        self.warmup_steps, self.steps = warmup_steps, steps
+
+    def __call__(self, step):
+        update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
+        warmup = ops.minimum(update / max(self.warmup_steps, 1), 1.0)
+        progress = (update - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        progress = ops.clip(progress, 0.0, 1.0)
+        left = {
+            "constant": lambda: ops.ones_like(progress),
+            "linear": lambda: 1.0 - progress,
+            "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
+            "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
+        }[self.shape]()
+        return warmup * (self.floor + (self.peak - self.floor) * left)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "floor": self.floor,
+            "warmup_steps": self.warmup_steps,
+            "steps": self.steps,
+            "shape": self.shape,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class GramMuon(keras.optimizers.Muon):
+    """Keras' Muon (https://kellerjordan.github.io/posts/muon) with its iteration on Gram matrices.
+
+    An iteration X <- P X with P = a I + b G + c G^2 multiplies X by a polynomial of its Gram matrix
+    G = X X^T. These commute, so their product can be built from G alone, which becomes P G P for
+    the next one, and X is multiplied once, in the end. The result is the same up to rounding; where
+    X is three or four times as wide as high, it takes a bit over half of the work.
+    """
+
+    def zeropower_via_newtonschulz5(self, x, steps: int):
+        """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
+        rows, columns = x.shape
+        if rows > columns:
+            return ops.transpose(self.zeropower_via_newtonschulz5(ops.transpose(x), steps))
+        if columns < 2 * rows:  # nearly square: the usual form takes less
+            return super().zeropower_via_newtonschulz5(x, steps)
+        x = x / (ops.norm(x) + 1e-7)
+        gram = ops.matmul(x, ops.transpose(x))  # (rows, rows)
+        product = identity = ops.eye(rows, dtype=x.dtype)
+        for step in range(steps):
+            squared = ops.matmul(gram, gram)
+            factor = self.muon_a * identity + self.muon_b * gram + self.muon_c * squared
+            product = ops.matmul(factor, product) if step else factor
+            if step + 1 < steps:
+                gram = ops.matmul(ops.matmul(factor, gram), factor)
+        return ops.matmul(product, x)
+
+
+def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer for `model`: AdamW (https://arxiv.org/abs/1711.05101) or Muon
+    (https://kellerjordan.github.io/posts/muon; embeddings, output layer and vectors by AdamW), with
+    warm-up and decay, weight decay on matrices only, and loss scaling for float16.
+    """
+    schedule = WarmupDecay(
+        config.learning_rate,
+        config.min_learning_rate,
+        config.warmup_steps,
+        config.steps,
+        config.schedule,
+    )
+    shared = {"learning_rate": schedule, "epsilon": config.epsilon}
+    if config.optimizer == "muon":
+        optimizer = GramMuon(
+            adam_beta_1=config.beta_1,
+            adam_beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            adam_weight_decay=config.weight_decay,
+            exclude_layers=["output_layer"],
+            **shared,
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(
+            beta_1=config.beta_1,
+            beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            **shared,
+        )
+    vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    if model.compute_dtype == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer

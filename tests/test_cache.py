@@ -1,0 +1,59 @@
+"""The cache of compiled programs: sound ones are kept, whatever else happened to them goes."""
+
+import os
+
+import pytest
+
+from keras_lm import cache
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TF_XLA_FLAGS", "--already=here")
+    monkeypatch.setattr(cache.atexit, "register", lambda *_: None)
+    cache.keep_compiled_programs()
+    (folder,) = tmp_path.iterdir()
+    return folder
+
+
+def programs(folder):
+    return sorted(path.name for path in folder.glob("*.pb"))
+
+
+def test_tensorflow_is_told_of_the_folder_and_keeps_its_other_flags(folder):
+    flags = os.environ["TF_XLA_FLAGS"].split()
+    assert flags[-1] == "--already=here"
+    assert f"--tf_xla_persistent_cache_directory={folder}" in flags
+    assert folder.stat().st_mode & 0o077 == 0  # what is run from there is nobody else's to write
+
+
+def test_only_programs_with_their_hash_are_kept(folder):
+    for name in ("sound", "torn", "flipped"):
+        (folder / f"{name}.pb").write_bytes(name.encode())
+    cache._seal(folder)
+    (folder / "torn.pb").write_bytes(b"tor")
+    (folder / "flipped.pb").write_bytes(b"glipped")
+    (folder / "killed.pb").write_bytes(b"its process never ended in good order")
+    cache.keep_compiled_programs()
+    assert programs(folder) == ["sound.pb"]
+    assert [path.name for path in folder.glob("*.sha256")] == ["sound.sha256"]
+
+
+def test_the_oldest_programs_make_room(folder, monkeypatch):
+    for age, name in enumerate("cba"):
+        (folder / f"{name}.pb").write_bytes(b"12345")
+        os.utime(folder / f"{name}.pb", (1000 - age, 1000 - age))
+    cache._seal(folder)
+    for most, left in ((15, "abc"), (14, "bc"), (10, "bc"), (9, "c"), (4, "")):
+        monkeypatch.setattr(cache, "MOST_BYTES", most)
+        cache.keep_compiled_programs()
+        assert programs(folder) == [f"{name}.pb" for name in left]
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    cache.keep_compiled_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
