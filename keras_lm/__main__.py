@@ -24,6 +24,7 @@ from keras_lm.config import (
     RunConfig,
     TrainingConfig,
 )
+from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.presets import PRESETS
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import is_alive, process_identity
@@ -185,7 +186,7 @@ def generate(arguments: argparse.Namespace) -> int:
     config = GenerationConfig(**given(arguments, GenerationConfig))
     existing_file(arguments.model)
     with quiet_import():
-        from keras_lm.checkpoint import load
+        from keras_lm.bundle import load
         from keras_lm.generation import stream_text
 
     bundle = load(arguments.model)
@@ -216,15 +217,12 @@ def export(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """`check`: one line about the file; 0 when `keras_lm.load` takes it, else 1."""
     existing_file(arguments.file)
-    with quiet_import():
-        from keras_lm.checkpoint import ModelFileError, load
-
     try:
-        bundle = load(arguments.file)
+        config = check_model_file(arguments.file)
     except ModelFileError as error:
         print(error)
         return 1
-    print(f"{arguments.file} is a sound model with {bundle.config.parameter_count():,} weights.")
+    print(f"{arguments.file} is a sound model with {config.parameter_count():,} weights.")
     return 0
 
 

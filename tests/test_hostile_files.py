@@ -10,11 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lm import checkpoint
-from keras_lm.checkpoint import (
-    ModelFileError,
-    load,
-)
+from keras_lm import bundle
+from keras_lm.bundle import load
+from keras_lm.model_file import ModelFileError
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -335,5 +333,5 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
 def test_a_model_larger_than_its_weights_is_never_built(sound, tmp_path, monkeypatch):
     members = set_model_field(d_model=600, ffn_dim=1200, num_blocks=60)(members_of(sound))
     path = write_members(tmp_path / "model.keras", members.items())
-    monkeypatch.setattr(checkpoint, "build_model", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr(bundle, "build_model", lambda *_: pytest.fail("it was built"))
     assert_refused(path, "its weights do not fit its config")

@@ -17,11 +17,14 @@ RANKS = {
     "keras_lm.attention": 1,
     "keras_lm.corpus": 1,
     "keras_lm.estimates": 1,
+    "keras_lm.model_file": 1,
     "keras_lm.presets": 1,
     "keras_lm.dataset": 2,
+    "keras_lm.model_reader": 2,
     "keras_lm.layers": 2,
     "keras_lm.losses": 2,
     "keras_lm.model": 3,
+    "keras_lm.bundle": 4,
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
     "keras_lm.training": 4,
@@ -33,14 +36,17 @@ RANKS = {
     "streamlit_app": 8,
 }
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
-EXCEPTIONS = {("keras_lm.checkpoint", "keras_lm.generation")}  # a bundle carries its generator
+EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
 STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
+    "checkpoint",
     "config",
     "corpus",
     "estimates",
+    "model_file",
+    "model_reader",
     "presets",
     "run_folder",
     "tokenizer",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_lm import run_folder, trainer
-from keras_lm.checkpoint import load
+from keras_lm.bundle import load
 from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import prepare
 from keras_lm.run_folder import RunFolder
