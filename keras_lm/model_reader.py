@@ -7,6 +7,7 @@ exact members, our own schema, exact shapes; no class named in the file is ever 
 """
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -68,15 +69,16 @@ def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
         check_members(archive)
         archive.read("metadata.json")  # for its checksum alone
         config, tokenizer = read_config(archive.read(CONFIG))
-        if archive.getinfo(WEIGHTS).file_size < 4 * config.parameter_count():
+        shapes = weight_shapes(config)
+        room = archive.getinfo(WEIGHTS).file_size - 4 * config.parameter_count()
+        if not 0 <= room <= 2**20 + 2**13 * len(shapes):
             raise ModelFileError("its weights do not fit its config.")
         write_line(out, asdict(config))
         if with_weights:
             write_line(out, tokenizer)
         with archive.open(WEIGHTS) as member:
             shutil.copyfileobj(member, weights, 2**20)
-        with h5py.File(weights, "r") as store:
-            copy_weights(store, weight_shapes(config), out if with_weights else None)
+        copy_weights(weights, shapes, out if with_weights else None)
 
 
 def write_line(out: BinaryIO, values: dict) -> None:
@@ -114,7 +116,10 @@ def check_members(archive: zipfile.ZipFile) -> None:
 
 def read_config(content: bytes) -> tuple[ModelConfig, dict]:
     """The model's config and tokenizer from `config.json`, checked against each other."""
-    stored = json.loads(content)
+    try:
+        stored = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"its config.json cannot be read: {error}") from None
     if (
         not isinstance(stored, dict)
         or stored.get("registered_name") != "keras_lm>LanguageModel"
@@ -138,17 +143,25 @@ def read_config(content: bytes) -> tuple[ModelConfig, dict]:
     return config, tokenizer.to_dict()
 
 
-def copy_weights(store: h5py.File, shapes: dict[str, tuple], out: BinaryIO | None) -> None:
+def copy_weights(weights: BinaryIO, shapes: dict[str, tuple], out: BinaryIO | None) -> None:
     """Copies the arrays of exactly these paths and shapes, checked to be plain and finite."""
-    arrays = find_arrays(store, max_entries=64 + 4 * len(shapes))
-    if {path: array.shape for path, array in arrays.items()} != shapes:
-        raise ModelFileError("its weights do not fit its config.")
-    for path in shapes:
-        values = arrays[path][()]
-        if not np.isfinite(values).all():
-            raise ModelFileError("its weights hold values that are not finite numbers.")
-        if out is not None:
-            out.write(values.data)
+    try:
+        with h5py.File(weights, "r") as store:
+            arrays = find_arrays(store, max_entries=64 + 8 * len(shapes))
+            if {path: array.shape for path, array in arrays.items()} != shapes:
+                raise ModelFileError("its weights do not fit its config.")
+            for path in shapes:
+                values = arrays[path][()]
+                if not np.isfinite(values).all():
+                    raise ModelFileError("its weights hold values that are not finite numbers.")
+                if out is not None:
+                    out.write(values.data)
+    except (ModelFileError, MemoryError):
+        raise
+    except Exception as error:  # HDF5 has many ways to say so
+        if getattr(error, "errno", None) is not None:  # the answer's disk is full
+            raise
+        raise ModelFileError("it is damaged: its weights cannot be read.") from None
 
 
 def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
@@ -190,15 +203,15 @@ def check_array(array: h5py.Dataset, path: str) -> None:
 
 def main() -> int:
     """Reads the file that is standard input; returns the exit code."""
+    gc.disable()  # it would look through a large vocabulary again and again
     limit_resources(os.fstat(sys.stdin.fileno()).st_size)
     try:
         read(sys.stdin.buffer, sys.stdout.buffer, with_weights=sys.argv[1] == "all")
         sys.stdout.flush()
     except MemoryError:
         reason: Any = "reading it took more memory than a sound file needs."
-    except OSError as error:  # HDF5's own have no number
-        told = "its weights cannot be read" if error.errno is None else error.strerror
-        reason = f"it is damaged: {told}."
+    except OSError as error:
+        reason = f"reading it failed: {error.strerror}."
     except Exception as error:
         reason = str(error) or type(error).__name__
     else:
