@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, RunConfig
+from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.run_folder import RunFolder, list_runs, new_run_id, write_atomically
 from keras_lm.runs.process import is_alive
 
@@ -154,11 +156,16 @@ class Supervisor:
         Args:
             content: the bytes.
             suffix: ".txt" or ".keras".
+
+        Raises:
+            ModelFileError: for a model file that is not sound; nothing of it is kept.
         """
         folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if not path.exists():
+            if suffix == ".keras":
+                _check_model(content, folder)
             write_atomically(path, content)
         return path
 
@@ -166,3 +173,14 @@ class Supervisor:
         """The file that `keep_upload` once stored under that name; None when there is none."""
         path = self.root / UPLOADS / f"{stem}{suffix}"
         return path if UPLOAD_STEM.fullmatch(stem) and path.exists() else None
+
+
+def _check_model(content: bytes, folder: Path) -> None:
+    """ModelFileError, which speaks of "The file", unless `content` is a sound model."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".unchecked-") as file:
+        file.write(content)
+        file.flush()
+        try:
+            check_model_file(Path(file.name))
+        except ModelFileError as error:
+            raise ModelFileError(str(error).replace(file.name, "The file")) from None

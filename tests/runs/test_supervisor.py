@@ -9,6 +9,7 @@ import pytest
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.model_file import ModelFileError
 from keras_lm.runs.process import is_alive
 from keras_lm.runs.supervisor import Supervisor
 
@@ -108,3 +109,11 @@ def test_the_same_upload_is_kept_once_under_a_name_of_ours(supervisor):
     assert supervisor.kept_upload(first.stem, ".txt") == first
     for name in (first.stem[:-1] + "g", "", "../../etc/passwd", f"../uploads/{first.stem}"):
         assert supervisor.kept_upload(name, ".txt") is None
+
+
+def test_a_model_file_that_is_not_sound_is_not_kept(supervisor, sound):
+    kept = supervisor.keep_upload(sound.read_bytes(), ".keras")
+    assert kept.read_bytes() == sound.read_bytes()
+    with pytest.raises(ModelFileError, match="^The file is not a sound keras_lm model"):
+        supervisor.keep_upload(sound.read_bytes()[:-1], ".keras")
+    assert os.listdir(kept.parent) == [kept.name]
