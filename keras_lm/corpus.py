@@ -1,6 +1,8 @@
 """The texts to train on, built in, downloaded or read; cleaning, splitting, measuring them."""
 
 import difflib
+import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ import numpy as np
 import pooch
 
 from keras_lm.config import CLEANINGS, DataConfig
-from keras_lm.tokenizer import Tokenizer, build_tokenizer
+from keras_lm.tokenizer import Tokenizer, tokenize
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
 MAX_TEXT_MB = DataConfig.max_text_mb
@@ -91,6 +93,15 @@ class Corpus:
         """Nats a token of a guess by frequency alone, in the part that measures the model."""
         return unigram_entropy(self.validation if len(self.validation) else self.train)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the tokens, their split and the tokenizer: another one is another task."""
+        digest = hashlib.sha256(json.dumps(self.tokenizer.to_dict()).encode())
+        for part in (self.train, self.validation):
+            digest.update(f"{len(part)}:".encode())
+            digest.update(np.ascontiguousarray(part, "<i4"))
+        return digest.hexdigest()
+
     def bits_per_byte(self, loss: float, ids: np.ndarray) -> float:
         """A loss in nats a token of `ids` (train or validation) as bits a byte of their text."""
         rows = range(self.tokenizer.vocab_size)
@@ -108,8 +119,8 @@ def prepare(data: DataConfig, context_length: int) -> Corpus:
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
     text = clean(load_text(data.data, data.max_text_mb), data.cleaning)
-    tokenizer = build_tokenizer(data.tokenizer, text)
-    train, validation = split(np.array(tokenizer.encode(text), "int32"), data.validation_fraction)
+    tokenizer, ids = tokenize(data.tokenizer, text)
+    train, validation = split(ids, data.validation_fraction)
     check_length(train, validation, context_length)
     return Corpus(tokenizer, train, validation)
 
