@@ -1,7 +1,7 @@
 """Checkpoints to resume from: every variable of a run, written so that no crash loses one.
 
-A checkpoint is written into a temporary folder, flushed, its manifest with a SHA-256 last, and the
-folder renamed. The newest one that its manifest verifies counts.
+A checkpoint is written into a temporary folder, file by file to the disk, its manifest with their
+SHA-256 last; then the folder is renamed. The newest one that its manifest verifies counts.
 """
 
 import hashlib
@@ -11,74 +11,121 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_lm.model_file import ModelFileError
-from keras_lm.run_folder import read_json, write_atomically
+from keras_lm.run_folder import flush_folder, read_json, write_atomically
 
-STATE_FILE, MANIFEST_FILE = "state.npz", "MANIFEST.json"
-KEPT_CHECKPOINTS = 3
+STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
+KEPT_CHECKPOINTS = 3  # the newest; and the one with the lowest validation loss
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint as it was saved.
+
+    Attributes:
+        step: updates made.
+        arrays: of the variables.
+        position: the rest of the run's state.
+    """
+
+    step: int
+    arrays: list[np.ndarray]
+    position: dict
 
 
 def save_checkpoint(folder: Path, step: int, variables: list, position: dict) -> Path:
-    """Writes one checkpoint, whole or not at all, and removes the oldest beyond KEPT_CHECKPOINTS.
+    """Writes one checkpoint, whole or not at all; then removes all but the newest and the best.
 
     Args:
         folder: the run's `checkpoints` folder.
         step: updates made.
-        variables: every Keras variable of model and optimizer, seeds included, in a fixed order.
-        position: JSON object with the rest of the run's state.
+        variables: every variable of model and optimizer, seeds included, in a fixed order.
+        position: JSON object with the rest of the run's state; "val_loss" tells which is best.
 
     Returns:
-        The checkpoint's folder, `step-00000500`.
+        The checkpoint's folder, `step-00000500`. A sound one that is there already is the same
+        and stays, for replacing it would leave a moment without it.
 
     Raises:
         OSError: when the disk refuses; older checkpoints are intact.
     """
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        flush_folder(folder.parent)
     target = folder / f"step-{step:08d}"
+    if _read(target) is not None:
+        return target
+    content = io.BytesIO()
+    np.savez(content, *(np.asarray(variable) for variable in variables))
+    files = {
+        STATE_FILE: content.getbuffer(),
+        POSITION_FILE: json.dumps({"step": step, "position": position}).encode(),
+    }
+    digests = {name: hashlib.sha256(part).hexdigest() for name, part in files.items()}
+    files[MANIFEST_FILE] = json.dumps({"sha256": digests}).encode()
     temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
-        content = io.BytesIO()
-        np.savez(content, *(np.asarray(variable) for variable in variables))
-        state = content.getbuffer()
-        digest = hashlib.sha256(state).hexdigest()
-        write_atomically(temporary / STATE_FILE, state)
-        manifest = {"step": step, "position": position, "sha256": {STATE_FILE: digest}}
-        write_atomically(temporary / MANIFEST_FILE, json.dumps(manifest).encode())
-        shutil.rmtree(target, ignore_errors=True)
+        for name, part in files.items():
+            write_atomically(temporary / name, part)
+        flush_folder(temporary)
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one
         os.replace(temporary, target)
-        _flush_folder(folder)
+        flush_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in sorted(folder.glob("step-*"))[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old, ignore_errors=True)
+    _remove_old(folder, target)
     return target
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _remove_old(folder: Path, newest: Path) -> None:
+    """Keeps the newest KEPT_CHECKPOINTS and the best; those of later steps were damaged."""
+    paths = [path for path in _paths(folder) if path <= newest]
+    kept = {*paths[-KEPT_CHECKPOINTS:], min(paths, key=_val_loss)}
+    for path in _paths(folder):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _paths(folder: Path) -> list[Path]:
+    """The checkpoints' folders, sound or not, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.name[5:].isdecimal())
+
+
+def _val_loss(path: Path) -> float:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return float(read_json(path / POSITION_FILE)["position"]["val_loss"])
+    except (KeyError, TypeError, ValueError):
+        return float("inf")
 
 
-def latest_checkpoint(folder: Path) -> tuple[int, list[np.ndarray], dict] | None:
-    """Step, arrays and position of the newest checkpoint whose bytes match its manifest."""
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        manifest = read_json(path / MANIFEST_FILE)
-        try:
-            content = (path / STATE_FILE).read_bytes()
-            sound = hashlib.sha256(content).hexdigest() == manifest["sha256"][STATE_FILE]
-            step, position = int(manifest["step"]), manifest["position"]
-        except (OSError, KeyError, TypeError, ValueError):
-            continue
-        if sound:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return step, [arrays[name] for name in arrays.files], position
-    return None
+def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[int]]:
+    """The newest checkpoint that its manifest verifies, and the steps of newer, damaged ones."""
+    damaged = []
+    for path in reversed(_paths(folder)):
+        found = _read(path)
+        if found is not None:
+            return found, damaged
+        damaged.append(int(path.name[5:]))
+    return None, damaged
+
+
+def _read(path: Path) -> Checkpoint | None:
+    """The checkpoint in a folder, or None unless every byte is as it was written."""
+    manifest = read_json(path / MANIFEST_FILE)
+    try:
+        digests = {name: manifest["sha256"][name] for name in (STATE_FILE, POSITION_FILE)}
+        files = {name: (path / name).read_bytes() for name in digests}
+    except (OSError, KeyError, TypeError):
+        return None
+    if any(hashlib.sha256(files[name]).hexdigest() != digests[name] for name in digests):
+        return None
+    stored = json.loads(files[POSITION_FILE])
+    with np.load(io.BytesIO(files[STATE_FILE]), allow_pickle=False) as arrays:
+        values = [arrays[name] for name in arrays.files]
+    return Checkpoint(stored["step"], values, stored["position"])
 
 
 def restore(variables: list, arrays: list[np.ndarray]) -> None:
@@ -87,7 +134,7 @@ def restore(variables: list, arrays: list[np.ndarray]) -> None:
     Raises:
         ModelFileError: when they are not those of these variables.
     """
-    if [variable.shape for variable in variables] != [array.shape for array in arrays]:
+    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
         raise ModelFileError("The checkpoint belongs to a model of another shape.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
