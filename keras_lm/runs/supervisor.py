@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class Supervisor:
 
     def __init__(self, root: Path):
         self.root = root
-        self._children: list[subprocess.Popen] = []
+        self._children: dict[str, subprocess.Popen] = {}  # by the run they were started for
+        self._lock = threading.Lock()  # tabs are threads
 
     def folder(self, run_id: str) -> RunFolder:
         """The run's folder; ConfigError unless `run_id` is an id of ours, which no path is."""
@@ -77,18 +79,23 @@ class Supervisor:
 
     def resume(self, run_id: str) -> None:
         """Queues a run that ended early again; it goes on from its newest checkpoint."""
-        summary = self.summary(run_id)
-        if summary is None or summary.is_active:
-            return
-        folder = self.folder(run_id)
-        folder.write_status(
-            state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
-        )
-        self._launch(folder, "resume", "--wait-turn")
+        with self._lock:
+            summary = self.summary(run_id)
+            if summary is None or summary.is_active:
+                return
+            folder = self.folder(run_id)
+            folder.take_request()  # what was asked of the process before
+            folder.write_status(
+                state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
+            )
+            self._launch(folder, "resume", "--wait-turn")
+
+    def fork(self, run_id: str) -> str:
+        """Starts a new run with the settings of another; returns its id."""
+        return self.start(RunConfig.from_dict(self.folder(run_id).read_config()).with_vocab_size(0))
 
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
-        self._reap()
         words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]
         with open(folder.log_file, "ab") as log:
             child = subprocess.Popen(
@@ -100,11 +107,13 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        self._children.append(child)
+        self._children[folder.run_id] = child
 
     def _reap(self) -> None:
         """Lets finished children go, which would stay zombies otherwise."""
-        self._children = [child for child in self._children if child.poll() is None]
+        for run_id, child in [*self._children.items()]:
+            if child.poll() is not None:
+                self._children.pop(run_id, None)
 
     def request(self, run_id: str, action: str) -> None:
         """Asks a run to "stop" or to make a "sample"; it answers within seconds."""
@@ -118,24 +127,31 @@ class Supervisor:
             return None
         self._reap()
         status = folder.read_status()
-        if status.get("state") in run_folder.ACTIVE_STATES and not is_alive(folder):
-            status = self._settle(folder)
+        if status.get("state") in run_folder.ACTIVE_STATES:
+            if run_id not in self._children and not is_alive(folder):
+                status = self._settle(folder, status)
         try:
             config = RunConfig.from_dict(stored)
         except ConfigError:
             config = None
         return RunSummary(run_id, status.get("state", run_folder.INTERRUPTED), config, status)
 
-    def _settle(self, folder: RunFolder) -> dict:
+    def _settle(self, folder: RunFolder, status: dict) -> dict:
         """Marks a run whose process is gone; its last word counts if it came in between."""
-        status = folder.read_status()
-        if status.get("state") in run_folder.ACTIVE_STATES:
-            kept = " Its last saved model is kept." if folder.model_file.exists() else ""
-            folder.write_status(
-                state=run_folder.INTERRUPTED,
-                message="The training process ended without a word: it was killed, or the machine "
-                f"went down or ran out of memory.{kept} Its log may say more.",
-            )
+        if (newer := folder.read_status()) != status:
+            return newer
+        kept = " Its last saved model is kept." if folder.model_file.exists() else ""
+        values = {
+            "state": run_folder.INTERRUPTED,
+            "message": "The training process ended without a word: it was killed, or the machine "
+            f"went down or ran out of memory.{kept} Go on from its newest checkpoint; if memory "
+            "ran out, a new run needs a lower batch_size, context_length or d_model. Its log may "
+            "say more.",
+        }
+        try:
+            folder.write_status(**values)
+        except OSError:  # a full disk: the page tells it all the same
+            return status | values
         return folder.read_status()
 
     def summaries(self) -> list[RunSummary]:
