@@ -142,7 +142,7 @@ def draw_output(was_done: bool) -> None:
     elif not done and not reply.text:
         st.caption("Compiling; the text begins in a moment.")
     if reply.error:
-        st.error(reply.error, icon=":material/error:")
+        st.error(escape_markdown(reply.error), icon=":material/error:")
     elif done:
         told = f"{len(reply.text):,} characters in {reply.result['seconds']:.2f} s."
         if unknown := reply.result["unknown"]:
@@ -151,6 +151,6 @@ def draw_output(was_done: bool) -> None:
         if cut := reply.result["tokens_cut"]:
             told += f" The prompt is longer than the model's context: its first {cut:,} tokens "
             told += "were not read."
-        st.caption(told)
+        st.caption(escape_markdown(told))
     if done and not was_done:
         st.rerun()
