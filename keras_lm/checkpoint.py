@@ -7,6 +7,7 @@ SHA-256 last; then the folder is renamed. The newest one that its manifest verif
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -83,7 +84,8 @@ def save_checkpoint(folder: Path, step: int, variables: list, position: dict) ->
 def _remove_old(folder: Path, newest: Path) -> None:
     """Keeps the newest KEPT_CHECKPOINTS and the best; those of later steps were damaged."""
     paths = [path for path in _paths(folder) if path <= newest]
-    kept = {*paths[-KEPT_CHECKPOINTS:], min(paths, key=_val_loss)}
+    best = min(paths, key=lambda path: (_val_loss(path), path))
+    kept = {*paths[-KEPT_CHECKPOINTS:], *([best] if _val_loss(best) < math.inf else [])}
     for path in _paths(folder):
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
@@ -98,7 +100,7 @@ def _val_loss(path: Path) -> float:
     try:
         return float(read_json(path / POSITION_FILE)["position"]["val_loss"])
     except (KeyError, TypeError, ValueError):
-        return float("inf")
+        return math.inf
 
 
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[int]]:

@@ -341,8 +341,13 @@ def describe(event: dict, steps: int) -> str:
 
 def report_progress(line: str) -> None:
     """Progress to stderr: one line that is overwritten on a terminal, lines elsewhere."""
-    end = "\033[K\r" if sys.stderr.isatty() else "\n"
-    print(line, end=end, file=sys.stderr, flush=True)
+    say(line, end="\033[K\r" if sys.stderr.isatty() else "\n")
+
+
+def say(line: str, end: str = "\n") -> None:
+    """Prints to stderr; a run goes on when nobody can hear it."""
+    with contextlib.suppress(OSError):
+        print(line, end=end, file=sys.stderr, flush=True)
 
 
 def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) -> int:
@@ -394,7 +399,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
             traceback.print_exc(file=log)
         reason = str(error).strip().splitlines() or [""]
         return _fail(folder, run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
-    print(f"{state}: {folder.model_file}", file=sys.stderr)
+    say(f"{state}: {folder.model_file}")
     return 0
 
 
@@ -405,7 +410,7 @@ def scale_rate(settings: TrainingConfig, factor: float) -> TrainingConfig:
 
 
 def _fail(folder: RunFolder, run: Run, message: str, state: str = run_folder.FAILED) -> int:
-    print(message, file=sys.stderr)
+    say(message)
     with contextlib.suppress(OSError):  # a disk that refuses even this: the log has the reason
         folder.write_status(state=state, step=run.step, message=message)
     return 1
