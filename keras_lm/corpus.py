@@ -157,18 +157,18 @@ def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TE
     Raises TextError when it is too large, too short, binary or in another encoding.
     """
     _check_size(len(source), name, max_text_mb)
-    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff"))
+    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff")) and _looks_like(source) != "UTF-32"
     if not is_utf16 and b"\0" in source:
         raise TextError(
             f"Expected text, but {name} has a NUL byte at offset {source.index(0)}; "
-            "choose a text file that is not binary, or save it as UTF-8."
+            f"choose a text file that is not {_looks_like(source)}, or save it as UTF-8."
         )
     try:
         text = source.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         # After a byte order mark, the error counts from behind it.
         offset = error.start + len(source) - len(error.object)
-        looks = "a damaged UTF-16 file" if is_utf16 else "Latin-1 or another old encoding"
+        looks = "a damaged UTF-16 file" if is_utf16 else _looks_like(source[offset:])
         raise TextError(
             f"Expected UTF-8, but {name} has the byte 0x{source[offset]:02x} at offset {offset}, "
             f"which looks like {looks}; save it as UTF-8."
@@ -184,6 +184,21 @@ def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TE
         came = "is empty" if not text else "is blank" if is_blank else "has one character only"
         raise TextError(f"Expected text, but {name} {came}; choose a longer one.")
     return text
+
+
+def _looks_like(source: bytes) -> str:
+    """What bytes that are no UTF-8 seem to be."""
+    start = source[:10_000]
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
+    if 0 in start:
+        zeros = [start[parity::2].count(0) for parity in (0, 1)]
+        looks_utf16 = max(zeros) > len(start) / 4 > 4 * min(zeros)
+        return "UTF-16 without a byte order mark" if looks_utf16 else "binary"
+    if re.match(rb"\xed[\xa0-\xbf]", start):
+        return "a lone surrogate"
+    name = "Windows-1252" if re.search(rb"[\x80-\x9f]", start) else "Latin-1"
+    return f"{name} or another old encoding"
 
 
 def clean(text: str, cleaning: str) -> str:
@@ -261,7 +276,8 @@ def _read_file(path: Path, max_text_mb: float) -> str:
     try:
         if path.is_file():
             _check_size(path.stat().st_size, str(path), max_text_mb)
-            return read_text(path.read_bytes(), str(path), max_text_mb)
+            with path.open("rb") as file:  # which may grow, or not have told its size
+                return read_text(file.read(int(max_text_mb * MEGABYTE) + 1), str(path), max_text_mb)
         if path.exists():
             came = "a folder" if path.is_dir() else "no ordinary file"
             raise TextError(f"Expected a text, but {shown} is {came}; {mend}.")
