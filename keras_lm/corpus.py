@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -104,9 +105,20 @@ class Corpus:
 
     def bits_per_byte(self, loss: float, ids: np.ndarray) -> float:
         """A loss in nats a token of `ids` (train or validation) as bits a byte of their text."""
+        size = self._train_size if ids is self.train else self._mean_size(ids)
+        return loss / math.log(2) / size
+
+    @cached_property
+    def _train_size(self) -> float:
+        """Asked for at every point of the loss curve."""
+        return self._mean_size(self.train)
+
+    def _mean_size(self, ids: np.ndarray) -> float:
+        """Bytes a token."""
         rows = range(self.tokenizer.vocab_size)
-        sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows])
-        return loss / np.log(2) / sizes[ids].mean()
+        sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows], "int32")
+        parts = np.array_split(ids, len(ids) // 1_000_000 + 1)  # a whole copy would be large
+        return sum(int(sizes[part].sum()) for part in parts) / len(ids)
 
 
 def prepare(data: DataConfig, context_length: int) -> Corpus:

@@ -138,6 +138,12 @@ class RunFolder:
                 file.truncate(size)
                 raise
 
+    def flush_events(self) -> None:
+        """Returns when all events are on the disk."""
+        if self.events_file.exists():
+            with open(self.events_file, "rb") as file:
+                os.fsync(file.fileno())
+
     def read_events(self, offset: int = 0) -> tuple[list[dict], int]:
         """Events from byte `offset` on, and the offset after them; a torn last line waits."""
         try:

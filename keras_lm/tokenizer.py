@@ -171,22 +171,31 @@ def tokenize(kind: str, text: str) -> tuple[Tokenizer, np.ndarray]:
     Returns:
         The tokenizer, and the rows of `text`, (num_tokens,) int32.
     """
-    if _class_of(kind) is CharTokenizer:
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        ids = codes[(codes < 0xD800) | (codes > 0xDFFF)]  # lone surrogates are dropped
-    else:
-        ids = _gpt2_ids(text)
-        if _LONE_SURROGATE in ids:  # it may have a row of its own
-            tokenizer = build_tokenizer(kind, text)
-            return tokenizer, np.array(tokenizer.encode(text), "int32")
-    occurs = np.zeros(int(ids.max(initial=0)) + 1, bool)
-    occurs[ids] = True
+    is_char = _class_of(kind) is CharTokenizer
+    pieces = [*_code_points(text)] if is_char else [_gpt2_ids(text)]
+    if not is_char and _LONE_SURROGATE in pieces[0]:  # it may have a row of its own
+        tokenizer = build_tokenizer(kind, text)
+        return tokenizer, np.array(tokenizer.encode(text), "int32")
+    occurs = np.zeros(0x110000, bool)
+    for ids in pieces:
+        occurs[ids] = True
     vocabulary = np.flatnonzero(occurs).tolist()
-    _not_empty({*ids[:1].tolist()})
-    rows = (np.cumsum(occurs, dtype="int32") - 1)[ids]
-    if kind == "char":
+    _not_empty(set(vocabulary))
+    row_of_id = np.cumsum(occurs, dtype="int32") - 1
+    for ids in pieces:
+        ids[:] = row_of_id[ids]
+    rows = np.concatenate(pieces)
+    if is_char:
         return CharTokenizer("".join(map(chr, vocabulary))), rows
     return Gpt2Tokenizer(vocabulary), rows
+
+
+def _code_points(text: str) -> Iterator[np.ndarray]:
+    """The text's code points piece by piece, int32; lone surrogates are dropped."""
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE].encode("utf-32-le", "surrogatepass")
+        codes = np.frombuffer(piece, "<i4")
+        yield codes[(codes < 0xD800) | (codes > 0xDFFF)].astype("int32")
 
 
 def tokenizer_from_dict(data: Any) -> Tokenizer:

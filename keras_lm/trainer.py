@@ -307,6 +307,7 @@ class Run:
             "text_sha256": self.corpus.sha256,
         }
         self._check_weights()
+        self.folder.flush_events()  # those up to a checkpoint are as safe as itself
         save_checkpoint(self.folder.checkpoints, self.step, self.variables, position)
         self._save_model()
 

@@ -66,15 +66,19 @@ class Supervisor:
     def start(self, config: RunConfig) -> str:
         """Starts a run in a process of its own, or queues it behind the others; returns its id."""
         folder = RunFolder(self.root / new_run_id())
-        folder.create()
-        folder.write_config(config.to_dict())
-        folder.write_status(
-            state=run_folder.QUEUED,
-            queued_at=time.time(),
-            steps=config.training.steps,
-            message="Starting.",
-        )
-        self._launch(folder, "train", "--wait-turn")
+        try:
+            folder.create()
+            folder.write_config(config.to_dict())
+            folder.write_status(
+                state=run_folder.QUEUED,
+                queued_at=time.time(),
+                steps=config.training.steps,
+                message="Starting.",
+            )
+            self._launch(folder, "train", "--wait-turn")
+        except OSError:  # a full disk: half a run helps nobody
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
         return folder.run_id
 
     def resume(self, run_id: str) -> None:
