@@ -32,6 +32,7 @@ from keras_lm.runs.queue import wait_for_turn
 
 STARTED = time.time()
 BAD_INPUT = 2
+NICENESS = 5  # of a run that the page started: the page comes first
 
 
 class Parser(argparse.ArgumentParser):
@@ -172,6 +173,8 @@ def run(
     """Trains the run in this process; bad input is told in the run's status too."""
     if not claim(folder):
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+    if wait_turn:
+        os.nice(NICENESS)
     folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
     if wait_turn and not wait_for_turn(folder):
         folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from keras_lm.dataset import WindowOrder
 from keras_lm.generation import Generator, stream_text
 from keras_lm.model import build_model
 from keras_lm.model_file import ModelFileError
+from keras_lm.progress import describe, report_progress, say
 from keras_lm.run_folder import RunFolder, write_atomically
 from keras_lm.training import (
     METRICS,
@@ -87,16 +87,44 @@ class Run:
     ):
         self.folder, self.config, self.corpus = folder, config, corpus
         self.started, self.report = started, report
-        self.step = 0
-        self.train_seconds = 0.0
-        self.earlier_seconds = 0.0  # of the process's predecessors, when the run was resumed
-        self.pending = {name: [] for name in METRICS}  # of the updates since the last event
-        self.last_logged = 0
         self.request: str | None = None
         self.steps_per_call = 1
-        self.val_loss: float | None = None  # the last one measured
         self._last_status = 0.0
-        self._rate_mark = (0, 0.0)
+        self._set_position()
+
+    def _set_position(
+        self,
+        step: int = 0,
+        seconds: float = 0.0,  # of the process's predecessors, when the run was resumed
+        train_seconds: float = 0.0,
+        last_logged: int = 0,
+        pending: dict[str, list] | None = None,  # of the updates since the last event
+        val_loss: float | None = None,  # the last one measured
+        text_sha256: str = "",
+    ) -> None:
+        """Where the run stands: at its beginning, or where a checkpoint says."""
+        self.step, self.earlier_seconds, self.train_seconds = step, seconds, train_seconds
+        self.last_logged, self.val_loss = last_logged, val_loss
+        self.pending = pending or {name: [] for name in METRICS}
+        self._rate_mark = (step, train_seconds)
+
+    def run(self) -> str:
+        """Trains to the end, as `train`; when it diverges, once more from the newest checkpoint."""
+        self.prepare()
+        try:
+            return self.train()
+        except Diverged as error:
+            if self.rate_factor < 1.0:
+                raise
+            reason = str(error)
+        self.folder.write_status(rate_factor=LOWER_RATE)
+        del self.model, self.optimizer, self.training, self.generator  # room for the next ones
+        again = time.time()
+        self.prepare()
+        if self.step:
+            self.started = again  # the checkpoint counts the time before itself
+        self.note(ROLLED_BACK.format(reason=reason, step=self.step))
+        return self.train()
 
     @property
     def rate_factor(self) -> float:
@@ -130,8 +158,9 @@ class Run:
             len(self.corpus.train), self.config.model.context_length, settings.seed
         )
         self._restore(found)
+        origin = f"step {self.step}" if found else "the beginning"
+        del found  # its arrays are as large as the run's own
         if damaged:
-            origin = f"step {self.step}" if found else "the beginning"
             self.note(FELL_BACK.format(damaged=damaged[0], origin=origin))
         self.folder.write_status(
             state=run_folder.PREPARING,
@@ -156,21 +185,17 @@ class Run:
         """ChangedText when the checkpoint was made with other tokens than the corpus has."""
         before = found and found.position.get("text_sha256")
         if before and before != self.corpus.sha256:
+            self.step = found.step
             raise ChangedText(CHANGED.format(step=found.step, path=self.folder.path))
 
     def _restore(self, found: Checkpoint | None) -> None:
         if found is None:
+            self._set_position()
             self.folder.truncate_events(last_step=-1)
             return
-        self.step = found.step
         restore(self.variables, found.arrays)
-        self.train_seconds = found.position["train_seconds"]
-        self.earlier_seconds = found.position["seconds"]
-        self.last_logged = found.position["last_logged"]
-        self.pending = found.position["pending"]
-        self.val_loss = found.position.get("val_loss")
+        self._set_position(found.step, **found.position)
         self.folder.truncate_events(self.step)
-        self._rate_mark = (self.step, self.train_seconds)
 
     def note(self, message: str) -> None:
         """Tells the person what happened to the run, as an event."""
@@ -331,26 +356,6 @@ class Run:
             self.folder.write_status(state=run_folder.TRAINING, step=self.step, message=message)
 
 
-def describe(event: dict, steps: int) -> str:
-    """One line about a metrics event."""
-    line = (
-        f"step {event['step']}/{steps}  loss {event['loss']:.4f}  "
-        f"{event['tokens_per_second']:,.0f} tokens/s"
-    )
-    return f"{line}  val_loss {event['val_loss']:.4f}" if "val_loss" in event else line
-
-
-def report_progress(line: str) -> None:
-    """Progress to stderr: one line that is overwritten on a terminal, lines elsewhere."""
-    say(line, end="\033[K\r" if sys.stderr.isatty() else "\n")
-
-
-def say(line: str, end: str = "\n") -> None:
-    """Prints to stderr; a run goes on when nobody can hear it."""
-    with contextlib.suppress(OSError):
-        print(line, end=end, file=sys.stderr, flush=True)
-
-
 def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) -> int:
     """Trains the run in `folder` to its end; goes on from its newest checkpoint if it has one.
 
@@ -368,21 +373,8 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     # A terminal's Ctrl-C and a server's shutdown keep the model, as the page's Stop does.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: setattr(run, "request", "stop"))
-    diverged = ""
     try:
-        while True:
-            run.prepare()
-            if diverged:
-                run.note(ROLLED_BACK.format(reason=diverged, step=run.step))
-            try:
-                state = run.train()
-                break
-            except Diverged as error:
-                if run.rate_factor < 1.0:
-                    raise
-                diverged = str(error)
-            folder.write_status(rate_factor=LOWER_RATE)
-            run = Run(folder, config, corpus, started, report_progress)
+        state = run.run()
         folder.write_status(state=state, step=run.step, message="")
     except Diverged as error:
         rate = scale_rate(config.training, run.rate_factor).learning_rate

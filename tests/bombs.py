@@ -1,4 +1,4 @@
-"""Model files made to take time, memory or disk: each is a function of a sound file's path."""
+"""Model files made to take time, memory or disk: each a function of a sound file's path."""
 
 import io
 import json
@@ -147,5 +147,4 @@ BOMBS = {
     "arrays in chunks": lambda s: with_model(s, chunked),
     "an array of 4 TB": lambda s: with_model(s, huge_array),
     "128 blocks": lambda s: with_model(s, lambda file: None, num_blocks=128),
-    **{f"scattered bytes {seed}": scattered(seed, 1 + seed) for seed in range(20)},
 }

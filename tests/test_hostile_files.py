@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import warnings
 import zipfile
 
@@ -13,6 +14,7 @@ import pytest
 from keras_lm import bundle
 from keras_lm.bundle import load
 from keras_lm.model_file import ModelFileError
+from tests.bombs import BOMBS
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -335,3 +337,10 @@ def test_a_model_larger_than_its_weights_is_never_built(sound, tmp_path, monkeyp
     path = write_members(tmp_path / "model.keras", members.items())
     monkeypatch.setattr(bundle, "build_model", lambda *_: pytest.fail("it was built"))
     assert_refused(path, "its weights do not fit its config")
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
+def test_a_file_made_to_take_time_memory_or_disk_is_refused(sound, tmp_path, make):
+    (tmp_path / "model.keras").write_bytes(make(sound))
+    assert_refused(tmp_path / "model.keras", "is not a sound keras_lm model")
+    assert os.listdir(tmp_path) == ["model.keras"]

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
 RANKS = {
     "keras_lm.config": 0,
+    "keras_lm.progress": 0,
     "keras_lm.run_folder": 0,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
@@ -38,7 +39,7 @@ RANKS = {
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
-STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["config", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "checkpoint",
@@ -48,6 +49,7 @@ TENSORFLOW_FREE = [
     "model_file",
     "model_reader",
     "presets",
+    "progress",
     "run_folder",
     "tokenizer",
 ]

@@ -72,7 +72,9 @@ def told(folder: RunFolder) -> list[dict]:
     return [{k: v for k, v in event.items() if k not in clock} for event in events]
 
 
-def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(tmp_path, corpus, monkeypatch):
+def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
+    tmp_path, corpus, monkeypatch, quick
+):
     training = dataclasses.replace(CONFIG.training, optimizer="muon")
     config = dataclasses.replace(CONFIG, training=training)
     straight = train(tmp_path / "straight", corpus, monkeypatch, config)
@@ -124,7 +126,7 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
             shutil.rmtree(again.checkpoints)
             shutil.copytree(straight.checkpoints / point, again.checkpoints / point)
         shutil.copy(straight.events_file, again.events_file)
-        run.pending = run.val_loss = run.last_logged = run.request = None
+        run.pending = run.val_loss = run.last_logged = None
         run._restore(checkpoint.latest_checkpoint(again.checkpoints)[0])
         assert run.train() == run_folder.FINISHED
         assert told(again) == told(straight)

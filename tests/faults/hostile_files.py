@@ -79,7 +79,7 @@ def main() -> int:
     """Prints the counts; 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true")
-    result = run(5 if parser.parse_args().short else 200)
+    result = run(5 if parser.parse_args().short else 200)  # the tests read most of these too
     print(result)
     within = result["seconds"] <= MAX_SECONDS and result["megabytes"] <= MAX_MEGABYTES
     return 0 if within and result["globals unchanged"] and not result["left behind"] else 1

@@ -158,7 +158,7 @@ def measure_memory(port: int, process: psutil.Process, sessions: int, uploads: i
 def main() -> int:
     """Prints what was measured; 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="health only, for ten seconds")
+    parser.add_argument("--short", action="store_true", help="health only")
     parser.add_argument("--tabs", type=int, default=20)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (port, process):
@@ -168,7 +168,7 @@ def main() -> int:
             while not runs.folder(run_id).read_events()[0]:
                 assert runs.summary(run_id).is_active
                 time.sleep(0.1)
-            answers = measure_health(port, run_id, arguments.tabs, 10 if arguments.short else 30)
+            answers = measure_health(port, run_id, arguments.tabs, 30)
             assert runs.summary(run_id).state == "training", "it ended too early"
         finally:
             os.kill(runs.folder(run_id).read_status()["pid"], signal.SIGKILL)

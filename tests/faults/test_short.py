@@ -10,8 +10,7 @@ ROOT = Path(__file__).parents[2]
 SHORT_FORMS = {
     "saves": ["--short"],
     "texts": ["--short"],
-    "hostile_files": ["--short"],
-    "kills": ["--kills", "2"],
+    "kills": ["--kills", "1"],
 }
 
 
