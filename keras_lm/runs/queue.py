@@ -28,7 +28,7 @@ def runs_ahead(folder: RunFolder, others: list[RunFolder] | None = None) -> list
 
     Args:
         folder: the run that asks.
-        others: where to look; None: at all runs beside it.
+        others: where to look; None or empty: at all runs beside it.
     """
     own = (folder.read_status().get("queued_at", 0.0), folder.run_id)
     places = {other: place(other) for other in others or list_runs(folder.path.parent)}
@@ -37,9 +37,11 @@ def runs_ahead(folder: RunFolder, others: list[RunFolder] | None = None) -> list
 
 def wait_for_turn(folder: RunFolder) -> bool:
     """Returns true when the turn has come, false when the run was asked to stop before."""
-    ahead = runs_ahead(folder)
-    # Whoever comes later stands behind, so only those seen now need watching.
-    while ahead or not hold(folder.path.parent / TURN_FILE):
+    ahead: list[RunFolder] = []
+    while True:
+        ahead = runs_ahead(folder, ahead) or runs_ahead(folder)  # seldom need all be looked at
+        if not ahead and hold(folder.path.parent / TURN_FILE):
+            return True
         if folder.take_request() in ("stop", "pause"):
             return False
         earlier = f"{len(ahead)} earlier run{'s' if len(ahead) > 1 else ''}"
@@ -47,5 +49,3 @@ def wait_for_turn(folder: RunFolder) -> bool:
         if folder.read_status().get("message") != message:
             folder.write_status(message=message)
         time.sleep(POLL_SECONDS)
-        ahead = runs_ahead(folder, ahead) if ahead else []
-    return True
