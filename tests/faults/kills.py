@@ -83,7 +83,8 @@ def run(kills: int, root: Path, seed: int = 1) -> dict:
     os.waitpid(start(straight, corpus), 0)
     whole = time.monotonic() - begin
     expected = read_model_file(straight.model_file)[2]
-    folder = None
+    folder = child = None
+    signal.signal(signal.SIGTERM, lambda *_: (child and os.kill(child, 9), os._exit(1)))
     while result["kills"] < kills or folder is not None:
         if folder is None:
             folder = RunFolder(root / f"run-{result['runs finished']}")
@@ -97,6 +98,7 @@ def run(kills: int, root: Path, seed: int = 1) -> dict:
                 time.sleep(0.002)
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        child = None
         found, damaged = latest_checkpoint(folder.checkpoints)
         result["bad checkpoint"] += bool(damaged)
         if status & 127:
