@@ -86,7 +86,8 @@ def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
         tokenizer = json.loads(answer.readline())
         arrays = [np.empty(shape, "<f4") for shape in weight_shapes(config).values()]
         for array in arrays:
-            answer.readinto(array.data.cast("B"))
+            if answer.readinto(array.data.cast("B")) != array.nbytes:
+                raise ModelFileError(f"{path} is not a sound keras_lm model: it ends early.")
     return config, tokenizer, arrays
 
 
