@@ -49,6 +49,7 @@ def start(folder: RunFolder, corpus) -> int:
     child = os.fork()
     if child:
         return child
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 1
     try:
         sys.stderr = open(os.devnull, "w")
@@ -70,11 +71,8 @@ def last_step(folder: RunFolder) -> int:
     return max((event["step"] for event in folder.read_events()[0]), default=0)
 
 
-def run(kills: int, root: Path, seed: int = 1) -> dict:
-    """Kills runs at random until there were so many kills; finished ones are compared."""
-    result = dict.fromkeys(
-        ("kills", "before the first step", "runs finished", "differ", "bad checkpoint", "lost"), 0
-    )
+def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
+    """Kills runs at random until there were so many kills; counts in `result` what it found."""
     trainer.Training = functools.partial(Training, jit_compile=False)
     corpus, moments = prepare(CONFIG.data, CONFIG.model.context_length), random.Random(seed)
     straight = RunFolder(root / "straight")
@@ -83,50 +81,60 @@ def run(kills: int, root: Path, seed: int = 1) -> dict:
     os.waitpid(start(straight, corpus), 0)
     whole = time.monotonic() - begin
     expected = read_model_file(straight.model_file)[2]
-    folder = child = None
-    signal.signal(signal.SIGTERM, lambda *_: (child and os.kill(child, 9), os._exit(1)))
+    folder = None
     while result["kills"] < kills or folder is not None:
         if folder is None:
-            folder = RunFolder(root / f"run-{result['runs finished']}")
+            folder = RunFolder(root / f"run-{result['finished']}")
             folder.create()
         child = start(folder, corpus)
-        if result["kills"] < kills:
-            end = time.monotonic() + moments.uniform(0.3, 1.0) * whole
-            while time.monotonic() < end and not os.waitid(
-                os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
-            ):
-                time.sleep(0.002)
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        child = None
+        try:
+            if result["kills"] < kills:
+                wait(child, moments.uniform(0.3, 1.0) * whole)
+                os.kill(child, signal.SIGKILL)
+        finally:
+            if sys.exc_info()[0]:  # this process is asked to end
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
         found, damaged = latest_checkpoint(folder.checkpoints)
-        result["bad checkpoint"] += bool(damaged)
+        result["bad checkpoints"] += bool(damaged)
         if status & 127:
             result["kills"] += 1
             result["before the first step"] += last_step(folder) == 0
             redone = last_step(folder) - (found.step if found else 0)
-            result["lost"] += redone > INTERVAL
+            result["lost more than an interval"] += redone > INTERVAL
         elif folder.read_status().get("state") == run_folder.FINISHED:
-            result["runs finished"] += 1
+            result["finished"] += 1
             arrays = read_model_file(folder.model_file)[2]
             same = all(np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
-            result["differ"] += not same or told(folder) != told(straight)
+            result["differ from the straight run"] += not same or told(folder) != told(straight)
             folder = None
         else:
             raise RuntimeError(folder.read_status())
-    return result
+
+
+def wait(child: int, seconds: float) -> None:
+    """Waits, but not longer than the process lives."""
+    end = time.monotonic() + seconds
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while time.monotonic() < end and not os.waitid(os.P_PID, child, options):
+        time.sleep(0.002)
 
 
 def main() -> int:
-    """Prints the counts; 1 when a promise is broken."""
+    """Prints the counts, also when it is ended early; 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     arguments = parser.parse_args()
+    broken = ("differ from the straight run", "bad checkpoints", "lost more than an interval")
+    result = dict.fromkeys(("kills", "before the first step", "finished", *broken), 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     with tempfile.TemporaryDirectory() as root:
-        result = run(arguments.kills, Path(root), arguments.seed)
-    print(", ".join(f"{value} {key}" for key, value in result.items()))
-    return int(any(result[key] for key in ("differ", "bad checkpoint", "lost")))
+        try:
+            run(arguments.kills, Path(root), result, arguments.seed)
+        finally:
+            print(", ".join(f"{value} {key}" for key, value in result.items()), flush=True)
+    return int(any(result[key] for key in broken))
 
 
 if __name__ == "__main__":
