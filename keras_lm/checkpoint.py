@@ -118,16 +118,17 @@ def _read(path: Path) -> Checkpoint | None:
     """The checkpoint in a folder, or None unless every byte is as it was written."""
     manifest = read_json(path / MANIFEST_FILE)
     try:
-        digests = {name: manifest["sha256"][name] for name in (STATE_FILE, POSITION_FILE)}
-        files = {name: (path / name).read_bytes() for name in digests}
-    except (OSError, KeyError, TypeError):
+        in_manifest = "position" in manifest  # where earlier versions kept it
+        names = (STATE_FILE,) if in_manifest else (STATE_FILE, POSITION_FILE)
+        files = {name: (path / name).read_bytes() for name in names}
+        if any(hashlib.sha256(files[n]).hexdigest() != manifest["sha256"][n] for n in names):
+            return None
+        stored = manifest if in_manifest else json.loads(files[POSITION_FILE])
+        step, position = int(stored["step"]), stored["position"]
+    except (OSError, KeyError, TypeError, ValueError):
         return None
-    if any(hashlib.sha256(files[name]).hexdigest() != digests[name] for name in digests):
-        return None
-    stored = json.loads(files[POSITION_FILE])
     with np.load(io.BytesIO(files[STATE_FILE]), allow_pickle=False) as arrays:
-        values = [arrays[name] for name in arrays.files]
-    return Checkpoint(stored["step"], values, stored["position"])
+        return Checkpoint(step, [arrays[name] for name in arrays.files], position)
 
 
 def restore(variables: list, arrays: list[np.ndarray]) -> None:

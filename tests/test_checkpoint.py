@@ -1,6 +1,7 @@
 """Checkpoints: nothing is lost, nothing half written is used."""
 
 import itertools
+import json
 import os
 
 import keras
@@ -39,6 +40,19 @@ def test_a_checkpoint_comes_back_with_step_position_and_every_bit(tmp_path):
     found, damaged = latest_checkpoint(tmp_path / "checkpoints")
     assert (found.step, found.position, damaged) == (500, position, [])
     assert [array.tobytes() for array in found.arrays] == [bits.tobytes()]
+
+
+def test_checkpoints_of_earlier_versions_are_read(tmp_path):
+    path = save_checkpoint(tmp_path, 5, variables_of(5), {"seconds": 1.5})
+    manifest = json.loads((path / MANIFEST_FILE).read_bytes())
+    del manifest["sha256"][POSITION_FILE]
+    manifest |= json.loads((path / POSITION_FILE).read_bytes())
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
+    (path / POSITION_FILE).unlink()
+    found, damaged = latest_checkpoint(tmp_path)
+    assert (found.step, found.position, damaged) == (5, {"seconds": 1.5}, [])
+    flip(path / STATE_FILE)
+    assert latest_checkpoint(tmp_path) == (None, [5])
 
 
 def kept_steps(folder):
