@@ -31,7 +31,7 @@ CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
     DataConfig("alice"),
     TrainingConfig(
-        steps=1000,
+        steps=3000,
         batch_size=3,
         gradient_accumulation=2,
         optimizer="muon",
