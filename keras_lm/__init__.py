@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "Bundle": "checkpoint",
+    "Bundle": "bundle",
     "CharTokenizer": "tokenizer",
     "ConfigError": "config",
     "DataConfig": "config",
@@ -17,13 +17,13 @@ _HOMES = {
     "LanguageModel": "model",
     "LinearAttention": "attention",
     "ModelConfig": "config",
-    "ModelFileError": "checkpoint",
+    "ModelFileError": "model_file",
     "RunConfig": "config",
     "StandardAttention": "attention",
     "TrainingConfig": "config",
     "build_model": "model",
     "generate": "generation",
-    "load": "checkpoint",
+    "load": "bundle",
 }
 __all__ = sorted(_HOMES)
 

@@ -25,13 +25,15 @@ from keras_lm.config import (
     RunConfig,
     TrainingConfig,
 )
+from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.presets import PRESETS
 from keras_lm.run_folder import RunFolder
-from keras_lm.runs.process import is_alive, process_identity
+from keras_lm.runs.process import claim, is_alive, process_identity
 from keras_lm.runs.queue import wait_for_turn
 
 STARTED = time.time()
 BAD_INPUT = 2
+NICENESS = 5  # of a run that the page started: the page comes first
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,7 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     train_parser = commands.add_parser("train", help="train a model into a new run folder")
     train_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
-    train_parser.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
+    start = train_parser.add_mutually_exclusive_group()
+    start.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
+    start.add_argument("--like", type=Path, help="Another run's folder: start from its settings.")
     for config in (ModelConfig, DataConfig, TrainingConfig):
         add_config_flags(train_parser, config)
 
@@ -122,18 +126,20 @@ def train(arguments: argparse.Namespace) -> int:
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
     stored = folder.read_config()
     if stored is None:
-        preset = PRESETS[arguments.preset or "quick-start"]
+        base = PRESETS[arguments.preset or "quick-start"]
+        if arguments.like:
+            base = read_config(existing_run(arguments.like)).with_vocab_size(0)
         config = RunConfig(
-            dataclasses.replace(preset.model, **typed[0]),
-            dataclasses.replace(preset.data, **typed[1]),
-            dataclasses.replace(preset.training, **typed[2]),
+            dataclasses.replace(base.model, **typed[0]),
+            dataclasses.replace(base.data, **typed[1]),
+            dataclasses.replace(base.training, **typed[2]),
         )
         prepared = prepare(config)
         folder.create()
         folder.write_config(config.to_dict())
         return run(folder, config, prepared, arguments.wait_turn)
     started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
-    if any(typed) or arguments.preset or started_before:
+    if any(typed) or arguments.preset or arguments.like or started_before:
         raise ConfigError(
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
             f"another name, or go on with it by the command resume."
@@ -150,7 +156,9 @@ def resume(arguments: argparse.Namespace) -> int:
     # The page marks a run as queued and then starts this very process.
     if state in (run_folder.PREPARING, run_folder.TRAINING) and is_alive(folder):
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
-    return run(folder, RunConfig.from_dict(folder.read_config()), None, arguments.wait_turn)
+    if state != run_folder.QUEUED:
+        folder.take_request()  # what was asked of the process before this one
+    return run(folder, read_config(folder), None, arguments.wait_turn)
 
 
 def prepare(config: RunConfig) -> corpus.Corpus:
@@ -164,6 +172,10 @@ def run(
     folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
 ) -> int:
     """Trains the run in this process; bad input is told in the run's status too."""
+    if not claim(folder):
+        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+    if wait_turn:
+        os.nice(NICENESS)
     folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
     if wait_turn and not wait_for_turn(folder):
         folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
@@ -186,7 +198,7 @@ def generate(arguments: argparse.Namespace) -> int:
     config = GenerationConfig(**given(arguments, GenerationConfig))
     existing_file(arguments.model)
     with quiet_import():
-        from keras_lm.checkpoint import load
+        from keras_lm.bundle import load
         from keras_lm.generation import stream_text
 
     bundle = load(arguments.model)
@@ -217,15 +229,12 @@ def export(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """`check`: one line about the file; 0 when `keras_lm.load` takes it, else 1."""
     existing_file(arguments.file)
-    with quiet_import():
-        from keras_lm.checkpoint import ModelFileError, load
-
     try:
-        bundle = load(arguments.file)
+        config = check_model_file(arguments.file)
     except ModelFileError as error:
         print(error)
         return 1
-    print(f"{arguments.file} is a sound model with {bundle.config.parameter_count():,} weights.")
+    print(f"{arguments.file} is a sound model with {config.parameter_count():,} weights.")
     return 0
 
 
@@ -235,6 +244,11 @@ def existing_run(path: Path) -> RunFolder:
     if folder.read_config() is None:
         raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
     return folder
+
+
+def read_config(folder: RunFolder) -> RunConfig:
+    """The run's config."""
+    return RunConfig.from_dict(folder.read_config())
 
 
 def existing_file(path: Path) -> None:

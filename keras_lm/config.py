@@ -6,6 +6,7 @@ the README all come from the metadata here.
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -50,6 +51,8 @@ def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
     if not fits:
         expected = {bool: "true or false", str: "text", int: "a whole number"}.get(kind, "a number")
         raise ConfigError(f"{name} must be {expected}, but {value!r} came.")
+    if kind is str and (lone := re.search("[\ud800-\udfff]", value)):
+        raise ConfigError(f"{name} must have a UTF-8 form, but {lone[0]!r} in it has none.")
     choices, low, high = (spec.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, but {value!r} came.")

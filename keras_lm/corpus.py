@@ -1,6 +1,9 @@
 """The texts to train on, built in, downloaded or read; cleaning, splitting, measuring them."""
 
 import difflib
+import hashlib
+import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ import pooch
 
 from keras_lm.cache import cache_folder
 from keras_lm.config import CLEANINGS, DataConfig
-from keras_lm.tokenizer import Tokenizer, build_tokenizer
+from keras_lm.tokenizer import Tokenizer, tokenize
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
 MAX_TEXT_MB = DataConfig.max_text_mb
@@ -91,11 +94,31 @@ class Corpus:
         """Nats a token of a guess by frequency alone, in the part that measures the model."""
         return unigram_entropy(self.validation if len(self.validation) else self.train)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the tokens, their split and the tokenizer: another one is another task."""
+        digest = hashlib.sha256(json.dumps(self.tokenizer.to_dict()).encode())
+        for part in (self.train, self.validation):
+            digest.update(f"{len(part)}:".encode())
+            digest.update(np.ascontiguousarray(part, "<i4"))
+        return digest.hexdigest()
+
     def bits_per_byte(self, loss: float, ids: np.ndarray) -> float:
         """A loss in nats a token of `ids` (train or validation) as bits a byte of their text."""
+        size = self._train_size if ids is self.train else self._mean_size(ids)
+        return loss / math.log(2) / size
+
+    @cached_property
+    def _train_size(self) -> float:
+        """Asked for at every point of the loss curve."""
+        return self._mean_size(self.train)
+
+    def _mean_size(self, ids: np.ndarray) -> float:
+        """Bytes a token."""
         rows = range(self.tokenizer.vocab_size)
-        sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows])
-        return loss / np.log(2) / sizes[ids].mean()
+        sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows], "int32")
+        parts = np.array_split(ids, len(ids) // 1_000_000 + 1)  # a whole copy would be large
+        return sum(int(sizes[part].sum()) for part in parts) / len(ids)
 
 
 def prepare(data: DataConfig, context_length: int) -> Corpus:
@@ -108,8 +131,8 @@ def prepare(data: DataConfig, context_length: int) -> Corpus:
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
     text = clean(load_text(data.data, data.max_text_mb), data.cleaning)
-    tokenizer = build_tokenizer(data.tokenizer, text)
-    train, validation = split(np.array(tokenizer.encode(text), "int32"), data.validation_fraction)
+    tokenizer, ids = tokenize(data.tokenizer, text)
+    train, validation = split(ids, data.validation_fraction)
     check_length(train, validation, context_length)
     return Corpus(tokenizer, train, validation)
 
@@ -146,18 +169,18 @@ def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TE
     Raises TextError when it is too large, too short, binary or in another encoding.
     """
     _check_size(len(source), name, max_text_mb)
-    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff"))
+    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff")) and _looks_like(source) != "UTF-32"
     if not is_utf16 and b"\0" in source:
         raise TextError(
             f"Expected text, but {name} has a NUL byte at offset {source.index(0)}; "
-            "choose a text file that is not binary, or save it as UTF-8."
+            f"choose a text file that is not {_looks_like(source)}, or save it as UTF-8."
         )
     try:
         text = source.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         # After a byte order mark, the error counts from behind it.
         offset = error.start + len(source) - len(error.object)
-        looks = "a damaged UTF-16 file" if is_utf16 else "Latin-1 or another old encoding"
+        looks = "a damaged UTF-16 file" if is_utf16 else _looks_like(source[offset:])
         raise TextError(
             f"Expected UTF-8, but {name} has the byte 0x{source[offset]:02x} at offset {offset}, "
             f"which looks like {looks}; save it as UTF-8."
@@ -173,6 +196,21 @@ def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TE
         came = "is empty" if not text else "is blank" if is_blank else "has one character only"
         raise TextError(f"Expected text, but {name} {came}; choose a longer one.")
     return text
+
+
+def _looks_like(source: bytes) -> str:
+    """What bytes that are no UTF-8 seem to be."""
+    start = source[:10_000]
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
+    if 0 in start:
+        zeros = [start[parity::2].count(0) for parity in (0, 1)]
+        looks_utf16 = max(zeros) > len(start) / 4 > 4 * min(zeros)
+        return "UTF-16 without a byte order mark" if looks_utf16 else "binary"
+    if re.match(rb"\xed[\xa0-\xbf]", start):
+        return "a lone surrogate"
+    name = "Windows-1252" if re.search(rb"[\x80-\x9f]", start) else "Latin-1"
+    return f"{name} or another old encoding"
 
 
 def clean(text: str, cleaning: str) -> str:
@@ -250,7 +288,8 @@ def _read_file(path: Path, max_text_mb: float) -> str:
     try:
         if path.is_file():
             _check_size(path.stat().st_size, str(path), max_text_mb)
-            return read_text(path.read_bytes(), str(path), max_text_mb)
+            with path.open("rb") as file:  # which may grow, or not have told its size
+                return read_text(file.read(int(max_text_mb * MEGABYTE) + 1), str(path), max_text_mb)
         if path.exists():
             came = "a folder" if path.is_dir() else "no ordinary file"
             raise TextError(f"Expected a text, but {shown} is {came}; {mend}.")

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_lm.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from keras_lm.checkpoint import Bundle
+    from keras_lm.bundle import Bundle
     from keras_lm.model import LanguageModel
     from keras_lm.tokenizer import Tokenizer
 

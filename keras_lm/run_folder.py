@@ -5,9 +5,12 @@ One process writes a run's events and status, the trainer; the page only asks th
 reader never sees half a file.
 """
 
+import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ FINISHED, STOPPED, FAILED, INTERRUPTED = "finished", "stopped", "failed", "inter
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 ENDED_STATES = (PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED)
 REQUESTS = ("stop", "pause", "sample")
-RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+LEFTOVER_SECONDS = 60.0  # no write takes longer
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -34,6 +38,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Returns when the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
@@ -64,6 +77,7 @@ class RunFolder:
         self.control_file = self.path / "control.json"
         self.log_file = self.path / "log.txt"
         self.tokenizer_file = self.path / "tokenizer.json"
+        self.lock_file = self.path / "process.lock"
         self.checkpoints = self.path / "checkpoints"
         self.model_file = self.path / "model.keras"
 
@@ -113,10 +127,22 @@ class RunFolder:
         return action if action in REQUESTS else None
 
     def append_event(self, event: dict) -> None:
-        """Adds one line to `events.jsonl` in a single write. One process may do so."""
+        """Adds one line to `events.jsonl`, whole or not at all. One process may do so."""
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
         with open(self.events_file, "ab", buffering=0) as file:
-            file.write(line)
+            size = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) < len(line):  # what a disk takes that is nearly full
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+
+    def flush_events(self) -> None:
+        """Returns when all events are on the disk."""
+        if self.events_file.exists():
+            with open(self.events_file, "rb") as file:
+                os.fsync(file.fileno())
 
     def read_events(self, offset: int = 0) -> tuple[list[dict], int]:
         """Events from byte `offset` on, and the offset after them; a torn last line waits."""
@@ -135,6 +161,13 @@ class RunFolder:
         kept = [event for event in events if event.get("step", 0) <= last_step]
         content = b"".join(json.dumps(event).encode() + b"\n" for event in kept)
         write_atomically(self.events_file, content)
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process was still writing; younger files may be another's."""
+        for path in [*self.path.glob(".*"), *self.checkpoints.glob(".partial-*")]:
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def log_tail(self, num_bytes: int = 8_000) -> str:
         """The end of the process's own output."""

@@ -9,13 +9,14 @@ says what that was.
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, Self
 
+import numpy as np
 import tiktoken
 from tiktoken_ext.openai_public import r50k_pat_str
 
@@ -34,6 +35,8 @@ _CUTS = re.compile(
     rf"(?={_SPACE}{_INK})(?<={_SPACE}{{999}})|({_SURROGATE}"
     rf"|(?:^|{_SPACE})[!-~]{{{_WINDOW},}}+(?!{_INK}))"
 )
+_PIECE = 1_000_000  # characters
+_SINGLE_SPACE = re.compile(rf"(?<={_INK}) (?={_INK})")
 
 
 class TokenizerError(ValueError):
@@ -84,7 +87,8 @@ class Gpt2Tokenizer(_Tokenizer):
     @classmethod
     def from_text(cls, text: str) -> Self:
         """The tokenizer of all tokens in `text`; TokenizerError when there are none."""
-        return cls(sorted(_not_empty(set(_gpt2_ids(text)) - {_LONE_SURROGATE})))
+        ids = set(np.unique(_gpt2_ids(text)).tolist())
+        return cls(sorted(_not_empty(ids - {_LONE_SURROGATE})))
 
     def encode(self, text: str) -> list[int]:
         """The rows of `text`: tiktoken's tokens, an unknown one as its longest known parts.
@@ -105,7 +109,7 @@ class Gpt2Tokenizer(_Tokenizer):
 
     def _rows(self, text: str) -> list[int]:
         """The rows of `text`, with ~b in the place of a byte b that no known token covers."""
-        ids = _gpt2_ids(text)
+        ids = _gpt2_ids(text).tolist()
         rows_of_id = {id: self._rows_of_token(id) for id in set(ids)}
         return list(chain.from_iterable(map(rows_of_id.__getitem__, ids)))
 
@@ -159,6 +163,39 @@ Tokenizer = Gpt2Tokenizer | CharTokenizer
 def build_tokenizer(kind: str, text: str) -> Tokenizer:
     """The tokenizer of a `kind` (gpt2 or char) for `text`; TokenizerError for any other kind."""
     return _class_of(kind).from_text(text)
+
+
+def tokenize(kind: str, text: str) -> tuple[Tokenizer, np.ndarray]:
+    """`build_tokenizer` and what it makes of the same text, in one pass and little memory.
+
+    Returns:
+        The tokenizer, and the rows of `text`, (num_tokens,) int32.
+    """
+    is_char = _class_of(kind) is CharTokenizer
+    pieces = [*_code_points(text)] if is_char else [_gpt2_ids(text)]
+    if not is_char and _LONE_SURROGATE in pieces[0]:  # it may have a row of its own
+        tokenizer = build_tokenizer(kind, text)
+        return tokenizer, np.array(tokenizer.encode(text), "int32")
+    occurs = np.zeros(0x110000, bool)
+    for ids in pieces:
+        occurs[ids] = True
+    vocabulary = np.flatnonzero(occurs).tolist()
+    _not_empty(set(vocabulary))
+    row_of_id = np.cumsum(occurs, dtype="int32") - 1
+    for ids in pieces:
+        ids[:] = row_of_id[ids]
+    rows = np.concatenate(pieces)
+    if is_char:
+        return CharTokenizer("".join(map(chr, vocabulary))), rows
+    return Gpt2Tokenizer(vocabulary), rows
+
+
+def _code_points(text: str) -> Iterator[np.ndarray]:
+    """The text's code points piece by piece, int32; lone surrogates are dropped."""
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE].encode("utf-32-le", "surrogatepass")
+        codes = np.frombuffer(piece, "<i4")
+        yield codes[(codes < 0xD800) | (codes > 0xDFFF)].astype("int32")
 
 
 def tokenizer_from_dict(data: Any) -> Tokenizer:
@@ -220,16 +257,31 @@ def _not_empty(vocabulary: set) -> set:
 _LONE_SURROGATE = -1  # stands for it among GPT-2 ids: tiktoken would make it U+FFFD silently
 
 
-def _gpt2_ids(text: str) -> list[int]:
-    """The GPT-2 ids of `text`, equal to tiktoken's; -1 for a lone surrogate."""
-    encode = _encoding().encode_ordinary
-    ids: list[int] = []
+def _gpt2_ids(text: str) -> np.ndarray:
+    """The GPT-2 ids of `text`, equal to tiktoken's, int32; -1 for a lone surrogate."""
+    ids = [np.empty(0, "int32")]
     for part in filter(None, _CUTS.split(text)):
         if re.fullmatch(_SURROGATE, part):
-            ids.append(_LONE_SURROGATE)
+            new = [[_LONE_SURROGATE]]
+        elif _CUTS.fullmatch(part):
+            new = [_ids_of_long_word(part)]
         else:
-            ids += _ids_of_long_word(part) if _CUTS.fullmatch(part) else encode(part)
-    return ids
+            new = map(_encoding().encode_ordinary, _pieces(part))
+        ids += [np.array(part_ids, "int32") for part_ids in new]
+    return np.concatenate(ids)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of some size, for a list of ids takes ten times the memory of an array.
+
+    No token lies across a single space with ink on either side: it begins the token behind it.
+    """
+    start = 0
+    while start < len(text):
+        found = _SINGLE_SPACE.search(text, start + _PIECE)
+        end = found.start() if found else len(text)
+        yield text[start:end]
+        start = end
 
 
 def _ids_of_long_word(word: str) -> list[int]:

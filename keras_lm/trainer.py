@@ -3,10 +3,11 @@
 Everything a reader may want to know goes into the run folder: status, events, checkpoints, model.
 """
 
+import contextlib
+import dataclasses
 import json
 import math
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -16,13 +17,16 @@ import numpy as np
 import psutil
 
 from keras_lm import run_folder
-from keras_lm.checkpoint import latest_checkpoint, restore, save_checkpoint, save_model
-from keras_lm.config import GenerationConfig, RunConfig
+from keras_lm.bundle import save_model
+from keras_lm.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint
+from keras_lm.config import GenerationConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import Corpus
 from keras_lm.dataset import WindowOrder
 from keras_lm.generation import Generator, stream_text
 from keras_lm.model import build_model
+from keras_lm.model_file import ModelFileError
 from keras_lm.optimizers import create_optimizer
+from keras_lm.progress import describe, report_progress, say
 from keras_lm.run_folder import RunFolder, write_atomically
 from keras_lm.training import (
     METRICS,
@@ -35,15 +39,31 @@ from keras_lm.training import (
 
 CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop is heard
 VALIDATION_BATCH_TOKENS = 4096
+LOWER_RATE = 0.25  # of the learning rate, when training diverged once
+ROLLED_BACK = "{reason}: went back to step {step} and on with a quarter of the learning rate."
 DIVERGED = (
-    "The loss became {loss} at step {step}: training diverged. Lower the learning rate (now "
-    "{learning_rate:g}), lengthen the warm-up or switch gradient clipping on."
+    "{reason}: training diverged. Lower the learning rate (now {learning_rate:g}), lengthen the "
+    "warm-up or switch gradient clipping on."
+)
+FELL_BACK = "The checkpoint of step {damaged} is damaged: went on from {origin}."
+CHANGED = (
+    "The text or its tokenizer is another one than that of the checkpoint at step {step}: put the "
+    "old text back and go on, or start a new run with the same settings "
+    "(train --like {path} --run-dir NEW)."
+)
+DISK_REFUSED = (
+    "The disk refused at step {step}: {reason}. What was saved before is intact: make room or "
+    "permit writing, then go on from the newest checkpoint."
 )
 OUT_OF_MEMORY = "Memory ran out. Lower batch_size, context_length or d_model and start again."
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer a finite number."""
+    """Loss, gradient or weights are no longer finite numbers; the message says which, when."""
+
+
+class ChangedText(ValueError):
+    """The run's text is not the one that its checkpoint was made with."""
 
 
 class Run:
@@ -67,19 +87,59 @@ class Run:
     ):
         self.folder, self.config, self.corpus = folder, config, corpus
         self.started, self.report = started, report
-        self.step = 0
-        self.train_seconds = 0.0
-        self.earlier_seconds = 0.0  # of the process's predecessors, when the run was resumed
-        self.pending = {name: [] for name in METRICS}  # of the updates since the last event
-        self.last_logged = 0
         self.request: str | None = None
         self.steps_per_call = 1
         self._last_status = 0.0
-        self._rate_mark = (0, 0.0)
+        self._set_position()
+
+    def _set_position(
+        self,
+        step: int = 0,
+        seconds: float = 0.0,  # of the process's predecessors, when the run was resumed
+        train_seconds: float = 0.0,
+        last_logged: int = 0,
+        pending: dict[str, list] | None = None,  # of the updates since the last event
+        val_loss: float | None = None,  # the last one measured
+        text_sha256: str = "",
+    ) -> None:
+        """Where the run stands: at its beginning, or where a checkpoint says."""
+        self.step, self.earlier_seconds, self.train_seconds = step, seconds, train_seconds
+        self.last_logged, self.val_loss = last_logged, val_loss
+        self.pending = pending or {name: [] for name in METRICS}
+        self._rate_mark = (step, train_seconds)
+
+    def run(self) -> str:
+        """Trains to the end, as `train`; when it diverges, once more from the newest checkpoint."""
+        self.prepare()
+        try:
+            return self.train()
+        except Diverged as error:
+            if self.rate_factor < 1.0:
+                raise
+            reason = str(error)
+        self.folder.write_status(rate_factor=LOWER_RATE)
+        del self.model, self.optimizer, self.training, self.generator  # room for the next ones
+        again = time.time()
+        self.prepare()
+        if self.step:
+            self.started = again  # the checkpoint counts the time before itself
+        self.note(ROLLED_BACK.format(reason=reason, step=self.step))
+        return self.train()
+
+    @property
+    def rate_factor(self) -> float:
+        """What the learning rate is multiplied by: below 1 after training diverged once."""
+        return self.folder.read_status().get("rate_factor", 1.0)
 
     def prepare(self) -> None:
         """Builds the model, restores the newest checkpoint if there is one, compiles the step."""
-        settings = self.config.training
+        found, damaged = latest_checkpoint(self.folder.checkpoints)
+        self._check_text(found)
+        self.folder.remove_leftovers()
+        self.folder.write_config(self.config.to_dict())
+        tokenizer = self.corpus.tokenizer.to_dict()
+        write_atomically(self.folder.tokenizer_file, json.dumps(tokenizer).encode())
+        settings = scale_rate(self.config.training, self.rate_factor)
         self.folder.write_status(message="Building the model.")
         policy = prepare_device(settings.precision, settings.deterministic)
         keras.utils.set_random_seed(settings.seed)
@@ -97,7 +157,11 @@ class Run:
         self.order = WindowOrder(
             len(self.corpus.train), self.config.model.context_length, settings.seed
         )
-        self._restore()
+        self._restore(found)
+        origin = f"step {self.step}" if found else "the beginning"
+        del found  # its arrays are as large as the run's own
+        if damaged:
+            self.note(FELL_BACK.format(damaged=damaged[0], origin=origin))
         self.folder.write_status(
             state=run_folder.PREPARING,
             message="Compiling the first step.",
@@ -117,19 +181,26 @@ class Run:
         """Everything that changes while training, in a fixed order."""
         return [*self.model.variables, *self.optimizer.variables]
 
-    def _restore(self) -> None:
-        found = latest_checkpoint(self.folder.checkpoints)
+    def _check_text(self, found: Checkpoint | None) -> None:
+        """ChangedText when the checkpoint was made with other tokens than the corpus has."""
+        before = found and found.position.get("text_sha256")
+        if before and before != self.corpus.sha256:
+            self.step = found.step
+            raise ChangedText(CHANGED.format(step=found.step, path=self.folder.path))
+
+    def _restore(self, found: Checkpoint | None) -> None:
         if found is None:
+            self._set_position()
             self.folder.truncate_events(last_step=-1)
             return
-        self.step, arrays, position = found
-        restore(self.variables, arrays)
-        self.train_seconds = position["train_seconds"]
-        self.earlier_seconds = position["seconds"]
-        self.last_logged = position["last_logged"]
-        self.pending = position["pending"]
+        restore(self.variables, found.arrays)
+        self._set_position(found.step, **found.position)
         self.folder.truncate_events(self.step)
-        self._rate_mark = (self.step, self.train_seconds)
+
+    def note(self, message: str) -> None:
+        """Tells the person what happened to the run, as an event."""
+        self.folder.append_event({"kind": "note", "step": self.step, "message": message})
+        self.report(message)
 
     def train(self) -> str:
         """Trains to the last step or until asked to stop; returns the state that was reached."""
@@ -175,15 +246,16 @@ class Run:
         for name in METRICS:
             self.pending[name] += values[name].tolist()
         self.steps_per_call = max(1, min(STEPS_PER_CALL, int(CALL_SECONDS / (seconds / count))))
-        if not np.isfinite(values["loss"]).all():
-            bad = int(np.argmin(np.isfinite(values["loss"])))
-            raise Diverged(
-                DIVERGED.format(
-                    loss=values["loss"][bad],
-                    step=steps[bad] + 1,
-                    learning_rate=self.config.training.learning_rate,
-                )
-            )
+        self._check_finite("loss", values["loss"], steps)
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            self._check_finite("gradient", values["grad_norm"], steps)  # float16 skips such updates
+
+    def _check_finite(self, name: str, values: np.ndarray, steps: range) -> None:
+        """Diverged unless all of the steps' values are finite."""
+        finite = np.isfinite(values)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise Diverged(f"The {name} became {values[bad]} at step {steps[bad] + 1}")
 
     def _log(self) -> None:
         """Writes one event of metrics: means over the updates since the last one."""
@@ -233,6 +305,7 @@ class Run:
         batch_size = max(1, VALIDATION_BATCH_TOKENS // self.config.model.context_length)
         validation = self.corpus.validation
         values = self.training.validate(validation, batch_size)
+        self.val_loss = values["loss"] if math.isfinite(values["loss"]) else None
         return {
             "val_loss": values["loss"],
             "val_accuracy": values["accuracy"],
@@ -255,12 +328,22 @@ class Run:
             "train_seconds": self.train_seconds,
             "last_logged": self.last_logged,
             "pending": self.pending,
+            "val_loss": self.val_loss,
+            "text_sha256": self.corpus.sha256,
         }
+        self._check_weights()
+        self.folder.flush_events()  # those up to a checkpoint are as safe as itself
         save_checkpoint(self.folder.checkpoints, self.step, self.variables, position)
         self._save_model()
 
     def _save_model(self) -> None:
+        self._check_weights()
         save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
+
+    def _check_weights(self) -> None:
+        """Diverged when there is a weight that is no number: what is kept must be usable."""
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            raise Diverged(f"A weight was no longer a finite number at step {self.step}")
 
     def _seconds(self) -> float:
         return self.earlier_seconds + time.time() - self.started
@@ -271,21 +354,6 @@ class Run:
         if force or time.time() - self._last_status > 1.0 or self.request:
             self._last_status = time.time()
             self.folder.write_status(state=run_folder.TRAINING, step=self.step, message=message)
-
-
-def describe(event: dict, steps: int) -> str:
-    """One line about a metrics event."""
-    line = (
-        f"step {event['step']}/{steps}  loss {event['loss']:.4f}  "
-        f"{event['tokens_per_second']:,.0f} tokens/s"
-    )
-    return f"{line}  val_loss {event['val_loss']:.4f}" if "val_loss" in event else line
-
-
-def report_progress(line: str) -> None:
-    """Progress to stderr: one line that is overwritten on a terminal, lines elsewhere."""
-    end = "\033[K\r" if sys.stderr.isatty() else "\n"
-    print(line, end=end, file=sys.stderr, flush=True)
 
 
 def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) -> int:
@@ -301,32 +369,41 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         The process's exit code: 0, or 1 when the run failed, with the reason in its status.
     """
     config = config.with_vocab_size(corpus.tokenizer.vocab_size)
-    folder.write_config(config.to_dict())
-    write_atomically(folder.tokenizer_file, json.dumps(corpus.tokenizer.to_dict()).encode())
     run = Run(folder, config, corpus, started, report_progress)
     # A terminal's Ctrl-C and a server's shutdown keep the model, as the page's Stop does.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: setattr(run, "request", "stop"))
     try:
-        run.prepare()
-        state = run.train()
+        state = run.run()
+        folder.write_status(state=state, step=run.step, message="")
     except Diverged as error:
+        rate = scale_rate(config.training, run.rate_factor).learning_rate
+        return _fail(folder, run, DIVERGED.format(reason=error, learning_rate=rate))
+    except (ChangedText, ModelFileError) as error:
         return _fail(folder, run, str(error))
     except OUT_OF_MEMORY_ERRORS:
         return _fail(folder, run, OUT_OF_MEMORY)
     except OSError as error:
-        return _fail(folder, run, f"The disk refused: {error.strerror or error}.")
+        reason = error.strerror or error
+        message = DISK_REFUSED.format(step=run.step, reason=reason)
+        return _fail(folder, run, message, run_folder.PAUSED)
     except Exception as error:  # a fault of ours: the log keeps what a person need not see
         with open(folder.log_file, "a") as log:
             traceback.print_exc(file=log)
         reason = str(error).strip().splitlines() or [""]
         return _fail(folder, run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
-    folder.write_status(state=state, step=run.step, message="")
-    print(f"{state}: {folder.model_file}", file=sys.stderr)
+    say(f"{state}: {folder.model_file}")
     return 0
 
 
-def _fail(folder: RunFolder, run: Run, message: str) -> int:
-    folder.write_status(state=run_folder.FAILED, step=run.step, message=message)
-    print(message, file=sys.stderr)
+def scale_rate(settings: TrainingConfig, factor: float) -> TrainingConfig:
+    """The settings with the learning rate and its floor multiplied by `factor`."""
+    rate, floor = factor * settings.learning_rate, factor * settings.min_learning_rate
+    return dataclasses.replace(settings, learning_rate=max(rate, 1e-7), min_learning_rate=floor)
+
+
+def _fail(folder: RunFolder, run: Run, message: str, state: str = run_folder.FAILED) -> int:
+    say(message)
+    with contextlib.suppress(OSError):  # a disk that refuses even this: the log has the reason
+        folder.write_status(state=state, step=run.step, message=message)
     return 1

@@ -59,7 +59,8 @@ class Worker:
 
     def serve(self) -> None:
         """Loads the model and answers until there is nobody left to answer."""
-        from keras_lm.checkpoint import ModelFileError, load
+        from keras_lm.bundle import load
+        from keras_lm.model_file import ModelFileError
 
         try:
             self.bundle = load(self.model_file)

@@ -57,7 +57,7 @@ def small_ids():
 @pytest.fixture(scope="session")
 def sound(small_model, tmp_path_factory):
     """The path of a sound model file of letters; leave it as it is."""
-    from keras_lm.checkpoint import save_model
+    from keras_lm.bundle import save_model
     from keras_lm.tokenizer import CharTokenizer
 
     path = tmp_path_factory.mktemp("sound") / "model.keras"

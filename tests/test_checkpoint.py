@@ -1,118 +1,31 @@
-"""Model files and checkpoints: nothing is lost, nothing half written, nothing hostile let in."""
+"""Checkpoints: nothing is lost, nothing half written is used."""
 
 import itertools
+import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from keras_lm import checkpoint, run_folder
 from keras_lm.checkpoint import (
     KEPT_CHECKPOINTS,
     MANIFEST_FILE,
+    POSITION_FILE,
     STATE_FILE,
-    ModelFileError,
     latest_checkpoint,
-    load,
     restore,
     save_checkpoint,
-    save_model,
 )
-from keras_lm.config import ATTENTIONS, POSITIONS, TrainingConfig
-from keras_lm.generation import generate
+from keras_lm.config import TrainingConfig
 from keras_lm.model import build_model
+from keras_lm.model_file import ModelFileError
 from keras_lm.optimizers import create_optimizer
-from keras_lm.tokenizer import CharTokenizer, Gpt2Tokenizer
 from keras_lm.training import Training
-
-ROOT = Path(__file__).parents[1]
-TOKENIZER = CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n")
 
 
 def refuse(*_, **__):
     raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_a_model_and_its_tokenizer_come_back_to_the_bit(
-    small_model, small_ids, tmp_path, attention, positions
-):
-    model = small_model(attention=attention, positions=positions, use_bias=True, dropout=0.1)
-    save_model(tmp_path / "model.keras", model, TOKENIZER.to_dict())
-    bundle = load(str(tmp_path / "model.keras"))
-    assert bundle.config == model.config == bundle.model.config
-    assert bundle.tokenizer.to_dict() == TOKENIZER.to_dict() == bundle.model.tokenizer
-    ids = small_ids(3, 11)
-    np.testing.assert_array_equal(bundle.model(ids), model(ids))
-    assert os.listdir(tmp_path) == ["model.keras"]
-
-
-def test_a_loaded_model_generates_and_can_be_saved_again(sound, tmp_path):
-    bundle = load(sound)
-    save_model(tmp_path / "again.keras", bundle.model, bundle.model.tokenizer)
-    again = load(tmp_path / "again.keras")
-    assert generate(again, "abc", max_new_tokens=9) == generate(bundle, "abc", max_new_tokens=9)
-
-
-def test_gpt2_tokenizers_come_along(small_model, tmp_path):
-    tokenizer = Gpt2Tokenizer.from_text("The man, who had two horses -- é😀 -- sold one of them.")
-    model = small_model(vocab_size=tokenizer.vocab_size)
-    save_model(tmp_path / "model.keras", model, tokenizer.to_dict())
-    assert load(tmp_path / "model.keras").tokenizer.to_dict() == tokenizer.to_dict()
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_a_model_of_any_precision_is_saved_as_float32(small_model, small_ids, tmp_path, policy):
-    model = small_model(policy)
-    save_model(tmp_path / "model.keras", model, TOKENIZER.to_dict())
-    for again in (
-        load(tmp_path / "model.keras").model,
-        keras.models.load_model(tmp_path / "model.keras"),
-    ):
-        layers = [again, *again._flatten_layers()]
-        assert {layer.dtype_policy.name for layer in layers} == {"float32"}
-        np.testing.assert_array_equal(
-            again(small_ids(3, 11)), small_model("float32")(small_ids(3, 11))
-        )
-    assert model.dtype_policy.name == policy
-
-
-def test_plain_keras_loads_it_in_a_fresh_process(sound, small_ids, tmp_path):
-    program = (
-        "import sys\n"
-        "import keras, numpy\n"
-        "from keras_lm import LanguageModel\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "assert isinstance(model, LanguageModel)\n"
-        "assert model.tokenizer['characters']\n"
-        "numpy.save(sys.argv[2], model(numpy.load(sys.argv[3])))\n"
-    )
-    np.save(tmp_path / "ids.npy", small_ids(3, 11))
-    paths = [sound, tmp_path / "logits.npy", tmp_path / "ids.npy"]
-    subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, check=True)
-    expected = load(sound).model(small_ids(3, 11))
-    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), expected)
-
-
-@pytest.mark.parametrize("failing", ["keras", "replace", "fsync"])
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(
-    small_model, tmp_path, monkeypatch, failing
-):
-    path = tmp_path / "model.keras"
-    path.write_bytes(b"old")
-    if failing == "keras":
-        monkeypatch.setattr(checkpoint.LanguageModel, "save", refuse)
-    else:
-        monkeypatch.setattr(run_folder.os, failing, refuse)
-    with pytest.raises(OSError, match="No space left"):
-        save_model(path, small_model(), TOKENIZER.to_dict())
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["model.keras"]
 
 
 def variables_of(step):
@@ -124,19 +37,53 @@ def test_a_checkpoint_comes_back_with_step_position_and_every_bit(tmp_path):
     bits = np.array([0.1, -0.0, 1e-42, 3.4e38], "float32")
     path = save_checkpoint(tmp_path / "checkpoints", 500, [keras.Variable(bits)], position)
     assert path == tmp_path / "checkpoints" / "step-00000500"
-    assert sorted(os.listdir(path)) == [MANIFEST_FILE, STATE_FILE]
-    step, arrays, found = latest_checkpoint(tmp_path / "checkpoints")
-    assert (step, found) == (500, position)
-    assert [array.tobytes() for array in arrays] == [bits.tobytes()]
+    assert sorted(os.listdir(path)) == [MANIFEST_FILE, POSITION_FILE, STATE_FILE]
+    found, damaged = latest_checkpoint(tmp_path / "checkpoints")
+    assert (found.step, found.position, damaged) == (500, position, [])
+    assert [array.tobytes() for array in found.arrays] == [bits.tobytes()]
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
+def test_checkpoints_of_earlier_versions_are_read(tmp_path):
+    path = save_checkpoint(tmp_path, 5, variables_of(5), {"seconds": 1.5})
+    manifest = json.loads((path / MANIFEST_FILE).read_bytes())
+    del manifest["sha256"][POSITION_FILE]
+    manifest |= json.loads((path / POSITION_FILE).read_bytes())
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
+    (path / POSITION_FILE).unlink()
+    found, damaged = latest_checkpoint(tmp_path)
+    assert (found.step, found.position, damaged) == (5, {"seconds": 1.5}, [])
+    flip(path / STATE_FILE)
+    assert latest_checkpoint(tmp_path) == (None, [5])
+
+
+def kept_steps(folder):
+    return [int(name.removeprefix("step-")) for name in sorted(os.listdir(folder))]
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path):
     steps = [9, 10, 11, 99, 100, 101]
     for count, step in enumerate(steps, start=1):
         save_checkpoint(tmp_path, step, variables_of(step), {})
-        kept = steps[:count][-KEPT_CHECKPOINTS:]
-        assert sorted(os.listdir(tmp_path)) == [f"step-{step:08d}" for step in kept]
-        assert latest_checkpoint(tmp_path)[0] == step
+        assert kept_steps(tmp_path) == steps[:count][-KEPT_CHECKPOINTS:]
+        assert latest_checkpoint(tmp_path)[0].step == step
+
+
+@pytest.mark.parametrize("losses", [[3, 1, 2, 2, 4, 5], [5, 4, 3, 2, 1, 0], [None, 2, 1, 3, None]])
+def test_the_best_checkpoint_is_kept_too(tmp_path, losses):
+    for step, val_loss in enumerate(losses):
+        save_checkpoint(tmp_path, step, variables_of(step), {"val_loss": val_loss})
+    best = min((loss, step) for step, loss in enumerate(losses) if loss is not None)[1]
+    newest = range(len(losses) - KEPT_CHECKPOINTS, len(losses))
+    assert kept_steps(tmp_path) == sorted({best, *newest})
+
+
+def test_damaged_checkpoints_of_later_steps_do_not_push_out_sound_ones(tmp_path):
+    for step in (1, 7, 8, 9):
+        save_checkpoint(tmp_path, step, variables_of(step), {})
+    for step in (7, 8, 9):
+        flip(tmp_path / f"step-{step:08d}" / STATE_FILE)
+    save_checkpoint(tmp_path, 2, variables_of(2), {})
+    assert kept_steps(tmp_path) == [1, 2]  # and not those that nobody can use
 
 
 def test_a_checkpoint_and_its_name_are_on_the_disk_when_it_is_done(tmp_path, monkeypatch):
@@ -144,16 +91,19 @@ def test_a_checkpoint_and_its_name_are_on_the_disk_when_it_is_done(tmp_path, mon
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, n=name, f=real: (calls.append(n), f(*a)))
-    save_checkpoint(tmp_path, 5, variables_of(5), {})
-    assert calls == ["fsync", "replace"] * 2 + ["replace", "fsync"]
+    save_checkpoint(tmp_path / "new", 5, variables_of(5), {})
+    # The new folder; state, position and manifest; their names; the checkpoint's own name.
+    assert calls == ["fsync"] + ["fsync", "replace"] * 3 + ["fsync"] + ["replace", "fsync"]
 
 
-def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
-    for value in (1, 2):
-        save_checkpoint(tmp_path, 5, variables_of(value), {"value": value})
-    _, arrays, position = latest_checkpoint(tmp_path)
-    assert (arrays[0] == 2).all()
-    assert position == {"value": 2}
+def test_a_sound_checkpoint_of_the_same_step_stays_and_a_damaged_one_is_replaced(tmp_path):
+    for value in (1, 2):  # a moment without the old one might be the machine's last
+        path = save_checkpoint(tmp_path, 5, variables_of(value), {"value": value})
+        assert latest_checkpoint(tmp_path)[0].position == {"value": 1}
+    flip(path / STATE_FILE)
+    save_checkpoint(tmp_path, 5, variables_of(3), {"value": 3})
+    found, _ = latest_checkpoint(tmp_path)
+    assert (found.arrays[0] == 3).all() and found.position == {"value": 3}
 
 
 def flip(path):
@@ -166,6 +116,9 @@ DAMAGES = {
     "state flipped": lambda path: flip(path / STATE_FILE),
     "state cut": lambda path: os.truncate(path / STATE_FILE, 10),
     "state gone": lambda path: (path / STATE_FILE).unlink(),
+    "position flipped": lambda path: flip(path / POSITION_FILE),
+    "position gone": lambda path: (path / POSITION_FILE).unlink(),
+    "manifest flipped": lambda path: flip(path / MANIFEST_FILE),
     "manifest gone": lambda path: (path / MANIFEST_FILE).unlink(),
     "manifest cut": lambda path: os.truncate(path / MANIFEST_FILE, 10),
     "manifest empty": lambda path: (path / MANIFEST_FILE).write_text("{}"),
@@ -177,19 +130,31 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_of_a_damaged_checkpoint_the_previous_one_is_used(tmp_path, damage):
     paths = [save_checkpoint(tmp_path, step, variables_of(step), {}) for step in (5, 7)]
-    for path, expected in ((paths[1], 5), (paths[0], None)):
+    for path, expected, told in ((paths[1], 5, [7]), (paths[0], None, [7, 5])):
         damage(path)
-        found = latest_checkpoint(tmp_path)
-        assert (found and found[0]) == expected
+        found, damaged = latest_checkpoint(tmp_path)
+        assert (found and found.step, damaged) == (expected, told)
+
+
+def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
+    path = save_checkpoint(tmp_path, 5, variables_of(5), {"seconds": 1.5}) / MANIFEST_FILE
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        found, damaged = latest_checkpoint(tmp_path)
+        assert found is None and damaged == [5]
 
 
 def test_there_may_be_no_checkpoint(tmp_path):
-    (tmp_path / ".partial-x").mkdir()
-    assert latest_checkpoint(tmp_path) is None
-    assert latest_checkpoint(tmp_path / "missing") is None
+    for name in (".partial-x", "step-", "step-x"):
+        (tmp_path / name).mkdir()
+    assert latest_checkpoint(tmp_path) == (None, [])
+    assert latest_checkpoint(tmp_path / "missing") == (None, [])
 
 
-@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("call", range(6))
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 def test_a_failed_checkpoint_leaves_the_older_ones(tmp_path, monkeypatch, name, call):
     save_checkpoint(tmp_path, 5, variables_of(5), {})
@@ -204,7 +169,7 @@ def test_a_failed_checkpoint_leaves_the_older_ones(tmp_path, monkeypatch, name, 
         failed = True
     assert failed == (next(count) > call)
     monkeypatch.undo()
-    assert latest_checkpoint(tmp_path)[0] in ((5, 7) if failed else (7,))
+    assert latest_checkpoint(tmp_path)[0].step in ((5, 7) if failed else (7,))
     assert all(folder.startswith("step-") for folder in os.listdir(tmp_path))
 
 
@@ -248,9 +213,9 @@ def test_a_resumed_run_goes_on_to_the_bit(small_config, tmp_path, optimizer_name
     save_checkpoint(tmp_path, 2, variables, {})
 
     second, variables = begin(seed=2)
-    step, arrays, _ = latest_checkpoint(tmp_path)
-    restore(variables, arrays)
-    second.train_steps(offsets[step:])
+    found, _ = latest_checkpoint(tmp_path)
+    restore(variables, found.arrays)
+    second.train_steps(offsets[found.step :])
     assert int(second.optimizer.iterations) == 5
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_array_equal(variable, value)

@@ -177,3 +177,11 @@ def test_a_run_config_must_be_an_object_with_a_schema(value):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_leaves_the_vocabulary_to_the_text(name):
     assert PRESETS[name].model.vocab_size == 0
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_texts_that_no_page_can_show_are_refused(text):
+    for make in (lambda: DataConfig(data=text), lambda: TrainingConfig(sample_prompt=text)):
+        with pytest.raises(ConfigError, match="must have a UTF-8 form, but '.ud"):
+            make()
+    assert DataConfig(data="\ud7ff\ue000").data

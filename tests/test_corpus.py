@@ -49,6 +49,14 @@ def test_read_text(source, text):
         ("日".encode(), "x.txt has one character only"),
         (b"ab\0c", "x.txt has a NUL byte at offset 2; choose a text file"),
         ("ab".encode("utf-16-le"), "x.txt has a NUL byte at offset 1"),
+        ("a text".encode("utf-16-le"), "that is not UTF-16 without a byte order mark, or save"),
+        (
+            "a text".encode("utf-16-be"),
+            "not UTF-16 without a byte order mark, or",
+        ),
+        ("a text".encode("utf-32"), "NUL byte at offset 2; choose a text file that is not UTF-32,"),
+        (b"a\xed\xa0\x80b", "byte 0xed at offset 1, which looks like a lone surrogate"),
+        (b"it\x92s", "byte 0x92 at offset 2, which looks like Windows-1252"),
         (b"\x89PNG\r\n\x1a\n\0\0", "x.txt has a NUL byte at offset 8"),
         ("ab\0".encode("utf-16"), "x.txt has a NUL character at position 2"),
         (b"caf\xe9 au", "x.txt has the byte 0xe9 at offset 3, which looks like Latin-1"),
@@ -72,11 +80,19 @@ def test_the_limit_is_inclusive_and_checked_before_a_file_is_read(tmp_path, monk
     path = tmp_path / "huge.txt"
     with path.open("wb") as file:
         file.truncate(2**40)  # a sparse file of a terabyte
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("was read"))
+    monkeypatch.setattr(Path, "open", lambda path, mode: pytest.fail("was read"))
     with pytest.raises(
         TextError, match="at most 50 MB, but .*huge.txt has 1,099,511,627,776 bytes"
     ):
         load_text(str(path))
+
+
+def test_a_file_that_does_not_tell_its_size_is_read_to_the_limit_only():
+    endless = Path("/proc/self/maps")  # of size 0, to believe the system
+    if not endless.exists():
+        pytest.skip("needs a file of unknown size")
+    with pytest.raises(TextError, match="at most 0.001 MB, but /proc/self/maps has 1,001 bytes"):
+        load_text(str(endless), 0.001)
 
 
 def test_the_limit_holds_for_texts_of_several_files():
@@ -142,12 +158,12 @@ def test_load_text_refuses_with_one_sentence(data, message):
 
 
 def test_load_text_without_permission(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
     path = tmp_path / "secret.txt"
     path.write_text("text")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(TextError, match="secret.txt' gives: Permission denied; name a text file"):
         load_text(str(path))
 

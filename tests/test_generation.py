@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.checkpoint import Bundle
+from keras_lm.bundle import Bundle
 from keras_lm.config import ATTENTIONS, ConfigError, GenerationConfig
 from keras_lm.generation import (
     TOKENS_PER_CALL,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import warnings
 import zipfile
 
@@ -10,11 +11,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lm import checkpoint
-from keras_lm.checkpoint import (
-    ModelFileError,
-    load,
-)
+from keras_lm import bundle
+from keras_lm.bundle import load
+from keras_lm.model_file import ModelFileError
+from tests.bombs import BOMBS
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -335,5 +335,12 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
 def test_a_model_larger_than_its_weights_is_never_built(sound, tmp_path, monkeypatch):
     members = set_model_field(d_model=600, ffn_dim=1200, num_blocks=60)(members_of(sound))
     path = write_members(tmp_path / "model.keras", members.items())
-    monkeypatch.setattr(checkpoint, "build_model", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr(bundle, "build_model", lambda *_: pytest.fail("it was built"))
     assert_refused(path, "its weights do not fit its config")
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
+def test_a_file_made_to_take_time_memory_or_disk_is_refused(sound, tmp_path, make):
+    (tmp_path / "model.keras").write_bytes(make(sound))
+    assert_refused(tmp_path / "model.keras", "is not a sound keras_lm model")
+    assert os.listdir(tmp_path) == ["model.keras"]

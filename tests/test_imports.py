@@ -12,17 +12,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
 RANKS = {
     "keras_lm.config": 0,
+    "keras_lm.progress": 0,
     "keras_lm.run_folder": 0,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
     "keras_lm.cache": 1,
     "keras_lm.corpus": 2,
     "keras_lm.estimates": 1,
+    "keras_lm.model_file": 1,
     "keras_lm.presets": 1,
     "keras_lm.dataset": 2,
+    "keras_lm.model_reader": 2,
     "keras_lm.layers": 2,
     "keras_lm.losses": 2,
     "keras_lm.model": 3,
+    "keras_lm.bundle": 4,
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
     "keras_lm.optimizers": 3,
@@ -35,16 +39,20 @@ RANKS = {
     "streamlit_app": 8,
 }
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
-EXCEPTIONS = {("keras_lm.checkpoint", "keras_lm.generation")}  # a bundle carries its generator
+EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
-STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["config", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "cache",
+    "checkpoint",
     "config",
     "corpus",
     "estimates",
+    "model_file",
+    "model_reader",
     "presets",
+    "progress",
     "run_folder",
     "tokenizer",
 ]

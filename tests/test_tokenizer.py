@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
 
@@ -16,6 +17,7 @@ from keras_lm.tokenizer import (
     Gpt2Tokenizer,
     TokenizerError,
     build_tokenizer,
+    tokenize,
     tokenizer_from_dict,
 )
 
@@ -52,6 +54,15 @@ def test_the_training_text_survives(kind, text):
     assert tokenizer.decode(ids) == text
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
     assert tokenizer.unknown(text) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", [*TEXTS, "a\ud800b", "\udfff" * 3 + "\ufffd", "\ue000\U0010ffff"])
+def test_one_pass_gives_the_same_tokenizer_and_the_same_rows(kind, text):
+    expected = build_tokenizer(kind, text)
+    tokenizer, rows = tokenize(kind, text)
+    assert tokenizer.to_dict() == expected.to_dict()
+    assert rows.dtype == np.int32 and rows.tolist() == expected.encode(text)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -111,6 +122,14 @@ def test_windows_of_a_word_join_exactly_or_not_at_all(reference, monkeypatch, si
     for _ in range(500):
         word = "".join(choose.choices(signs, k=100))
         assert module._ids_of_long_word(word) == reference.encode_ordinary(word)
+
+
+def test_pieces_of_a_text_join_exactly(reference, monkeypatch):
+    monkeypatch.setattr(module, "_PIECE", 3)  # so small that every possible border is one
+    choose = random.Random(5)
+    for _ in range(300):
+        text = "".join(choose.choices("ab1é'st. \n\x1c\u2003😀", k=60))
+        assert module._gpt2_ids(text).tolist() == reference.encode_ordinary(text)
 
 
 def test_a_huge_word_is_fast():
@@ -194,6 +213,8 @@ def test_a_lone_surrogate_gets_no_row(kind):
 def test_no_characters_no_tokenizer(kind, text):
     with pytest.raises(TokenizerError, match="needs a text, but one without characters came"):
         build_tokenizer(kind, text)
+    with pytest.raises(TokenizerError, match="needs a text, but one without characters came"):
+        tokenize(kind, text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

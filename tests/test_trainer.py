@@ -1,16 +1,19 @@
 """A run inside its process: events, samples, pausing, resuming, failing."""
 
 import dataclasses
+import functools
+import shutil
 import time
 
 import numpy as np
 import pytest
 
-from keras_lm import run_folder, trainer
-from keras_lm.checkpoint import load
+from keras_lm import checkpoint, run_folder, trainer
+from keras_lm.bundle import load
 from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import prepare
 from keras_lm.run_folder import RunFolder
+from keras_lm.training import Training
 
 CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
@@ -29,6 +32,11 @@ CONFIG = RunConfig(
 )
 
 
+PLAIN = dataclasses.replace(  # without samples
+    CONFIG, training=dataclasses.replace(CONFIG.training, sample_every=0)
+)
+
+
 @pytest.fixture(scope="module")
 def corpus():
     prepared = prepare(CONFIG.data, CONFIG.model.context_length)
@@ -43,6 +51,20 @@ def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) ->
     return folder
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves XLA's compilation out, where a test is about something else."""
+    monkeypatch.setattr(trainer, "Training", functools.partial(Training, jit_compile=False))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, corpus):
+    """A whole run of PLAIN without XLA."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(trainer, "Training", functools.partial(Training, jit_compile=False))
+        return train(tmp_path_factory.mktemp("straight"), corpus, monkeypatch, PLAIN)
+
+
 def told(folder: RunFolder) -> list[dict]:
     """The events without what depends on the clock and on the process."""
     clock = {"seconds", "train_seconds", "tokens_per_second", "memory_mb"}
@@ -50,11 +72,10 @@ def told(folder: RunFolder) -> list[dict]:
     return [{k: v for k, v in event.items() if k not in clock} for event in events]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
-    tmp_path, corpus, monkeypatch, optimizer
+    tmp_path, corpus, monkeypatch, quick
 ):
-    training = dataclasses.replace(CONFIG.training, optimizer=optimizer)
+    training = dataclasses.replace(CONFIG.training, optimizer="muon")
     config = dataclasses.replace(CONFIG, training=training)
     straight = train(tmp_path / "straight", corpus, monkeypatch, config)
     assert straight.read_status()["state"] == run_folder.FINISHED
@@ -69,6 +90,50 @@ def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
 
     assert told(halting) == told(straight)
     ours, theirs = (load(f.model_file).model.get_weights() for f in (halting, straight))
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
+    tmp_path, corpus, monkeypatch, quick, optimizer
+):
+    """Twelve points: after the first update, before the last, and all between."""
+    monkeypatch.setattr(checkpoint, "KEPT_CHECKPOINTS", 100)
+    training = dataclasses.replace(
+        CONFIG.training, optimizer=optimizer, checkpoint_every=1, eval_every=4
+    )
+    config = dataclasses.replace(CONFIG, training=training)
+    straight = train(tmp_path / "straight", corpus, monkeypatch, config)
+    steps = training.steps
+    points = [f"step-{step:08d}" for step in range(1, steps)]
+    assert [path.name for path in sorted(straight.checkpoints.iterdir())] == points
+
+    again = RunFolder(tmp_path / "again")
+    again.create()
+    config = dataclasses.replace(
+        config.with_vocab_size(corpus.tokenizer.vocab_size),
+        training=dataclasses.replace(training, checkpoint_every=0),
+    )
+    run = trainer.Run(again, config, corpus, time.time(), lambda _: None)
+    run.prepare()
+    final = None
+    for point in [None, *points]:
+        for variable in run.variables:  # whatever was there before
+            variable.assign(np.full(variable.shape, 3, variable.dtype))
+        if point is None:
+            shutil.copytree(straight.checkpoints / points[-1], again.checkpoints / points[-1])
+        else:
+            shutil.rmtree(again.checkpoints)
+            shutil.copytree(straight.checkpoints / point, again.checkpoints / point)
+        shutil.copy(straight.events_file, again.events_file)
+        run.pending = run.val_loss = run.last_logged = None
+        run._restore(checkpoint.latest_checkpoint(again.checkpoints)[0])
+        assert run.train() == run_folder.FINISHED
+        assert told(again) == told(straight)
+        found = [np.asarray(variable) for variable in run.variables]
+        final = final or found
+        assert all(np.array_equal(a, b) for a, b in zip(found, final, strict=True))
+    ours, theirs = (load(f.model_file).model.get_weights() for f in (again, straight))
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -95,23 +160,140 @@ def test_stop_keeps_the_model_of_the_present_step(tmp_path, corpus, monkeypatch)
     assert load(folder.model_file).config.vocab_size == corpus.tokenizer.vocab_size
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run_and_spares_the_model(
-    tmp_path, corpus, monkeypatch
-):
-    folder = RunFolder(tmp_path)
-    real_steps = trainer.Training.train_steps
+def poison(monkeypatch, when):
+    """Makes a weight infinite before every compiled call at which `when(training)` is true."""
+    real_steps = Training.train_steps
 
     def poisoned(self, offsets):
-        if folder.model_file.exists():  # from the checkpoint at step 5 on
-            self.model.output_layer.kernel.assign(self.model.output_layer.kernel * np.nan)
+        if when(self):
+            self.model.output_layer.kernel.assign(self.model.output_layer.kernel * np.inf)
         return real_steps(self, offsets)
 
-    monkeypatch.setattr(trainer.Training, "train_steps", poisoned)
-    train(tmp_path, corpus, monkeypatch)
+    monkeypatch.setattr(Training, "train_steps", poisoned)
+
+
+def test_a_run_that_diverges_goes_back_once_with_a_lower_rate_and_then_fails_with_advice(
+    tmp_path, corpus, monkeypatch, quick
+):
+    folder = RunFolder(tmp_path)
+    poison(monkeypatch, lambda _: folder.model_file.exists())  # from the checkpoint at 5 on
+    train(tmp_path, corpus, monkeypatch, PLAIN)
     status = folder.read_status()
-    assert status["state"] == run_folder.FAILED
-    assert "diverged" in status["message"] and "learning rate" in status["message"]
+    assert (status["state"], status["rate_factor"]) == (run_folder.FAILED, 0.25)
+    assert "diverged" in status["message"] and "Lower the learning rate" in status["message"]
+    note = told(folder)[-1]
+    assert (note["kind"], note["step"]) == ("note", 5)
+    assert "went back to step 5" in note["message"] and "quarter" in note["message"]
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000005"]
     assert all(np.isfinite(w).all() for w in load(folder.model_file).model.get_weights())
+
+
+def test_a_run_that_diverged_once_finishes_at_the_lower_rate(
+    tmp_path, corpus, monkeypatch, quick, straight
+):
+    folder, calls = RunFolder(tmp_path), []
+    poison(monkeypatch, lambda _: len(calls) < 2 and calls.append(1) is None)  # compiled, then 1
+    train(tmp_path, corpus, monkeypatch, PLAIN)
+    assert folder.read_status()["state"] == run_folder.FINISHED
+    events = told(folder)
+    assert "went back to step 0" in events[0]["message"]
+    pairs = zip(
+        [event for event in events if event["kind"] == "metrics"],
+        [event for event in told(straight) if event["kind"] == "metrics"],
+        strict=True,
+    )
+    for lower, usual in pairs:
+        assert lower["learning_rate"] == pytest.approx(usual["learning_rate"] / 4)
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_neither_loss_nor_gradient_may_be_anything_but_a_number(name, value):
+    run = object.__new__(trainer.Run)
+    values = np.array([1.0, value, 2.0])
+    with pytest.raises(trainer.Diverged, match=f"The {name} became {value} at step 12"):
+        run._check_finite(name, values, range(10, 13))
+    run._check_finite(name, values[::2], range(10, 12))
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path, corpus, monkeypatch, quick):
+    """The last update before a checkpoint spoils a weight, which no loss has seen yet."""
+    folder = RunFolder(tmp_path)
+    real_steps = Training.train_steps
+
+    def spoiled(self, offsets):
+        values = real_steps(self, offsets)
+        if int(self.optimizer.iterations) >= 5:
+            self.model.output_layer.kernel.assign(self.model.output_layer.kernel * np.nan)
+        return values
+
+    monkeypatch.setattr(Training, "train_steps", spoiled)
+    train(tmp_path, corpus, monkeypatch, PLAIN)
+    assert folder.read_status()["state"] == run_folder.FAILED
+    assert "weight" in folder.read_status()["message"]
+    assert not folder.checkpoints.exists() and not folder.model_file.exists()
+
+
+def test_a_disk_that_refuses_pauses_the_run_which_then_goes_on(
+    tmp_path, corpus, monkeypatch, quick, straight
+):
+    folder, real_write = RunFolder(tmp_path / "full"), checkpoint.write_atomically
+
+    def refuse(path, content):
+        if folder.checkpoints.exists() and (folder.checkpoints / "step-00000005").exists():
+            raise OSError(28, "No space left on device")
+        real_write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", refuse)
+    train(folder.path, corpus, monkeypatch, PLAIN)
+    status = folder.read_status()
+    assert (status["state"], status["step"]) == (run_folder.PAUSED, 10)
+    assert "No space left on device" in status["message"] and "intact" in status["message"]
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000005"]
+
+    monkeypatch.setattr(checkpoint, "write_atomically", real_write)
+    train(folder.path, corpus, monkeypatch, PLAIN)
+    assert folder.read_status()["state"] == run_folder.FINISHED
+    assert told(folder) == told(straight)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
+    tmp_path, corpus, monkeypatch, quick, straight
+):
+    folder = RunFolder(tmp_path / "damaged")
+    shutil.copytree(straight.path, folder.path)
+    state = folder.checkpoints / "step-00000010" / checkpoint.STATE_FILE
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    train(folder.path, corpus, monkeypatch, PLAIN)
+    notes = [event for event in told(folder) if event["kind"] == "note"]
+    assert [(note["step"], note["message"]) for note in notes] == [
+        (5, "The checkpoint of step 10 is damaged: went on from step 5.")
+    ]
+    assert [event for event in told(folder) if event not in notes] == told(straight)
+
+
+def test_another_text_or_tokenizer_is_refused_and_harms_nothing(
+    tmp_path, corpus, monkeypatch, quick
+):
+    folder = RunFolder(tmp_path)
+    train(tmp_path, corpus, monkeypatch, PLAIN, report=lambda _: folder.request("pause"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    changed = corpus.train.copy()
+    changed[-1] = (changed[-1] + 1) % corpus.tokenizer.vocab_size
+    shorter = type(corpus.tokenizer)(corpus.tokenizer.to_dict()["characters"][:-1])
+    for other in ({"train": changed}, {"tokenizer": shorter}):
+        train(tmp_path, dataclasses.replace(corpus, **other), monkeypatch, PLAIN)
+        status = folder.read_status()
+        assert status["state"] == run_folder.FAILED
+        assert "another one" in status["message"] and "--like" in status["message"]
+        after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert {p: c for p, c in after.items() if p != folder.status_file} == {
+            p: c for p, c in before.items() if p != folder.status_file
+        }
+    train(tmp_path, corpus, monkeypatch, PLAIN)
+    assert folder.read_status()["state"] == run_folder.FINISHED
 
 
 def test_a_fault_is_one_sentence_in_the_status_and_a_traceback_in_the_log(

@@ -1,37 +1,51 @@
 """The queue of runs: a run that waits is a small process that watches those before it.
 
-Nobody has to hand out turns, so a killed server stops no queue.
+Nobody has to hand out turns, so a killed server stops no queue. The order is that of the run
+folders; that one alone trains is the system's promise: a file beside the runs is locked by who
+trains, and the lock ends with its process, however that ends.
 """
 
 import time
 
 from keras_lm import run_folder
 from keras_lm.run_folder import RunFolder, list_runs
-from keras_lm.runs.process import is_alive
+from keras_lm.runs.process import hold, is_alive
 
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.5
+TURN_FILE = ".turn"
 
 
-def runs_ahead(folder: RunFolder) -> list[RunFolder]:
-    """The living runs beside `folder` whose turn comes before its own, newest first."""
-    own_place = (folder.read_status().get("queued_at", 0.0), folder.run_id)
-    ahead = []
-    for other in list_runs(folder.path.parent):
-        status = other.read_status()
-        place = (status.get("queued_at", 0.0), other.run_id)
-        if status.get("state") in run_folder.ACTIVE_STATES and place < own_place:
-            if is_alive(other):
-                ahead.append(other)
-    return ahead
+def place(folder: RunFolder) -> tuple[float, str] | None:
+    """Where a run that waits or trains stands in the queue; None when it does neither."""
+    status = folder.read_status()
+    if status.get("state") not in run_folder.ACTIVE_STATES or not is_alive(folder):
+        return None
+    return status.get("queued_at", 0.0), folder.run_id
+
+
+def runs_ahead(folder: RunFolder, others: list[RunFolder] | None = None) -> list[RunFolder]:
+    """The living runs whose turn comes before that of `folder`.
+
+    Args:
+        folder: the run that asks.
+        others: where to look; None or empty: at all runs beside it.
+    """
+    own = (folder.read_status().get("queued_at", 0.0), folder.run_id)
+    places = {other: place(other) for other in others or list_runs(folder.path.parent)}
+    return [other for other, theirs in places.items() if theirs is not None and theirs < own]
 
 
 def wait_for_turn(folder: RunFolder) -> bool:
-    """Returns true when no run is ahead, false when the run was asked to stop before."""
-    while ahead := runs_ahead(folder):
-        if folder.take_request() == "stop":
+    """Returns true when the turn has come, false when the run was asked to stop before."""
+    ahead: list[RunFolder] = []
+    while True:
+        ahead = runs_ahead(folder, ahead) or runs_ahead(folder)  # seldom need all be looked at
+        if not ahead and hold(folder.path.parent / TURN_FILE):
+            return True
+        if folder.take_request() in ("stop", "pause"):
             return False
-        message = f"Waiting for {len(ahead)} earlier run{'s' if len(ahead) > 1 else ''}."
+        earlier = f"{len(ahead)} earlier run{'s' if len(ahead) > 1 else ''}"
+        message = f"Waiting for {earlier if ahead else 'the run that trains'}."
         if folder.read_status().get("message") != message:
             folder.write_status(message=message)
         time.sleep(POLL_SECONDS)
-    return True

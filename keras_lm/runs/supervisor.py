@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, RunConfig
+from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.run_folder import RunFolder, list_runs, new_run_id, write_atomically
 from keras_lm.runs.process import is_alive
 
@@ -51,7 +54,8 @@ class Supervisor:
 
     def __init__(self, root: Path):
         self.root = root
-        self._children: list[subprocess.Popen] = []
+        self._children: dict[str, subprocess.Popen] = {}  # by the run they were started for
+        self._lock = threading.Lock()  # tabs are threads
 
     def folder(self, run_id: str) -> RunFolder:
         """The run's folder; ConfigError unless `run_id` is an id of ours, which no path is."""
@@ -62,31 +66,40 @@ class Supervisor:
     def start(self, config: RunConfig) -> str:
         """Starts a run in a process of its own, or queues it behind the others; returns its id."""
         folder = RunFolder(self.root / new_run_id())
-        folder.create()
-        folder.write_config(config.to_dict())
-        folder.write_status(
-            state=run_folder.QUEUED,
-            queued_at=time.time(),
-            steps=config.training.steps,
-            message="Starting.",
-        )
-        self._launch(folder, "train", "--wait-turn")
+        try:
+            folder.create()
+            folder.write_config(config.to_dict())
+            folder.write_status(
+                state=run_folder.QUEUED,
+                queued_at=time.time(),
+                steps=config.training.steps,
+                message="Starting.",
+            )
+            self._launch(folder, "train", "--wait-turn")
+        except OSError:  # a full disk: half a run helps nobody
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
         return folder.run_id
 
     def resume(self, run_id: str) -> None:
         """Queues a run that ended early again; it goes on from its newest checkpoint."""
-        summary = self.summary(run_id)
-        if summary is None or summary.is_active:
-            return
-        folder = self.folder(run_id)
-        folder.write_status(
-            state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
-        )
-        self._launch(folder, "resume", "--wait-turn")
+        with self._lock:
+            summary = self.summary(run_id)
+            if summary is None or summary.is_active:
+                return
+            folder = self.folder(run_id)
+            folder.take_request()  # what was asked of the process before
+            folder.write_status(
+                state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
+            )
+            self._launch(folder, "resume", "--wait-turn")
+
+    def fork(self, run_id: str) -> str:
+        """Starts a new run with the settings of another; returns its id."""
+        return self.start(RunConfig.from_dict(self.folder(run_id).read_config()).with_vocab_size(0))
 
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
-        self._reap()
         words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]
         with open(folder.log_file, "ab") as log:
             child = subprocess.Popen(
@@ -98,11 +111,13 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        self._children.append(child)
+        self._children[folder.run_id] = child
 
     def _reap(self) -> None:
         """Lets finished children go, which would stay zombies otherwise."""
-        self._children = [child for child in self._children if child.poll() is None]
+        for run_id, child in [*self._children.items()]:
+            if child.poll() is not None:
+                self._children.pop(run_id, None)
 
     def request(self, run_id: str, action: str) -> None:
         """Asks a run to "stop" or to make a "sample"; it answers within seconds."""
@@ -116,24 +131,31 @@ class Supervisor:
             return None
         self._reap()
         status = folder.read_status()
-        if status.get("state") in run_folder.ACTIVE_STATES and not is_alive(folder):
-            status = self._settle(folder)
+        if status.get("state") in run_folder.ACTIVE_STATES:
+            if run_id not in self._children and not is_alive(folder):
+                status = self._settle(folder, status)
         try:
             config = RunConfig.from_dict(stored)
         except ConfigError:
             config = None
         return RunSummary(run_id, status.get("state", run_folder.INTERRUPTED), config, status)
 
-    def _settle(self, folder: RunFolder) -> dict:
+    def _settle(self, folder: RunFolder, status: dict) -> dict:
         """Marks a run whose process is gone; its last word counts if it came in between."""
-        status = folder.read_status()
-        if status.get("state") in run_folder.ACTIVE_STATES:
-            kept = " Its last saved model is kept." if folder.model_file.exists() else ""
-            folder.write_status(
-                state=run_folder.INTERRUPTED,
-                message="The training process ended without a word: it was killed, or the machine "
-                f"went down or ran out of memory.{kept} Its log may say more.",
-            )
+        if (newer := folder.read_status()) != status:
+            return newer
+        kept = " Its last saved model is kept." if folder.model_file.exists() else ""
+        values = {
+            "state": run_folder.INTERRUPTED,
+            "message": "The training process ended without a word: it was killed, or the machine "
+            f"went down or ran out of memory.{kept} Go on from its newest checkpoint; if memory "
+            "ran out, a new run needs a lower batch_size, context_length or d_model. Its log may "
+            "say more.",
+        }
+        try:
+            folder.write_status(**values)
+        except OSError:  # a full disk: the page tells it all the same
+            return status | values
         return folder.read_status()
 
     def summaries(self) -> list[RunSummary]:
@@ -154,11 +176,16 @@ class Supervisor:
         Args:
             content: the bytes.
             suffix: ".txt" or ".keras".
+
+        Raises:
+            ModelFileError: for a model file that is not sound; nothing of it is kept.
         """
         folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if not path.exists():
+            if suffix == ".keras":
+                _check_model(content, folder)
             write_atomically(path, content)
         return path
 
@@ -166,3 +193,14 @@ class Supervisor:
         """The file that `keep_upload` once stored under that name; None when there is none."""
         path = self.root / UPLOADS / f"{stem}{suffix}"
         return path if UPLOAD_STEM.fullmatch(stem) and path.exists() else None
+
+
+def _check_model(content: bytes, folder: Path) -> None:
+    """ModelFileError, which speaks of "The file", unless `content` is a sound model."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".unchecked-") as file:
+        file.write(content)
+        file.flush()
+        try:
+            check_model_file(Path(file.name))
+        except ModelFileError as error:
+            raise ModelFileError(str(error).replace(file.name, "The file")) from None

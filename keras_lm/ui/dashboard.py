@@ -16,6 +16,7 @@ from keras_lm.ui.services import (
     label_runs,
     show_seconds,
     supervisor,
+    told_disk_errors,
 )
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
@@ -113,12 +114,13 @@ def hint(summary: RunSummary) -> str:
 def read_events(folder: RunFolder) -> list[dict]:
     """All events of a run; what this tab has read before is not read again."""
     cache = st.session_state.setdefault("events", {})
-    events, offset = cache.get(folder.run_id, ([], 0))
-    size = folder.events_file.stat().st_size if folder.events_file.exists() else 0
-    if size < offset:
+    file = folder.events_file
+    inode = file.stat().st_ino if file.exists() else 0
+    events, offset, read_inode = cache.get(folder.run_id, ([], 0, inode))
+    if inode != read_inode:
         events, offset = [], 0  # a resumed run took back what it will do again
     new, offset = folder.read_events(offset)
-    cache[folder.run_id] = (events + new, offset)
+    cache[folder.run_id] = (events + new, offset, inode)
     return events + new
 
 
@@ -130,13 +132,18 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
     if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
-        st.error(message, icon=icon)
+        st.error(escape_markdown(message), icon=icon)
+    elif message and not summary.is_active:  # why it paused
+        st.warning(escape_markdown(message), icon=icon)
+    for event in events:
+        if event["kind"] == "note":
+            st.caption(escape_markdown(event["message"]))
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
     text = f"Step {step:,} of {steps:,}"
     if summary.is_active:
         left = seconds_left(status, events)
         text += "" if left is None else f", {show_seconds(max(0.0, left))} left"
-        text += f". {message}"
+        text += f". {escape_markdown(message)}"
     st.progress(min(1.0, step / steps), text=text)
     buttons(summary)
 
@@ -168,8 +175,9 @@ def buttons(summary: RunSummary) -> None:
                 key="stop",
                 help="Ends the run after the present step and keeps the model.",
             ):
-                supervisor().request(summary.run_id, "stop")
-                st.rerun(scope="fragment")
+                with told_disk_errors():
+                    supervisor().request(summary.run_id, "stop")
+                    st.rerun(scope="fragment")
             return
         if folder.model_file.exists():
             if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
@@ -194,7 +202,18 @@ def buttons(summary: RunSummary) -> None:
                 if has_checkpoint
                 else "It has no checkpoint to go on from.",
             ):
-                supervisor().resume(summary.run_id)
+                with told_disk_errors():
+                    supervisor().resume(summary.run_id)
+                    st.rerun()
+        if summary.config is not None and st.button(
+            "New run like it",
+            icon=":material/content_copy:",
+            key="fork",
+            type="tertiary",
+            help="Starts a new run with the same settings, from the beginning.",
+        ):
+            with told_disk_errors():
+                st.query_params["run"] = supervisor().fork(summary.run_id)
                 st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
             confirm_deletion(summary.run_id)

@@ -7,7 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm.config import GenerationConfig
-from keras_lm.ui.services import label_runs, runs_with_models, supervisor, worker_pool
+from keras_lm.model_file import ModelFileError
+from keras_lm.ui.services import (
+    escape_markdown,
+    label_runs,
+    runs_with_models,
+    supervisor,
+    worker_pool,
+)
 
 POLL_SECONDS = 0.2
 SHOWN_PROMPT = 400  # characters
@@ -76,7 +83,11 @@ def choose_model(summaries: dict) -> Path | None:
     if chosen != UPLOADED:
         return supervisor().folder(chosen).model_file
     upload = st.file_uploader("A .keras file made here", type=["keras"], key="generate.upload")
-    return supervisor().keep_upload(upload.getvalue(), ".keras") if upload else None
+    try:
+        return supervisor().keep_upload(upload.getvalue(), ".keras") if upload else None
+    except ModelFileError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return None
 
 
 def shorten(prompt: str) -> str:
@@ -115,7 +126,7 @@ def draw_output(was_done: bool) -> None:
     if worker.loading.error:
         # A file that was handed in has a name of ours, which says nothing to a person.
         told = worker.loading.error.replace(str(model_file.resolve()), "The file")
-        st.error(told, icon=":material/error:")
+        st.error(escape_markdown(told), icon=":material/error:")
         if done and not was_done:
             st.rerun()
         return
@@ -131,7 +142,7 @@ def draw_output(was_done: bool) -> None:
     elif not done and not reply.text:
         st.caption("Compiling; the text begins in a moment.")
     if reply.error:
-        st.error(reply.error, icon=":material/error:")
+        st.error(escape_markdown(reply.error), icon=":material/error:")
     elif done:
         told = f"{len(reply.text):,} characters in {reply.result['seconds']:.2f} s."
         if unknown := reply.result["unknown"]:
@@ -140,6 +151,6 @@ def draw_output(was_done: bool) -> None:
         if cut := reply.result["tokens_cut"]:
             told += f" The prompt is longer than the model's context: its first {cut:,} tokens "
             told += "were not read."
-        st.caption(told)
+        st.caption(escape_markdown(told))
     if done and not was_done:
         st.rerun()

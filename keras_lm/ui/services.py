@@ -1,8 +1,10 @@
 """What all pages and tabs share: the runs, the workers, and what is known of a text."""
 
 import atexit
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +85,15 @@ def describe_run(config: RunConfig | None) -> str:
 def escape_markdown(text: str) -> str:
     """The text as Streamlit's Markdown shows it to the letter, whatever is in it."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+@contextlib.contextmanager
+def told_disk_errors() -> Iterator[None]:
+    """Shows in a sentence what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        st.error(escape_markdown(f"The disk refused: {error.strerror}. Nothing was changed."))
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:

@@ -7,11 +7,13 @@ from keras_lm.config import ConfigError, RunConfig
 from keras_lm.ui import sidebar
 from keras_lm.ui.services import (
     TextFacts,
+    escape_markdown,
     label_runs,
     matrix_flops_per_second,
     show_seconds,
     supervisor,
     text_facts,
+    told_disk_errors,
 )
 
 NEW_RUN = "new"
@@ -33,7 +35,11 @@ def page() -> None:
         except ConfigError:
             pass
         if summary is None:
-            st.error(f"There is no run {chosen!r:.40} any more: choose another one above.")
+            st.error(
+                escape_markdown(
+                    f"There is no run {chosen!r:.40} any more: choose another one above."
+                )
+            )
     if summary is not None:
         # Charts take half a second to import, for which the first sight of the page need not wait.
         from keras_lm.ui.dashboard import dashboard
@@ -108,7 +114,7 @@ def setup(config: RunConfig | None, problem: ValueError | None) -> None:
         elif isinstance(problem, sidebar.MissingText):
             st.info(str(problem), icon=":material/upload_file:")
         else:
-            st.error(str(problem), icon=":material/error:")
+            st.error(escape_markdown(str(problem)), icon=":material/error:")
         started = st.button(
             "Start",
             type="primary",
@@ -122,12 +128,8 @@ def setup(config: RunConfig | None, problem: ValueError | None) -> None:
     if config is not None:
         attention_card(config.model.context_length)
     if started:
-        try:
-            run_id = supervisor().start(config)
-        except OSError as error:
-            st.error(f"The run's folder cannot be written: {error.strerror}.")
-        else:
-            st.query_params["run"] = run_id
+        with told_disk_errors():
+            st.query_params["run"] = supervisor().start(config)
             st.rerun()
 
 

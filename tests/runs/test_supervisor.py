@@ -4,11 +4,14 @@ import dataclasses
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.model_file import ModelFileError
+from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import is_alive
 from keras_lm.runs.supervisor import Supervisor
 
@@ -32,7 +35,7 @@ def supervisor(tmp_path):
     supervisor = Supervisor(tmp_path / "runs")
     yield supervisor
     for summary in supervisor.summaries():
-        if summary.is_active and "pid" in summary.status:
+        if summary.is_active and summary.status.get("pid"):
             os.kill(summary.status["pid"], signal.SIGKILL)
 
 
@@ -87,6 +90,66 @@ def test_a_killed_run_is_interrupted_and_one_with_its_number_is_not_it(superviso
     assert supervisor.summary(run_id) is None
 
 
+def test_twenty_starts_at_once_give_one_run_and_nineteen_that_wait(supervisor):
+    with ThreadPoolExecutor(20) as tabs:
+        run_ids = [*tabs.map(supervisor.start, [TINY] * 20)]
+    assert len(set(run_ids)) == len(supervisor.summaries()) == 20
+    wait_until(lambda: all(summary.status.get("pid") for summary in supervisor.summaries()))
+    first = min(supervisor.summaries(), key=lambda s: (s.status["queued_at"], s.run_id)).run_id
+    wait_until(lambda: state(supervisor, first) != run_folder.QUEUED)
+    waiting = [run_id for run_id in run_ids if run_id != first]
+    assert {state(supervisor, run_id) for run_id in waiting} == {run_folder.QUEUED}
+
+    for run_id in waiting[1:]:
+        supervisor.request(run_id, "stop")
+    for run_id in waiting[1:]:
+        wait_until(lambda run_id=run_id: state(supervisor, run_id) == run_folder.STOPPED)
+    assert state(supervisor, waiting[0]) == run_folder.QUEUED  # the first still has the turn
+    os.kill(supervisor.folder(first).read_status()["pid"], signal.SIGKILL)
+    wait_until(lambda: state(supervisor, waiting[0]) != run_folder.QUEUED)  # nobody handed it out
+    assert state(supervisor, first) == run_folder.INTERRUPTED
+
+
+def ended_run(supervisor, **status) -> str:
+    """A run of which only the folder is left."""
+    folder = RunFolder(supervisor.root / "20260101-000000-abcdef")
+    folder.create()
+    folder.write_config(TINY.with_vocab_size(23).to_dict())
+    folder.write_status(state=run_folder.INTERRUPTED, **status)
+    return folder.run_id
+
+
+def test_a_run_resumed_in_many_tabs_gets_one_process(supervisor, monkeypatch):
+    launched = []
+    monkeypatch.setattr(supervisor, "_launch", lambda *words: launched.append(words))
+    run_id = ended_run(supervisor)
+    supervisor.request(run_id, "stop")  # what its last process did not hear any more
+    with ThreadPoolExecutor(20) as tabs:
+        [*tabs.map(supervisor.resume, [run_id] * 20)]
+    assert [words[1:] for words in launched] == [("resume", "--wait-turn")]
+    assert supervisor.folder(run_id).take_request() is None
+
+
+def test_a_fork_has_the_same_settings_and_nothing_else(supervisor, monkeypatch):
+    monkeypatch.setattr(supervisor, "_launch", lambda *words: None)
+    run_id = ended_run(supervisor, step=5, rate_factor=0.25)
+    fork = supervisor.fork(run_id)
+    assert fork != run_id and supervisor.summary(fork).config == TINY
+    assert "rate_factor" not in supervisor.summary(fork).status
+
+
+def test_a_full_disk_does_not_keep_the_page_from_telling_that_a_run_died(supervisor, monkeypatch):
+    run_id = ended_run(supervisor)
+    supervisor.folder(run_id).write_status(state=run_folder.TRAINING, pid=1, pid_started=1.0)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "write_atomically", refuse)
+    summary = supervisor.summary(run_id)
+    assert summary.state == run_folder.INTERRUPTED and "batch_size" in summary.status["message"]
+
+
 def test_a_run_that_cannot_begin_says_why(supervisor):
     data = dataclasses.replace(TINY.data, data="no-such-text")
     run_id = supervisor.start(dataclasses.replace(TINY, data=data))
@@ -108,3 +171,11 @@ def test_the_same_upload_is_kept_once_under_a_name_of_ours(supervisor):
     assert supervisor.kept_upload(first.stem, ".txt") == first
     for name in (first.stem[:-1] + "g", "", "../../etc/passwd", f"../uploads/{first.stem}"):
         assert supervisor.kept_upload(name, ".txt") is None
+
+
+def test_a_model_file_that_is_not_sound_is_not_kept(supervisor, sound):
+    kept = supervisor.keep_upload(sound.read_bytes(), ".keras")
+    assert kept.read_bytes() == sound.read_bytes()
+    with pytest.raises(ModelFileError, match="^The file is not a sound keras_lm model"):
+        supervisor.keep_upload(sound.read_bytes()[:-1], ".keras")
+    assert os.listdir(kept.parent) == [kept.name]

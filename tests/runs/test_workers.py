@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from keras_lm import checkpoint, generate
+from keras_lm import bundle, generate
 from keras_lm.config import ModelConfig
 from keras_lm.model import build_model
 from keras_lm.runs.workers import MAX_WORKERS, WorkerPool
@@ -20,7 +20,7 @@ def model_file(tmp_path_factory):
     tokenizer = CharTokenizer.from_text("The quick brown fox jumps over a lazy dog. é")
     config = ModelConfig(tokenizer.vocab_size, 11, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5)
     path = tmp_path_factory.mktemp("models") / "model.keras"
-    checkpoint.save_model(path, build_model(config), tokenizer.to_dict())
+    bundle.save_model(path, build_model(config), tokenizer.to_dict())
     return path
 
 
@@ -49,7 +49,7 @@ def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
         _, long = worker.generate("T" * length, SETTINGS)
         assert wait(long).result["tokens_cut"] == max(0, length - 11)  # the model's context
     assert reply.result["unknown"] == ["☃"] and worker.loading.result["parameters"] > 0
-    expected = generate(checkpoint.load(model_file), "The ", **SETTINGS)
+    expected = generate(bundle.load(model_file), "The ", **SETTINGS)
     assert reply.text == expected  # the same seed gives the same text in another process
 
     request_id, long_reply = worker.generate("The", {"max_new_tokens": 100_000})

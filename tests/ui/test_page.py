@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -223,7 +224,6 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     path.write_bytes(b"nothing of the kind")
     choose(page, "Model", "Load a .keras file")
     page.locator("input[type=file]").set_input_files(path)
-    page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
     no_traceback(page)
 
@@ -295,4 +295,36 @@ def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(browser, page, addres
     other.close()
     page.get_by_role("tab", name="Perplexity").click()
     expect(page.get_by_text("There is no run")).to_be_visible()
+    no_traceback(page)
+
+
+def test_markup_in_names_errors_and_samples_is_text(page, address, runs_folder):
+    markup = (
+        "![x](http://127.0.0.1:1/loaded.png) <img src=http://127.0.0.1:1/loaded.png>"
+        " <img src=x onerror=alert(1)> <script>alert(2)</script> [go](javascript:alert(3)) $x$"
+    )
+    asked, dialogs = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    folder = RunFolder(runs_folder / "20260103-000000-abcdef")
+    folder.create()
+    config = QUICK_START.to_dict()
+    config["data"] |= {"data": f"/nowhere/{markup}.txt", "title": markup}
+    folder.write_config(config)
+    folder.append_event({"kind": "metrics", "step": 10, "loss": 3.0, "perplexity": 20.0})
+    folder.append_event({"kind": "note", "step": 10, "message": f"A note: {markup}"})
+    folder.append_event({"kind": "sample", "step": 10, "prompt": markup, "text": markup})
+    folder.log_file.write_text(markup)
+    folder.write_status(state="failed", step=10, steps=1000, message=f"A reason: {markup}")
+    for query in (f"run={folder.run_id}", f"run={quote(markup)}"):
+        page.goto(f"{address}/?{query}")
+        settle(page)
+        expect(page.get_by_text("<script>alert(2)</script>").first).to_be_visible()
+        assert page.locator("img[src*='loaded']").count() == 0
+        assert page.locator("a[href*='javascript']").count() == 0
+    choose(page, "Text", "Paste a text")
+    page.get_by_label("Your text").fill(markup * 20)
+    page.get_by_label("Your text").press("Control+Enter")
+    settle(page)
+    assert not dialogs and not [url for url in asked if "loaded.png" in url]
     no_traceback(page)
