@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
 RANKS = {
     "keras_lm.config": 0,
+    "keras_lm.memorization": 0,
     "keras_lm.run_folder": 0,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
@@ -24,6 +25,7 @@ RANKS = {
     "keras_lm.model": 3,
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
+    "keras_lm.inspection": 4,
     "keras_lm.training": 4,
     "keras_lm.trainer": 5,
     "keras_lm.worker": 5,
@@ -35,12 +37,13 @@ RANKS = {
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.checkpoint", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
-STANDARD_LIBRARY_ONLY = ["config", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["config", "memorization", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "config",
     "corpus",
     "estimates",
+    "memorization",
     "presets",
     "run_folder",
     "tokenizer",
