@@ -143,7 +143,8 @@ def in_full(monkeypatch):
     return run
 
 
-LINEAR = {"attention": "linear", "chunk_length": 4, "num_slots": 3}
+LINEAR = {"attention": "linear", "chunk_length": 2, "num_slots": 3}
+SHORT = 5  # a context that is soon full
 MECHANISMS = [{"attention": name} for name in ATTENTIONS] + [LINEAR]
 MECHANISM_NAMES = [*ATTENTIONS, "linear with slots"]
 
@@ -154,8 +155,8 @@ MECHANISM_NAMES = [*ATTENTIONS, "linear with slots"]
 def test_decoding_equals_one_pass_past_every_wrap_around(
     small_model, small_ids, in_full, mechanism, norm, activation
 ):
-    model = small_model(norm=norm, activation=activation, **mechanism)
-    ids = small_ids(3, 3 * CONTEXT + 2)
+    model = small_model(context_length=SHORT, norm=norm, activation=activation, **mechanism)
+    ids = small_ids(3, 3 * SHORT + 2)
     np.testing.assert_allclose(decode(model, ids), in_full(model, ids), rtol=0, atol=1e-5)
 
 
@@ -165,8 +166,8 @@ def test_decoding_in_half_precision_is_as_exact_as_one_pass(
     small_model, small_ids, in_full, mechanism, policy
 ):
     for norm, activation in zip(NORMS * 2, ACTIVATIONS, strict=True):
-        changes = mechanism | {"norm": norm, "activation": activation}
-        ids, model = small_ids(3, 3 * CONTEXT + 2), small_model(policy, **changes)
+        changes = mechanism | {"norm": norm, "activation": activation, "context_length": SHORT}
+        ids, model = small_ids(3, 3 * SHORT + 2), small_model(policy, **changes)
         exact = in_full(small_model(**changes), ids)
         error, error_of_one_pass = (
             np.abs(logits - exact) for logits in (decode(model, ids), in_full(model, ids))
@@ -194,7 +195,7 @@ def test_decoding_equals_the_full_pass_with_learned_positions(small_model, small
     ("mechanism", "at_once"),
     [
         *(({"attention": name}, 16) for name in ATTENTIONS),
-        (LINEAR, 4),
+        (LINEAR | {"chunk_length": 4}, 4),
         (LINEAR | {"chunk_length": 6}, 2),
         (LINEAR | {"chunk_length": 5}, 1),
     ],
