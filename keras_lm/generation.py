@@ -157,8 +157,8 @@ class Generator:
         are still being read. Row r is what its prompt alone gives with the seed config.seed + r.
 
         Args:
-            prompts: an empty one begins with a token drawn from all alike. Only the
-                last context_length tokens of each count.
+            prompts: the last context_length tokens of each count; an empty one begins with a token
+                drawn from all alike.
             config: length and sampling. A model with learned positions stops where its context
                 ends.
 

@@ -66,10 +66,9 @@ def explore(model_file: Path, text: str, was_done: bool) -> None:
     elif not done:
         st.caption("The model reads the text; loading it takes some seconds the first time.")
     else:
-        choice = {"inspect.token": reply.result["token"], "inspect.block": reply.result["block"]}
-        for key, value in choice.items():
-            st.session_state.setdefault(key, value)
-        st.session_state["inspection"] = (model_file, worker, text, *choice.values(), reply)
+        token, block = reply.result["token"], reply.result["block"]  # within what there is
+        st.session_state.update({"inspect.token": token, "inspect.block": block})
+        st.session_state["inspection"] = (model_file, worker, text, token, block, reply)
         draw_result(reply.result)
 
 
