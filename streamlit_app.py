@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from keras_lm.ui import generate, train
+from keras_lm.ui import generate, inspect, train
 
 st.set_page_config(page_title="keras_lm", page_icon=":material/neurology:", layout="wide")
 pages = [
@@ -10,5 +10,6 @@ pages = [
         train.page, title="Train", icon=":material/model_training:", url_path="train", default=True
     ),
     st.Page(generate.page, title="Generate", icon=":material/edit_note:", url_path="generate"),
+    st.Page(inspect.page, title="Inspect", icon=":material/search:", url_path="inspect"),
 ]
 st.navigation(pages, position="top").run()

@@ -1,11 +1,14 @@
 """Continuing a text: samplers, and a compiled loop over a cache.
 
-The loop feeds one token after the other, first those of the prompt, then its own; each costs the
-same, and one compilation serves every prompt, position and sampling setting.
+Of the prompt, whole blocks of tokens are read at once; then a loop feeds one token after the other,
+first the rest of the prompt, then its own. Each costs the same, and one compilation serves every
+prompt, position and sampling setting.
 """
 
 import codecs
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from keras_lm.model import LanguageModel
     from keras_lm.tokenizer import Tokenizer
 
-TOKENS_PER_CALL = 16
+TOKENS_PER_CALL = 256  # at most; as many as take CALL_SECONDS, so that text flows and Stop stops
+CALL_SECONDS, FIRST_CALL_SECONDS = 0.05, 0.01
+FEW = 256  # of so many likeliest tokens most settings choose; more are sorted only when needed
 SAMPLE = -1  # in the place of a given token: sample one
 
 
@@ -34,7 +39,9 @@ def penalize(logits, seen, repetition_penalty) -> tf.Tensor:
     return tf.where(seen, penalized, logits)
 
 
-def filtered_probabilities(logits, temperature, top_k, top_p, min_p) -> tuple[tf.Tensor, tf.Tensor]:
+def filtered_probabilities(
+    logits, temperature, top_k, top_p, min_p, count: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The distribution to sample from, likeliest token first.
 
     Args:
@@ -45,42 +52,74 @@ def filtered_probabilities(logits, temperature, top_k, top_p, min_p) -> tuple[tf
             (nucleus sampling, https://arxiv.org/abs/1904.09751).
         min_p: scalar; only those at least min_p times as likely as the likeliest
             (https://arxiv.org/abs/2407.01082); 0 for all.
+        count: how many of the likeliest tokens to look at; all by default. With fewer, top_k must
+            not be larger, and the filters must leave out the last of them.
 
     Returns:
-        Probabilities, falling, and the token ids they belong to, both (batch, vocab_size).
+        Probabilities, falling, and the token ids they belong to, both (batch, count).
     """
     vocab_size = logits.shape[-1]
-    sorted_logits, ids = tf.math.top_k(logits, vocab_size)
-    probabilities = tf.nn.softmax(sorted_logits / tf.maximum(temperature, 1e-6))
-    rank = tf.range(vocab_size)
-    kept = (rank < tf.where(top_k > 0, top_k, vocab_size)) | (rank == 0)
-    probabilities = tf.where(kept, probabilities, 0.0)
-    probabilities /= tf.reduce_sum(probabilities, -1, keepdims=True)
+    count = count or vocab_size
+    # The largest logit by itself: a slice of top_k's result would keep XLA from doing a fast one.
+    largest = tf.reduce_max(logits, -1, keepdims=True)
+    likeliest, ids = tf.math.top_k(logits, count)
+
+    def weights(x):  # in proportion to the probabilities, 1 for the likeliest
+        return tf.exp((x - largest) / tf.maximum(temperature, 1e-6))
+
+    rank = tf.range(count)
+    in_top_k = (rank < tf.where(top_k > 0, top_k, vocab_size)) | (rank == 0)
+    of_likeliest = weights(likeliest)
+    probabilities = tf.where(in_top_k, of_likeliest, 0.0)
+    total = tf.reduce_sum(probabilities, -1, keepdims=True)
+    if count < vocab_size:
+        of_all = tf.reduce_sum(weights(logits), -1, keepdims=True)
+        total = tf.where(top_k > 0, total, of_all)
+    probabilities /= total
     before = tf.cumsum(probabilities, -1, exclusive=True)
-    is_likely = probabilities >= min_p * probabilities[:, :1]
-    kept = ((before < top_p) & is_likely & (temperature > 0)) | (rank == 0)
+    kept = ((before < top_p) & (of_likeliest >= min_p) & (temperature > 0)) | (rank == 0)
     probabilities = tf.where(kept, probabilities, 0.0)
     return probabilities / tf.reduce_sum(probabilities, -1, keepdims=True), ids
 
 
-def sample_tokens(logits, temperature, top_k, top_p, min_p, seed) -> tf.Tensor:
-    """One token a row, by inverting the cumulative distribution.
+def pick(probabilities, ids, draws) -> tf.Tensor:
+    """One of the ids a row, by inverting the cumulative distribution.
+
+    Args:
+        probabilities, ids: (batch, count).
+        draws: (batch,), each from 0 to below 1.
+
+    Returns:
+        (batch,) of the ids' type.
+    """
+    # Places whose cumulative probability the draw has passed; rounding must not pass the last one.
+    passed = tf.cast(tf.cumsum(probabilities, -1) <= draws[:, None], tf.int32)
+    places = tf.range(probabilities.shape[-1])
+    last = tf.reduce_max(tf.where(probabilities > 0, places, 0), -1)
+    return tf.gather(ids, tf.minimum(tf.reduce_sum(passed, -1), last), batch_dims=1)
+
+
+def sample_tokens(logits, temperature, top_k, top_p, min_p, draws) -> tf.Tensor:
+    """One token a row.
 
     Args:
         logits: (batch, vocab_size).
         temperature, top_k, top_p, min_p: as for `filtered_probabilities`.
-        seed: (2,) integers; the same give the same tokens.
+        draws: (batch,), each from 0 to below 1; what is random about the tokens.
 
     Returns:
         (batch,) int32.
     """
-    probabilities, ids = filtered_probabilities(logits, temperature, top_k, top_p, min_p)
-    draw = tf.random.stateless_uniform((tf.shape(logits)[0], 1), seed, alg="philox")
-    # Ranks whose cumulative probability the draw has passed; rounding must not pass the last one.
-    passed = tf.cast(tf.cumsum(probabilities, -1) <= draw, tf.int32)
-    last = tf.reduce_sum(tf.cast(probabilities > 0, tf.int32), -1) - 1
-    rank = tf.minimum(tf.reduce_sum(passed, -1), last)
-    return tf.gather(ids, rank, batch_dims=1)
+    settings = (temperature, top_k, top_p, min_p)
+    if logits.shape[-1] <= FEW:
+        return pick(*filtered_probabilities(logits, *settings), draws)
+    few, few_ids = filtered_probabilities(logits, *settings, count=FEW)
+    are_enough = (top_k <= FEW) & tf.reduce_all(tf.reduce_min(few, -1) == 0)
+    return tf.cond(
+        are_enough,
+        lambda: pick(few, few_ids, draws),
+        lambda: pick(*filtered_probabilities(logits, *settings), draws),
+    )
 
 
 class Generator:
@@ -88,77 +127,178 @@ class Generator:
 
     Args:
         model: a built LanguageModel.
-        jit_compile: whether XLA compiles the loop.
+        jit_compile: whether XLA compiles the loops.
     """
 
     def __init__(self, model: "LanguageModel", jit_compile: bool = True):
         self.model = model
-        self._advance = tf.function(
-            self._loop, jit_compile=jit_compile, reduce_retracing=True, autograph=False
-        )
+        self._pace = math.inf  # seconds a token of the last call
+        self._empty = tf.function(self._empty_state, autograph=False)
+        self._read = tf.function(self._read_loop, jit_compile=jit_compile, autograph=False)
+        self._write = tf.function(self._write_loop, jit_compile=jit_compile, autograph=False)
 
-    def stream(self, prompt_ids: list[int], config: GenerationConfig) -> Iterator[int]:
-        """Yields the continuation token by token.
+    @property
+    def compilations(self) -> int:
+        """How many programs have been compiled: two at most for each number of sequences."""
+        functions = (self._read, self._write)
+        return sum(function.experimental_get_tracing_count() for function in functions)
+
+    def stream(self, prompt_ids: Sequence[int], config: GenerationConfig) -> Iterator[int]:
+        """Yields the continuation of one prompt token by token; the rest is as for `stream_all`."""
+        for _, token in self.stream_all([prompt_ids], config):
+            yield token
+
+    def stream_all(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig
+    ) -> Iterator[tuple[int, int]]:
+        """Yields the continuations of several prompts together, token by token.
+
+        All sequences begin at position 0; one with a shorter prompt begins to write while others
+        are still being read. Row r is what its prompt alone gives with the seed config.seed + r.
 
         Args:
-            prompt_ids: the prompt; an empty one begins with a token drawn from all alike. Only the
-                last context_length count.
+            prompts: the last context_length tokens of each count; an empty one begins with a token
+                drawn from all alike.
             config: length and sampling. A model with learned positions stops where its context
                 ends.
+
+        Yields:
+            The prompt's index and a token.
         """
+        if not prompts:
+            return
         context_length = self.model.config.context_length
-        prompt = list(prompt_ids)[-context_length:]
-        room = config.max_new_tokens
-        if self.model.config.positions == "learned":
-            room = min(room, max(1, context_length - len(prompt) + 1))
-        plan = np.array(prompt + [SAMPLE] * room, "int32")
-        vocab_size = self.model.config.vocab_size
-        if not prompt:  # nothing to go by yet: no filter may prefer the first rows
-            plan[0] = np.random.default_rng(config.seed).integers(vocab_size)
-        nothing_seen = tf.zeros((1, vocab_size), tf.bool)
-        state = (tf.zeros((1, vocab_size)), nothing_seen, self.model.initial_states(1))
+        prompts = [list(prompt)[-context_length:] for prompt in prompts]
+        begins = [len(prompt) for prompt in prompts]
+        ends = [begin + self._room(begin, config) for begin in begins]
+        given = np.full((len(prompts), max(ends)), SAMPLE, "int32")
+        draws = np.zeros(given.shape, "float32")
+        for row, (prompt, begin, end) in enumerate(zip(prompts, begins, ends, strict=True)):
+            random = np.random.default_rng(config.seed + row)
+            given[row, :begin] = prompt
+            if not prompt:  # nothing to go by yet: no filter may prefer the first rows
+                given[row, 0] = random.integers(self.model.config.vocab_size)
+            draws[row, begin:end] = random.random(end - begin, "float32")
         sampling = (
             tf.constant(config.temperature, tf.float32),
             tf.constant(config.top_k),
             tf.constant(config.top_p, tf.float32),
             tf.constant(config.min_p, tf.float32),
             tf.constant(config.repetition_penalty, tf.float32),
-            tf.constant(config.seed),
         )
-        for start in range(0, len(plan), TOKENS_PER_CALL):
-            given = plan[start : start + TOKENS_PER_CALL]
-            padded = np.pad(given, (0, TOKENS_PER_CALL - len(given)))
-            tokens, state = self._advance(
+        start, state = self._read_beginnings(given[:, : min(begins)])
+        # The first token as soon as it is there.
+        count = max(min(begins) + 1 - start, int(FIRST_CALL_SECONDS / self._pace))
+        while start < max(ends):
+            count = min(count, TOKENS_PER_CALL, max(ends) - start)
+            called = time.perf_counter()
+            tokens, state = self._write(
                 state,
-                tf.constant(padded),
-                tf.constant(len(given)),
+                *(tf.constant(_window(x, start, count)) for x in (given, draws)),
+                tf.constant(count),
                 tf.constant(start),
                 sampling,
             )
-            for place, token in enumerate(tokens.numpy()[: len(given), 0], start):
-                if place >= len(prompt):
-                    yield int(token)
+            tokens = tokens.numpy()
+            self._pace = (time.perf_counter() - called) / count
+            for place in range(start, start + count):
+                for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+                    if begin <= place < end:
+                        yield row, int(tokens[place - start, row])
+            start, count = start + count, max(1, int(CALL_SECONDS / self._pace))
 
-    def _loop(self, state, given, count, start, sampling):
+    def _room(self, prompt_length: int, config: GenerationConfig) -> int:
+        """How many tokens can be made after a prompt."""
+        if self.model.config.positions != "learned":
+            return config.max_new_tokens
+        left = self.model.config.context_length - prompt_length
+        return min(config.max_new_tokens, max(1, left + 1))
+
+    def _read_beginnings(self, ids: np.ndarray) -> tuple[int, tuple]:
+        """Reads whole blocks of ids (batch, length); returns how much that is, and the state."""
+        model, (batch, length) = self.model, ids.shape
+        vocab_size, at_once = model.config.vocab_size, model.at_once
+        num_blocks, most = length // at_once, model.config.context_length // at_once
+        read = num_blocks * at_once
+        seen = np.zeros((batch, vocab_size), bool)
+        np.put_along_axis(seen, ids[:, :read], True, axis=1)
+        logits, states = self._empty(batch)
+        if num_blocks:
+            padded = np.pad(ids[:, :read], ((0, 0), (0, most * at_once - read)))
+            blocks = tf.constant(padded.reshape(batch, most, at_once))
+            logits, states = self._read(blocks, tf.constant(num_blocks), logits, states)
+        return read, (logits, tf.constant(seen), states)
+
+    def _empty_state(self, batch: int) -> tuple:
+        """Logits and the blocks' states before the first token."""
+        logits = tf.zeros((batch, self.model.config.vocab_size))
+        return logits, self.model.initial_states(batch)
+
+    def _read_loop(self, blocks, count, logits, states):
+        """Feeds the first `count` of the blocks (batch, blocks, at_once) of tokens."""
+
+        def one_block(index, _, states):
+            ids = tf.gather(blocks, index, axis=1)
+            return index + 1, *self.model.decode(ids, states, index * blocks.shape[2])
+
+        loop = tf.while_loop(lambda index, *_: index < count, one_block, (0, logits, states))
+        return loop[1:]
+
+    def _write_loop(self, state, given, draws, count, start, sampling):
         """Feeds `count` tokens from position `start` on; returns them, (TOKENS_PER_CALL, batch)."""
         logits, seen, block_states = state
-        *filters, repetition_penalty, seed = sampling
+        *filters, repetition_penalty = sampling
         tokens = tf.zeros((TOKENS_PER_CALL, logits.shape[0]), tf.int32)
 
         def one_token(index, logits, seen, block_states, tokens):
-            position = start + index
             penalized = penalize(logits, seen, repetition_penalty)
-            sampled = sample_tokens(penalized, *filters, tf.stack([seed, position]))
-            token = tf.where(given[index] == SAMPLE, sampled, given[index])
+            sampled = sample_tokens(penalized, *filters, tf.gather(draws, index, axis=1))
+            wanted = tf.gather(given, index, axis=1)
+            token = tf.where(wanted == SAMPLE, sampled, wanted)
             tokens = tf.tensor_scatter_nd_update(tokens, [[index]], [token])
             seen |= tf.range(seen.shape[1]) == token[:, None]
-            logits, block_states = self.model.decode(token, block_states, position)
+            logits, block_states = self.model.decode(token[:, None], block_states, start + index)
             return index + 1, logits, seen, block_states, tokens
 
         _, logits, seen, block_states, tokens = tf.while_loop(
             lambda index, *_: index < count, one_token, (0, logits, seen, block_states, tokens)
         )
         return tokens, (logits, seen, block_states)
+
+
+def _window(x: np.ndarray, start: int, count: int) -> np.ndarray:
+    """`count` columns of x (batch, length), filled up to TOKENS_PER_CALL."""
+    return np.pad(x[:, start : start + count], ((0, 0), (0, TOKENS_PER_CALL - count)))
+
+
+def stream_texts(
+    generator: Generator,
+    tokenizer: "Tokenizer",
+    prompts: Sequence[str],
+    config: GenerationConfig,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, str]]:
+    """Yields the continuations of several prompts in pieces of text, never half a character.
+
+    Args:
+        generator: of the model.
+        tokenizer: of the model.
+        prompts: any texts; what the vocabulary lacks is left out (`tokenizer.unknown` tells).
+        config: length and sampling; prompt r has the seed config.seed + r.
+        cancelled: asked before each token; true ends the texts.
+
+    Yields:
+        The prompt's index and a piece of its continuation.
+    """
+    decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in prompts]
+    for row, token in generator.stream_all([tokenizer.encode(p) for p in prompts], config):
+        if cancelled():
+            break
+        if piece := decoders[row].decode(tokenizer.token_bytes(token)):
+            yield row, piece
+    for row, decoder in enumerate(decoders):
+        if rest := decoder.decode(b"", final=True):
+            yield row, rest
 
 
 def stream_text(
@@ -168,39 +308,29 @@ def stream_text(
     config: GenerationConfig,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[str]:
-    """Yields the continuation of `prompt` in pieces of text, never half a character.
-
-    Args:
-        generator: of the model.
-        tokenizer: of the model.
-        prompt: any text; what the vocabulary lacks is left out (`tokenizer.unknown` tells).
-        config: length and sampling.
-        cancelled: asked before each token; true ends the text.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for token in generator.stream(tokenizer.encode(prompt), config):
-        if cancelled():
-            break
-        if piece := decoder.decode(tokenizer.token_bytes(token)):
-            yield piece
-    if rest := decoder.decode(b"", final=True):
-        yield rest
+    """Yields the continuation of one prompt in pieces; arguments as for `stream_texts`."""
+    for _, piece in stream_texts(generator, tokenizer, [prompt], config, cancelled):
+        yield piece
 
 
-def generate(bundle: "Bundle", prompt: str, **settings) -> str:
-    """Continues `prompt`.
+def generate(bundle: "Bundle", prompt: str | Sequence[str], **settings) -> str | list[str]:
+    """Continues a text, or several together.
 
     Args:
         bundle: what `keras_lm.load` gives.
-        prompt: any text.
+        prompt: any text; or several, of any lengths.
         **settings: fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, min_p,
-            repetition_penalty, seed.
+            repetition_penalty, seed. Of several prompts, the one at index r has the seed seed + r.
 
     Returns:
-        The continuation, without the prompt.
+        The continuation, without the prompt; or a list of them.
 
     Raises:
         ConfigError: when a setting is out of its range.
     """
     config = GenerationConfig.from_dict(settings)
-    return "".join(stream_text(bundle.generator, bundle.tokenizer, prompt, config))
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    texts = [""] * len(prompts)
+    for row, piece in stream_texts(bundle.generator, bundle.tokenizer, prompts, config):
+        texts[row] += piece
+    return texts[0] if isinstance(prompt, str) else texts

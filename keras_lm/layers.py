@@ -197,7 +197,7 @@ class DecoderBlock(keras.layers.Layer):
         return self.attention.initial_state(batch_size, context_length)
 
     def decode(self, x, state, position):
-        """One token: x (batch, 1, d_model) at `position` -> the same shape, and the new state."""
+        """The tokens x (batch, length, d_model) from `position` on; the new stream and state."""
         mixed, state = self.attention.decode(self.attention_norm(x), state, position)
         x = x + mixed
         return x + self.feed_forward(self.feed_forward_norm(x)), state

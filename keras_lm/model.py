@@ -132,26 +132,32 @@ class LanguageModel(keras.Model):
         context_length = self.config.context_length
         return [block.initial_state(batch_size, context_length) for block in self.blocks]
 
+    @property
+    def at_once(self) -> int:
+        """How many tokens of a prompt `decode` may be given at once."""
+        return self.blocks[0].attention.at_once
+
     def decode(self, ids, states, position):
-        """One token a sequence.
+        """The next tokens of each sequence, after those that `states` has kept.
 
         Args:
-            ids: (batch,) integers.
+            ids: (batch, length) integers; `length` is 1, or `at_once` while a prompt is read, from
+                a multiple of `at_once` on and within the context.
             states: of the blocks, from `initial_states` or the last call.
             position: scalar integer, how many tokens came before. Past the context, rotary models
                 see the last context_length tokens.
 
         Returns:
-            Logits (batch, vocab_size) in float32, and the new states.
+            The last token's logits (batch, vocab_size) in float32, and the new states.
         """
         # Learned positions end with the context; only a text's last token, unused, comes after.
-        place = ops.minimum(position, self.config.context_length - 1)
-        x = self.embed(ops.expand_dims(ids, 1), ops.reshape(place, (1,)))
+        places = position + ops.arange(ids.shape[1])
+        x = self.embed(ids, ops.minimum(places, self.config.context_length - 1))
         new_states = []
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block.decode(x, state, position)
             new_states.append(state)
-        return self.predict_logits(self.final_norm(x))[:, 0], new_states
+        return self.predict_logits(self.final_norm(x[:, -1:]))[:, 0], new_states
 
     def get_config(self):
         config = {"config": dataclasses.asdict(self.config), "tokenizer": self.tokenizer}

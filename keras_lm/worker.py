@@ -1,13 +1,15 @@
-"""The process that runs a model for the page: it generates, and answers in JSON lines.
+"""The process that runs a model for the page: it generates and inspects, and answers in JSON lines.
 
 `python -m keras_lm.worker MODEL REQUESTS REPLIES`: the last two are inherited file descriptors, so
 whatever libraries print cannot disturb the protocol. Every line bears the request's id.
 
-    {"id": 3, "do": "generate", "prompt": "The man", "settings": {"temperature": 0.8}}
+    {"id": 3, "do": "generate", "prompts": ["The man"], "settings": {"temperature": 0.8}}
     {"id": 3, "do": "cancel"}
-    {"id": 3, "kind": "text", "text": "..."}   any number, then one of
+    {"id": 3, "kind": "text", "row": 0, "text": "..."}   any number, then one of
     {"id": 3, "kind": "end", "seconds": 0.4, "unknown": [], "tokens_cut": 0}
     {"id": 3, "kind": "error", "message": "..."}
+    {"id": 4, "do": "inspect", "text": "The man", "token": null, "block": 0}
+    {"id": 4, "kind": "end", ...}   what keras_lm.inspection.inspect gives, or "error"
 
 Id 0 is the model itself: one line "ready" or "error" before the first request is served. The
 process ends when the requests' pipe closes or nothing was asked for IDLE_SECONDS.
@@ -22,7 +24,10 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
+from keras_lm.cache import keep_compiled_programs
+
 IDLE_SECONDS = 600.0
+SEND_SECONDS = 0.02  # pieces of text are sent together; a line each would cost as much as the model
 
 
 class Worker:
@@ -71,12 +76,12 @@ class Worker:
         threading.Thread(target=self.read_requests, daemon=True).start()
         while (request := self._next()) is not None:
             try:
-                self.generate(request)
-            except ValueError as error:  # ConfigError: a setting out of its range
+                self.answer(request)
+            except ValueError as error:  # a setting out of its range, a text too short
                 self.reply(request["id"], "error", message=str(error))
             except Exception as error:
                 traceback.print_exc()  # to the log
-                message = f"Generation failed: {type(error).__name__}. The worker's log has more."
+                message = f"The model failed: {type(error).__name__}. The worker's log has more."
                 self.reply(request["id"], "error", message=message)
 
     def _next(self) -> dict | None:
@@ -85,28 +90,50 @@ class Worker:
         except queue.Empty:
             return None
 
-    def generate(self, request: dict) -> None:
-        """Streams one continuation."""
-        from keras_lm.config import GenerationConfig
-        from keras_lm.generation import stream_text
+    def answer(self, request: dict) -> None:
+        """Serves one request."""
+        if request["do"] == "generate":
+            self.generate(request)
+        else:
+            from keras_lm.inspection import inspect
 
-        begin, request_id, prompt = time.perf_counter(), request["id"], request["prompt"]
-        config = GenerationConfig.from_dict(request["settings"])
-        pieces = stream_text(
+            arguments = (request["text"], request["token"], request["block"])
+            self.reply(request["id"], "end", **inspect(self.bundle, *arguments))
+
+    def generate(self, request: dict) -> None:
+        """Streams the continuations of some prompts."""
+        from keras_lm.config import GenerationConfig
+        from keras_lm.generation import stream_texts
+
+        begin, request_id, prompts = time.perf_counter(), request["id"], request["prompts"]
+        tokenizer = self.bundle.tokenizer
+        pieces = stream_texts(
             self.bundle.generator,
-            self.bundle.tokenizer,
-            prompt,
-            config,
+            tokenizer,
+            prompts,
+            GenerationConfig.from_dict(request["settings"]),
             cancelled=lambda: request_id in self.cancelled,
         )
-        for piece in pieces:
-            self.reply(request_id, "text", text=piece)
+        waiting, sent = [""] * len(prompts), 0.0
+
+        def send() -> None:
+            for row, text in enumerate(waiting):
+                if text:
+                    self.reply(request_id, "text", row=row, text=text)
+                    waiting[row] = ""
+
+        for row, piece in pieces:
+            waiting[row] += piece
+            if time.perf_counter() - sent > SEND_SECONDS:
+                send()
+                sent = time.perf_counter()
+        send()
         self.reply(
             request_id,
             "end",
             seconds=time.perf_counter() - begin,
-            unknown=self.bundle.tokenizer.unknown(prompt),
-            tokens_cut=self.bundle.tokens_cut(prompt),
+            unknown=tokenizer.unknown("".join(dict.fromkeys(prompts))),
+            tokens_cut=max(map(self.bundle.tokens_cut, prompts)),
         )
 
 
@@ -119,6 +146,7 @@ class Everything:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_compiled_programs()
     path, requests_fd, replies_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with os.fdopen(requests_fd, "rb") as requests, os.fdopen(replies_fd, "wb") as replies:
         Worker(path, requests, replies).serve()

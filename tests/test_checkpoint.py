@@ -78,9 +78,9 @@ def test_the_best_checkpoint_is_kept_too(tmp_path, losses):
 
 
 def test_damaged_checkpoints_of_later_steps_do_not_push_out_sound_ones(tmp_path):
-    for step in (1, 7, 8, 9):
+    for step in (1, 7, 8):
         save_checkpoint(tmp_path, step, variables_of(step), {})
-    for step in (7, 8, 9):
+    for step in (7, 8):
         flip(tmp_path / f"step-{step:08d}" / STATE_FILE)
     save_checkpoint(tmp_path, 2, variables_of(2), {})
     assert kept_steps(tmp_path) == [1, 2]  # and not those that nobody can use

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_lm import generation
 from keras_lm.bundle import Bundle
 from keras_lm.config import ATTENTIONS, ConfigError, GenerationConfig
 from keras_lm.generation import (
-    TOKENS_PER_CALL,
     Generator,
     filtered_probabilities,
     generate,
@@ -108,7 +108,8 @@ def test_extreme_logits_leave_a_distribution():
 def test_tokens_are_sampled_as_often_as_the_distribution_says(settings, seed):
     rows = 20_000
     logits = np.random.default_rng(3).normal(0, 1, VOCAB).astype("float32")
-    tokens = sample_tokens(tf.tile(logits[None], (rows, 1)), *settings, (seed, 0))
+    draws = np.random.default_rng(seed).random(rows, "float32")
+    tokens = sample_tokens(tf.tile(logits[None], (rows, 1)), *settings, draws)
     expected = rows * np.array(plain_filter(logits.tolist(), *settings))
     counts = np.bincount(tokens, minlength=VOCAB)
     possible = expected > 0
@@ -121,7 +122,39 @@ def test_tokens_are_sampled_as_often_as_the_distribution_says(settings, seed):
 def test_every_row_is_sampled_from_its_own_logits():
     best = np.random.default_rng(3).permutation(VOCAB)
     logits = tf.one_hot(best, VOCAB, on_value=50.0)
-    np.testing.assert_array_equal(sample_tokens(logits, 1.0, 0, 1.0, 0.0, (1, 0)), best)
+    draws = np.random.default_rng(3).random(VOCAB, "float32")
+    np.testing.assert_array_equal(sample_tokens(logits, 1.0, 0, 1.0, 0.0, draws), best)
+
+
+SAMPLINGS = [(1.0, 1.0, 0.0), (0.7, 0.6, 0.0), (2.0, 1.0, 0.3)]
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 5, 6, 7, 8, VOCAB])
+@pytest.mark.parametrize(("temperature", "top_p", "min_p"), SAMPLINGS)
+def test_looking_at_few_tokens_changes_none_that_is_chosen(
+    monkeypatch, temperature, top_k, top_p, min_p
+):
+    settings, rows = (temperature, top_k, top_p, min_p), 200
+    logits = np.random.default_rng(3).normal(0, 2, (rows, VOCAB)).astype("float32")
+    draws = np.random.default_rng(4).random(rows, "float32")
+    by_all = sample_tokens(tf.constant(logits), *settings, draws)
+    for few in (1, 6, 7, VOCAB - 1):
+        monkeypatch.setattr(generation, "FEW", few)
+        tokens = [
+            sample_tokens(logits[r : r + 1], *settings, draws[r : r + 1])[0] for r in range(9)
+        ]
+        np.testing.assert_array_equal(tokens, by_all[:9])
+        np.testing.assert_array_equal(sample_tokens(tf.constant(logits), *settings, draws), by_all)
+
+
+@pytest.mark.parametrize("draw", [0.0, np.nextafter(np.float32(1), np.float32(0))])
+def test_the_least_and_the_greatest_draw_give_a_token_that_may_be(draw):
+    logits = np.random.default_rng(3).normal(0, 2, (50, 601)).astype("float32")
+    for settings in ((1.0, 0, 1.0, 0.0), (0.7, 40, 0.9, 0.0), (1.0, 0, 1.0, 0.2)):
+        tokens = sample_tokens(tf.constant(logits), *settings, np.full(50, draw, "float32"))
+        expected = [plain_filter(row, *settings) for row in logits.tolist()]
+        chosen = [row[token] for row, token in zip(expected, tokens.numpy(), strict=True)]
+        assert min(chosen) > 0
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 10.0])
@@ -226,13 +259,15 @@ def test_learned_positions_end_with_the_context(make_generator, small_ids, xla, 
             assert continued(generator, prompt, asked, **GREEDY) == expected[:asked]
 
 
-@pytest.mark.parametrize("count", [1, TOKENS_PER_CALL - 1, TOKENS_PER_CALL, TOKENS_PER_CALL + 1])
+@pytest.mark.parametrize("count", [1, 15, 16, 17])
 @pytest.mark.parametrize("length", [0, 1, 3])
-def test_as_many_tokens_come_as_were_asked_for(make_generator, count, length):
-    tokens = continued(make_generator(), [5] * length, count, **ALL)
+def test_as_many_tokens_come_as_were_asked_for(monkeypatch, small_model, count, length):
+    monkeypatch.setattr(generation, "TOKENS_PER_CALL", 16)
+    generator = Generator(small_model(), jit_compile=False)
+    tokens = continued(generator, [5] * length, count, **ALL)
     assert len(tokens) == count
     assert all(0 <= token < VOCAB for token in tokens)
-    assert tokens == continued(make_generator(), [5] * length, 40, **ALL)[:count]
+    assert tokens == continued(generator, [5] * length, 40, **ALL)[:count]
 
 
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
@@ -243,10 +278,11 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another(make_generato
     assert len(set(texts)) == 3
 
 
-def test_the_random_numbers_do_not_repeat_from_call_to_call(small_config):
+def test_the_random_numbers_do_not_repeat_from_call_to_call(small_config, monkeypatch):
+    monkeypatch.setattr(generation, "TOKENS_PER_CALL", 16)
     generator = Generator(build_model(small_config(zero_init=True)), jit_compile=False)
-    tokens = continued(generator, [5], 1 + 3 * TOKENS_PER_CALL, **ALL)[-3 * TOKENS_PER_CALL :]
-    calls = np.reshape(tokens, (3, TOKENS_PER_CALL))
+    tokens = continued(generator, [5], 1 + 3 * 16, **ALL)[-3 * 16 :]
+    calls = np.reshape(tokens, (3, 16))
     assert all((calls[one] == calls[one - 1]).mean() < 0.5 for one in range(3))
 
 
@@ -256,12 +292,49 @@ def test_without_a_prompt_the_first_token_is_drawn_from_all_alike(make_generator
     assert set(first) == set(range(VOCAB))
 
 
-def test_one_compilation_serves_all_prompts_and_settings(small_model):
-    generator = Generator(small_model(), jit_compile=False)
+def test_one_compilation_of_each_loop_serves_all_prompts_and_settings(small_model):
+    generator = Generator(small_model(context_length=37), jit_compile=False)
     for length, settings in ((0, {}), (1, GREEDY), (5, ALL), (40, {"top_k": 3, "seed": 9})):
         for count in (1, 17, 40):
             continued(generator, [5] * length, count, **settings)
-    assert generator._advance.experimental_get_tracing_count() == 1
+    assert generator.compilations == 2
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "xla"),
+    [
+        *(({"attention": name}, False) for name in ATTENTIONS),
+        ({"attention": "linear", "chunk_length": 8}, True),
+    ],
+)
+def test_a_long_prompt_read_in_blocks_gives_the_tokens_of_full_passes(
+    make_generator, small_ids, mechanism, xla
+):
+    generator = make_generator(xla, context_length=53, **mechanism)
+    for length in (15, 16, 17, 48, 52):
+        prompt = small_ids(length).tolist()
+        logits = np.array(generator.model(np.array([prompt])))[0, -1]
+        assert continued(generator, prompt, 1, **GREEDY) == [int(logits.argmax())]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"positions": "learned"}, {"attention": "linear", "chunk_length": 4}],
+    ids=["standard", "learned", "linear"],
+)
+def test_prompts_of_different_lengths_go_on_together_as_each_alone(
+    make_generator, small_ids, changes
+):
+    generator = make_generator(context_length=37, **changes)
+    prompts = [small_ids(length, seed=length).tolist() for length in (33, 18, 35, 60)]
+    for chosen in (prompts, [[], *prompts], prompts[:1]):
+        config = GenerationConfig(max_new_tokens=9, repetition_penalty=1.1, seed=5, **ALL)
+        rows = [[] for _ in chosen]
+        for row, token in generator.stream_all(chosen, config):
+            rows[row].append(token)
+        for row, prompt in enumerate(chosen):
+            own = continued(generator, prompt, 9, seed=5 + row, repetition_penalty=1.1, **ALL)
+            assert rows[row] == own
 
 
 class Script:
@@ -277,10 +350,10 @@ class Script:
     def token_bytes(self, id):
         return self.pieces[id]
 
-    def stream(self, prompt_ids, config):
+    def stream_all(self, prompts, config):
         for id in range(len(self.pieces)):
             self.yielded += 1
-            yield id
+            yield 0, id
 
 
 def streamed(script, **arguments):
@@ -329,6 +402,17 @@ def test_generate_returns_the_continuation_of_a_prompt(bundle):
     assert text == bundle.tokenizer.decode(ids)
     assert len(text) == 20
     assert bundle.generator is bundle.generator
+
+
+def test_generate_takes_several_prompts(bundle):
+    prompts = ["abc", "", "é😀qrsabc", "abc"]
+    texts = generate(bundle, prompts, max_new_tokens=20, seed=3, **ALL)
+    alone = [
+        generate(bundle, prompt, max_new_tokens=20, seed=3 + row, **ALL)
+        for row, prompt in enumerate(prompts)
+    ]
+    assert texts == alone and texts[0] != texts[3]
+    assert generate(bundle, []) == []
 
 
 def test_characters_that_the_vocabulary_lacks_are_left_out_of_the_prompt(bundle):

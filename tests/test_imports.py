@@ -13,6 +13,7 @@ PACKAGE = ROOT / "keras_lm"
 RANKS = {
     "keras_lm.config": 0,
     "keras_lm.progress": 0,
+    "keras_lm.memorization": 0,
     "keras_lm.run_folder": 0,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
@@ -30,6 +31,7 @@ RANKS = {
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
     "keras_lm.optimizers": 3,
+    "keras_lm.inspection": 4,
     "keras_lm.training": 4,
     "keras_lm.trainer": 5,
     "keras_lm.worker": 5,
@@ -41,7 +43,7 @@ RANKS = {
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
 MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
-STANDARD_LIBRARY_ONLY = ["config", "progress", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["config", "memorization", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "cache",
@@ -49,6 +51,7 @@ TENSORFLOW_FREE = [
     "config",
     "corpus",
     "estimates",
+    "memorization",
     "model_file",
     "model_reader",
     "presets",

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import gpt2
+from keras_lm.attention.base import masked_softmax
 from keras_lm.config import (
     ACTIVATIONS,
     ATTENTIONS,
@@ -112,21 +113,67 @@ def test_a_fresh_model_is_near_the_uniform_distribution(small_config, small_ids,
     np.testing.assert_allclose(losses.mean(), math.log(VOCAB), rtol=0, atol=0.02)
 
 
-def decode(model, ids):
+def decode(model, ids, at_once=1):
+    """Logits after each `at_once` tokens of ids (batch, length), from the states alone."""
     states, rows = model.initial_states(len(ids)), []
-    for t in range(ids.shape[1]):
-        logits, states = model.decode(ids[:, t], states, tf.constant(t))
+    for t in range(0, ids.shape[1], at_once):
+        logits, states = model.decode(ids[:, t : t + at_once], states, tf.constant(t))
         rows.append(logits)
     return np.stack(rows, axis=1)
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.fixture
+def in_full(monkeypatch):
+    """Logits of one pass over ids of any length, in which no token sees beyond the context."""
+
+    def run(model, ids):
+        attention, context_length = model.blocks[0].attention, model.config.context_length
+
+        def attend(self, queries, keys, values, *_):
+            distance = np.arange(ids.shape[1])[:, None] - np.arange(ids.shape[1])
+            scores = keras.ops.matmul(queries, keras.ops.swapaxes(keys, 2, 3))
+            weights = masked_softmax(scores, (distance >= 0) & (distance < context_length))
+            return keras.ops.matmul(keras.ops.cast(weights, values.dtype), values)
+
+        with monkeypatch.context() as patch:
+            if len(attention.initial_state(1, context_length)) == 2:  # no slots, which see all
+                patch.setattr(type(attention), "attend", attend)
+            return np.array(model(ids))
+
+    return run
+
+
+LINEAR = {"attention": "linear", "chunk_length": 2, "num_slots": 3}
+SHORT = 5  # a context that is soon full
+MECHANISMS = [{"attention": name} for name in ATTENTIONS] + [LINEAR]
+MECHANISM_NAMES = [*ATTENTIONS, "linear with slots"]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=MECHANISM_NAMES)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_decoding_equals_the_full_pass(small_model, small_ids, attention, norm, activation):
-    model = small_model(attention=attention, norm=norm, activation=activation)
-    ids = small_ids(3, CONTEXT)
-    np.testing.assert_allclose(decode(model, ids), model(ids), rtol=0, atol=3e-6)
+def test_decoding_equals_one_pass_past_every_wrap_around(
+    small_model, small_ids, in_full, mechanism, norm, activation
+):
+    model = small_model(context_length=SHORT, norm=norm, activation=activation, **mechanism)
+    ids = small_ids(3, 3 * SHORT + 2)
+    np.testing.assert_allclose(decode(model, ids), in_full(model, ids), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=MECHANISM_NAMES)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_decoding_in_half_precision_is_as_exact_as_one_pass(
+    small_model, small_ids, in_full, mechanism, policy
+):
+    for norm, activation in zip(NORMS * 2, ACTIVATIONS, strict=True):
+        changes = mechanism | {"norm": norm, "activation": activation, "context_length": SHORT}
+        ids, model = small_ids(3, 3 * SHORT + 2), small_model(policy, **changes)
+        exact = in_full(small_model(**changes), ids)
+        error, error_of_one_pass = (
+            np.abs(logits - exact) for logits in (decode(model, ids), in_full(model, ids))
+        )
+        assert error.max() <= 2 * error_of_one_pass.max()
+        assert error.mean() <= 2 * error_of_one_pass.mean()
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -141,6 +188,24 @@ def test_decoding_equals_the_full_pass_with_learned_positions(small_model, small
     )
     ids = small_ids(3, CONTEXT)
     np.testing.assert_allclose(decode(model, ids), model(ids), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize(
+    ("mechanism", "at_once"),
+    [
+        *(({"attention": name}, 16) for name in ATTENTIONS),
+        (LINEAR | {"chunk_length": 4}, 4),
+        (LINEAR | {"chunk_length": 6}, 2),
+        (LINEAR | {"chunk_length": 5}, 1),
+    ],
+)
+def test_a_prompt_may_be_read_in_blocks(small_model, small_ids, mechanism, at_once, positions):
+    model = small_model(context_length=50, positions=positions, **mechanism)
+    assert model.at_once == at_once
+    ids = small_ids(3, 48)
+    expected = model(ids)[:, at_once - 1 :: at_once]
+    np.testing.assert_allclose(decode(model, ids, at_once), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 MASKED = -1e9  # a score no key survives; finite in float32, where scores live
+AT_ONCE = 16  # tokens of a prompt: the weights are read once for all of them
 
 
 def rotate(x, positions, base: float = 10_000.0):
@@ -138,26 +139,69 @@ class CausalSelfAttention(keras.layers.Layer):
         )
 
     def decode(self, x, state, position):
-        """One token: x (batch, 1, d_model) at `position` -> the same shape, and the new state."""
-        projected = self.project(x, ops.reshape(position, (1,)))
-        mixed, state = self.attend_to_state(*projected, state, position)
+        """The next tokens, from their keys and values on top of what came before.
+
+        Args:
+            x: (batch, length, d_model), the tokens from `position` on; up to AT_ONCE of them, and
+                several only where `position` is a multiple of their number, within the context.
+            state: from `initial_state` or the last call.
+            position: scalar integer.
+
+        Returns:
+            (batch, length, d_model), and the new state.
+        """
+        batch, length = x.shape[:2]
+        projected = self.project(x, position + ops.arange(length))
+        # Sequences and heads on one axis: else XLA copies the rings instead of writing into them.
+        flat = (ops.reshape(part, (-1, length, part.shape[-1])) for part in projected)
+        mixed, state = self.attend_to_state(*flat, state, position)
+        mixed = ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
         return self.merge_heads(mixed), state
 
+    def attention_weights(self, x):
+        """By what weights `call` mixes the values, to look at.
+
+        Args:
+            x: (batch, length, d_model).
+
+        Returns:
+            (batch, num_heads, length, length) in float32: of each token, on each, summing to 1. A
+            variant may put weights on other things than tokens before these.
+        """
+        length = x.shape[1]
+        queries, keys, *_ = self.project(x, ops.arange(length))
+        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3))
+        return masked_softmax(scores, ops.arange(length) <= ops.arange(length)[:, None])
+
+    @property
+    def at_once(self) -> int:
+        """How many tokens of a prompt `decode` may be given at once."""
+        return AT_ONCE
+
     def initial_state(self, batch_size: int, context_length: int):
-        """The empty state: a ring of keys and one of values, (batch, heads, context, head_dim)."""
-        shape = (batch_size, self.num_heads, context_length, self.head_dim)
+        """The empty state: rings of keys and of values, (batch * num_heads, context, head_dim)."""
+        shape = (batch_size * self.num_heads, context_length, self.head_dim)
         return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
 
     def attend_to_state(self, queries, keys, values, state, position):
-        """Attention of one token to itself and to the last context_length - 1 before it."""
-        context_length = state[0].shape[2]
+        """Attention of each token to itself and to the last context_length - 1 before it.
+
+        Args:
+            queries, keys, values: (batch * num_heads, length, head_dim).
+            state, position: as for `decode`.
+
+        Returns:
+            (batch * num_heads, length, head_dim), and the new state.
+        """
+        length, context_length = queries.shape[1], state[0].shape[1]
         slot = position % context_length
-        all_keys = ops.slice_update(state[0], (0, 0, slot, 0), keys)
-        all_values = ops.slice_update(state[1], (0, 0, slot, 0), values)
-        scores = ops.matmul(queries, ops.swapaxes(all_keys, 2, 3))  # (batch, heads, 1, context)
-        # Before the ring is full, the slots after this one hold nothing yet.
-        weights = masked_softmax(scores, ops.arange(context_length) <= position)
-        return ops.matmul(ops.cast(weights, values.dtype), all_values), (all_keys, all_values)
+        all_keys = ops.slice_update(state[0], (0, slot, 0), keys)
+        all_values = ops.slice_update(state[1], (0, slot, 0), values)
+        scores = ops.matmul(queries, ops.swapaxes(all_keys, 1, 2))  # (..., length, context)
+        # Before the ring is full, the slots after a token's own hold nothing of its past.
+        allowed = ops.arange(context_length) <= position + ops.arange(length)[:, None]
+        weights = ops.cast(masked_softmax(scores, allowed), values.dtype)
+        return ops.matmul(weights, all_values), (all_keys, all_values)
 
     def attend(self, queries, keys, values):
         """The variant's mixture of values, (batch, num_heads, length, head_dim)."""

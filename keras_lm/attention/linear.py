@@ -19,6 +19,8 @@ keys of the window only, since a mean over turned keys has no position. The soft
 sums are in float32.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -73,39 +75,68 @@ class LinearAttention(CausalSelfAttention):
             queries, keys, values, slot_queries, slot_keys, shares, gate, log_decay, chunk_length
         )
 
+    def attention_weights(self, x):
+        """Weights on the slots, then on the tokens: (batch, num_heads, length, num_slots + length).
+
+        A slot stands for everything before the window; a token outside the window has 0.
+        """
+        length, chunk_length = x.shape[1], self.chunk_length
+        queries, keys, values, slot_queries, slot_keys, shares = self.project(x, ops.arange(length))
+        gate, log_decay = self.slots.gate_and_decay()
+        queries, slot_queries, values, slot_keys, shares = (
+            split_chunks(part, chunk_length)
+            for part in (queries, slot_queries, values, slot_keys, shares)
+        )
+        sums = slot_sums(slot_keys, values, shares, log_decay)
+        row = ops.reshape(ops.arange(sums.shape[2] * chunk_length), (-1, chunk_length, 1))
+        column = ops.arange(length)
+        allowed = (column <= row) & (column // chunk_length >= row // chunk_length - 1)
+        weights = weigh(
+            queries, keys[:, :, None], allowed, slot_queries, sums, gate[:, None, None, :]
+        )  # (batch, num_heads, chunks, chunk_length, num_slots + length)
+        weights = ops.reshape(weights, (*queries.shape[:2], -1, weights.shape[-1]))
+        return weights[:, :, :length]
+
+    @property
+    def at_once(self) -> int:
+        """How many tokens `decode` may be given at once: they never cross a chunk's border."""
+        return math.gcd(super().at_once, self.chunk_length)
+
     def initial_state(self, batch_size: int, context_length: int):
         """The empty state: rings of keys and values, at most 2 * chunk_length tokens, and sums.
 
-        The sums, (batch, num_heads, 3, num_slots, 2 * head_dim + 1) in float32, are the slots, and
-        what the chunk before and the one in progress will add to them.
+        The sums, (batch * num_heads, num_slots, 2 * head_dim + 1) each in float32, are the slots,
+        what the chunk before will add to them, and what the one in progress will.
         """
         window = 2 * self.chunk_length
         rings = super().initial_state(batch_size, min(context_length, window))
         if context_length <= window:  # the slots were never used nor trained
             return rings
-        shape = (batch_size, self.num_heads, 3, self.num_slots, 2 * self.head_dim + 1)
-        return *rings, ops.zeros(shape, "float32")
+        shape = (batch_size * self.num_heads, self.num_slots, 2 * self.head_dim + 1)
+        return *rings, *(ops.zeros(shape, "float32") for _ in range(3))
 
     def attend_to_state(
         self, queries, keys, values, slot_queries, slot_keys, shares, state, position
     ):
-        """Attention of one token to itself, the window and the slots."""
+        """Attention of each token to itself, the window and the slots."""
         if len(state) == 2:
             return super().attend_to_state(queries, keys, values, state, position)
         window, place = 2 * self.chunk_length, position % self.chunk_length
-        all_keys = ops.slice_update(state[0], (0, 0, position % window, 0), keys)
-        all_values = ops.slice_update(state[1], (0, 0, position % window, 0), values)
-        gate, log_decay = (ops.expand_dims(x, 1) for x in self.slots.gate_and_decay())
-        slots, previous, own = ops.unstack(state[2], 3, axis=2)
-        faded = ops.exp(ops.swapaxes(log_decay, 1, 2)) * slots
-        next_sums = ops.stack([faded + previous, own, ops.zeros_like(own)], axis=2)
-        sums = ops.where(ops.equal(place, 0), next_sums, state[2])  # a new chunk begins
-        added = write_slots(slot_keys, values, shares)
-        sums = ops.slice_update(sums, (0, 0, 2, 0, 0), sums[:, :, 2:] + added[:, :, None])
-        age = (position - ops.arange(window)) % window  # of the token in each place of the ring
-        allowed = age <= ops.minimum(position, self.chunk_length + place)
-        mixed = mix(queries, all_keys, all_values, allowed, slot_queries, sums[:, :, 0], gate)
-        return mixed, (all_keys, all_values, sums)
+        all_keys, all_values, slots, previous, own = state
+        all_keys = ops.slice_update(all_keys, (0, position % window, 0), keys)
+        all_values = ops.slice_update(all_values, (0, position % window, 0), values)
+        gate, log_decay = (  # (batch * num_heads, num_slots)
+            ops.tile(x, (len(queries) // self.num_heads, 1)) for x in self.slots.gate_and_decay()
+        )
+        begins = ops.equal(place, 0)  # a new chunk
+        slots = ops.where(begins, ops.exp(log_decay)[:, :, None] * slots + previous, slots)
+        previous = ops.where(begins, own, previous)
+        own = ops.where(begins, 0.0, own) + write_slots(slot_keys, values, shares)
+        later = ops.arange(queries.shape[1])[:, None]  # of each token, how many came with it before
+        age = (position + later - ops.arange(window)) % window  # of the token in each place
+        allowed = age <= ops.minimum(position, self.chunk_length + place) + later
+        mixed = mix(queries, all_keys, all_values, allowed, slot_queries, slots, gate[:, None])
+        return mixed, (all_keys, all_values, slots, previous, own)
 
     def get_config(self):
         sizes = {"chunk_length": self.chunk_length, "num_slots": self.num_slots}
@@ -183,8 +214,7 @@ def attend_to_window_and_slots(
         split_chunks(x, chunk_length)
         for x in (queries, keys, values, slot_queries, slot_keys, shares)
     )
-    sums = shift_chunks(write_slots(slot_keys, values, shares), 2)
-    sums = decayed_sum(sums, log_decay[:, None, :, None])
+    sums = slot_sums(slot_keys, values, shares, log_decay)
     num_chunks = ops.shape(queries)[2]
     chunk = ops.arange(num_chunks)[:, None, None]
     row, column = ops.arange(chunk_length)[:, None], ops.arange(2 * chunk_length)
@@ -207,28 +237,54 @@ def mix(queries, keys, values, allowed, slot_queries, sums, gate):
     """Softmax attention to the allowed keys of a window and to slots, in one softmax.
 
     Args:
+        queries, keys, allowed, slot_queries, sums, gate: as for `weigh`.
+        values: (..., window, head_dim).
+
+    Returns:
+        (..., rows, head_dim).
+    """
+    weights = ops.cast(weigh(queries, keys, allowed, slot_queries, sums, gate), values.dtype)
+    slot_values, num_slots = slot_means(sums, values.dtype)[1], sums.shape[-2]
+    of_slots = ops.matmul(weights[..., :num_slots], slot_values)
+    return of_slots + ops.matmul(weights[..., num_slots:], values)
+
+
+def weigh(queries, keys, allowed, slot_queries, sums, gate):
+    """The weights of slots and allowed keys.
+
+    Args:
         queries, slot_queries: (..., rows, head_dim).
-        keys, values: (..., window, head_dim).
+        keys: (..., window, head_dim).
         allowed: (..., rows, window).
         sums: S^K, S^V and Z side by side, (..., num_slots, 2 * head_dim + 1).
         gate: beta, (..., 1, num_slots).
 
     Returns:
-        (..., rows, head_dim).
+        (..., rows, num_slots + window) in float32, summing to 1.
     """
-    dtype, head_dim = values.dtype, values.shape[-1]
-    counts = sums[..., -1:]  # Z, (..., num_slots, 1)
-    written = counts > EMPTY
-    counts = ops.where(written, counts, 1.0)  # before the division and the logarithm
-    means = ops.cast(sums[..., :-1] / counts, dtype)
-    slot_keys, slot_values = means[..., :head_dim], means[..., head_dim:]
+    slot_keys, _, counts = slot_means(sums, keys.dtype)
     slot_scores = ops.cast(ops.matmul(slot_queries, ops.swapaxes(slot_keys, -1, -2)), "float32")
-    slot_scores = slot_scores + ops.swapaxes(ops.log(counts), -1, -2) + gate
-    slot_scores = ops.where(ops.swapaxes(written, -1, -2), slot_scores, MASKED)
+    counts = ops.swapaxes(counts, -1, -2)  # (..., 1, num_slots)
+    written = counts > EMPTY
+    log_counts = ops.log(ops.where(written, counts, 1.0))
+    slot_scores = ops.where(written, slot_scores + log_counts + gate, MASKED)
     scores = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
     scores = ops.where(allowed, scores, MASKED)
-    weights = ops.softmax(ops.concatenate([slot_scores, scores], axis=-1), axis=-1)
-    return ops.matmul(ops.cast(weights, dtype), ops.concatenate([slot_values, values], axis=-2))
+    return ops.softmax(ops.concatenate([slot_scores, scores], axis=-1), axis=-1)
+
+
+def slot_means(sums, dtype):
+    """K~ and V~ in `dtype`, (..., num_slots, head_dim), and Z, (..., num_slots, 1), of `sums`."""
+    head_dim, counts = sums.shape[-1] // 2, sums[..., -1:]
+    # Empty slots are masked before the division, that no gradient be NaN.
+    means = ops.cast(sums[..., :-1] / ops.where(counts > EMPTY, counts, 1.0), dtype)
+    return means[..., :head_dim], means[..., head_dim:], counts
+
+
+def slot_sums(keys, values, shares, log_decay):
+    """S^K, S^V and Z of every chunk side by side, of keys, values and shares in chunks."""
+    sums = shift_chunks(write_slots(keys, values, shares), 2)
+    return decayed_sum(sums, log_decay[:, None, :, None])
 
 
 def write_slots(keys, values, shares):

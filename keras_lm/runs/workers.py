@@ -1,4 +1,4 @@
-"""The page's side of the workers that generate: one process a model, two at most."""
+"""The page's side of the workers that generate and inspect: one process a model, two at most."""
 
 import itertools
 import json
@@ -21,16 +21,28 @@ class Reply:
     """What came so far for one request; the reader's thread fills it.
 
     Attributes:
-        text: the continuation so far.
-        done: whether the last line has come.
+        texts: of each prompt, the continuation so far.
         error: a sentence when it failed.
         result: the values of the last line.
     """
 
-    text: str = ""
-    done: bool = False
+    texts: list[str] = field(default_factory=list)
     error: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    _end: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last line has come."""
+        return self._end.is_set()
+
+    def finish(self) -> None:
+        """Marks it as done."""
+        self._end.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until it is done, so long at most; returns whether it is."""
+        return self._end.wait(seconds)
 
 
 class WorkerClient:
@@ -90,27 +102,33 @@ class WorkerClient:
     def _give_up(reply: Reply) -> None:
         if not reply.done:
             reply.error = "The model's process ended: it was idle, killed or out of memory."
-            reply.done = True
+            reply.finish()
 
     @staticmethod
     def _take(reply: Reply, kind: str, **values: Any) -> None:
         if kind == "text":
-            reply.text += values["text"]
+            reply.texts[values["row"]] += values["text"]
             return
         reply.error = values.get("message") if kind == "error" else None
         reply.result = values
-        reply.done = True
+        reply.finish()
 
-    def generate(self, prompt: str, settings: dict[str, Any]) -> tuple[int, Reply]:
-        """Asks for a continuation; returns its id and the reply, which fills as text comes."""
-        self.last_used = time.monotonic()
-        request_id, reply = next(self._ids), Reply()
+    def generate(self, prompts: list[str], settings: dict[str, Any]) -> tuple[int, Reply]:
+        """Asks for continuations; returns the request's id and its reply, which fills with text."""
+        return self._ask(Reply([""] * len(prompts)), "generate", prompts=prompts, settings=settings)
+
+    def inspect(self, text: str, token: int | None, block: int | None) -> Reply:
+        """Asks what `keras_lm.inspection.inspect` says of a text, which becomes the result."""
+        return self._ask(Reply(), "inspect", text=text, token=token, block=block)[1]
+
+    def _ask(self, reply: Reply, do: str, **values: Any) -> tuple[int, Reply]:
+        self.last_used, request_id = time.monotonic(), next(self._ids)
         with self._lock:
             pending = {key: old for key, old in self._replies.items() if key == 0 or not old.done}
             self._replies = pending | {request_id: reply}
             if self._ended:
                 self._give_up(reply)
-        self._send({"id": request_id, "do": "generate", "prompt": prompt, "settings": settings})
+        self._send({"id": request_id, "do": do, **values})
         return request_id, reply
 
     def cancel(self, request_id: int) -> None:

@@ -10,6 +10,7 @@ from keras_lm import run_folder
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
+from keras_lm.ui.honesty import tell
 from keras_lm.ui.services import (
     describe_run,
     escape_markdown,
@@ -291,7 +292,9 @@ def samples(events: list[dict], summary: RunSummary) -> None:
             if summary.is_active
             else "None was made."
         )
+    data = summary.config.data if summary.config else None
     with st.container(height=charts.HEIGHT + 40, border=False):
         for sample in found:
             st.caption(f"after step {sample['step']:,}")
             st.code(sample["prompt"] + sample["text"], language=None, wrap_lines=True)
+            tell(data, sample["text"])

@@ -7,18 +7,14 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm.config import GenerationConfig
-from keras_lm.model_file import ModelFileError
-from keras_lm.ui.services import (
-    escape_markdown,
-    label_runs,
-    runs_with_models,
-    supervisor,
-    worker_pool,
-)
+from keras_lm.ui import inspect
+from keras_lm.ui.honesty import tell
+from keras_lm.ui.models import choose_model, loading_error, text_of
+from keras_lm.ui.services import escape_markdown, worker_pool
 
 POLL_SECONDS = 0.2
 SHOWN_PROMPT = 400  # characters
-UPLOADED = "uploaded"
+MOST_CONTINUATIONS = 4
 RANGES = {
     "max_new_tokens": ("Length in tokens", 1, 2_000, 10),
     "temperature": ("Temperature", 0.0, 2.0, 0.05),
@@ -32,22 +28,25 @@ RANGES = {
 def page() -> None:
     """Draws the page."""
     st.title("Generate")
-    summaries = {summary.run_id: summary for summary in runs_with_models()}
     with st.sidebar:
         st.subheader("Settings")
         settings = settings_form()
-    model_file = choose_model(summaries)
+        count = st.slider(
+            "Continuations",
+            1,
+            MOST_CONTINUATIONS,
+            key="generate.count",
+            help="Several of the same prompt side by side; each further one has the next seed.",
+            persist_state="session",
+        )
+    model_file = choose_model()
     if model_file is None:
-        mend = "hand in a .keras file above, or choose a trained model there"
-        if not summaries:
-            mend = "train one on the Train page, or hand in a .keras file above"
-        st.info(f"There is no model to use: {mend}.", icon=":material/info:")
         return
     prompt = st.text_area(
         "Prompt", "The man", key="generate.prompt", height=80, persist_state="session"
     )
     if st.button("Generate", type="primary", icon=":material/auto_awesome:", key="generate.go"):
-        begin(model_file, prompt, settings)
+        begin(model_file, prompt, settings, count)
     output(model_file)
 
 
@@ -68,38 +67,16 @@ def settings_form() -> dict:
     return settings
 
 
-def choose_model(summaries: dict) -> Path | None:
-    """The model's file: of a run, or one that is handed in; None when there is none."""
-    options, labels = [*summaries, UPLOADED], label_runs([*summaries.values()])
-    if st.session_state.get("generate.model") not in options:
-        st.session_state["generate.model"] = options[0]
-    chosen = st.selectbox(
-        "Model",
-        options,
-        format_func=lambda name: labels.get(name, "Load a .keras file"),
-        key="generate.model",
-        persist_state="session",
-    )
-    if chosen != UPLOADED:
-        return supervisor().folder(chosen).model_file
-    upload = st.file_uploader("A .keras file made here", type=["keras"], key="generate.upload")
-    try:
-        return supervisor().keep_upload(upload.getvalue(), ".keras") if upload else None
-    except ModelFileError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
-        return None
-
-
 def shorten(prompt: str) -> str:
     """The end of a long prompt, which is what the text goes on from."""
     return prompt if len(prompt) <= SHOWN_PROMPT else f"… {prompt[-SHOWN_PROMPT:]}"
 
 
-def begin(model_file: Path, prompt: str, settings: dict) -> None:
+def begin(model_file: Path, prompt: str, settings: dict, count: int) -> None:
     """Asks the model's worker; the text is drawn by `output`."""
     cancel_current()
     worker = worker_pool().worker(model_file)
-    request_id, reply = worker.generate(prompt, settings)
+    request_id, reply = worker.generate([prompt] * count, settings)
     st.session_state["generation"] = (model_file, worker, request_id, reply, prompt)
 
 
@@ -120,31 +97,36 @@ def output(chosen_file: Path) -> None:
 
 
 def draw_output(was_done: bool) -> None:
-    """Prompt and continuation, with Stop while it runs and its speed after."""
+    """Prompt and continuations, with Stop while it runs and its speed after."""
     model_file, worker, _, reply, prompt = st.session_state["generation"]
     done = reply.done
-    if worker.loading.error:
-        # A file that was handed in has a name of ours, which says nothing to a person.
-        told = worker.loading.error.replace(str(model_file.resolve()), "The file")
-        st.error(escape_markdown(told), icon=":material/error:")
+    if error := loading_error(worker, model_file):
+        st.error(escape_markdown(error), icon=":material/error:")
         if done and not was_done:
             st.rerun()
         return
     if not done:
         st.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel_current)
-    with st.container(border=True, key="generated"):
-        st.html(
-            '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'
-            f"<b>{html.escape(shorten(prompt))}</b>{html.escape(reply.text)}</p>"
-        )
+    with st.container(key="generated"):
+        for row, column in enumerate(st.columns(len(reply.texts))):
+            with column:
+                draw_text(row, prompt, reply.texts[row])
+                if done and not reply.error:
+                    tell(text_of(model_file), reply.texts[row])
+                    whole = prompt + reply.texts[row]
+                    if st.button(
+                        "Inspect", icon=":material/search:", key=f"generate.inspect.{row}"
+                    ):
+                        st.session_state["inspect.text"] = whole
+                        st.switch_page(st.Page(inspect.page, url_path="inspect"))
     if not worker.loading.done:
         st.caption("Loading the model into a process of its own; this takes some seconds.")
-    elif not done and not reply.text:
+    elif not done and not any(reply.texts):
         st.caption("Compiling; the text begins in a moment.")
     if reply.error:
         st.error(escape_markdown(reply.error), icon=":material/error:")
     elif done:
-        told = f"{len(reply.text):,} characters in {reply.result['seconds']:.2f} s."
+        told = f"{sum(map(len, reply.texts)):,} characters in {reply.result['seconds']:.2f} s."
         if unknown := reply.result["unknown"]:
             shown = " ".join(repr(piece) for piece in unknown[:10])
             told += f" Left out of the prompt, the model does not know: {shown}."
@@ -154,3 +136,12 @@ def draw_output(was_done: bool) -> None:
         st.caption(escape_markdown(told))
     if done and not was_done:
         st.rerun()
+
+
+def draw_text(row: int, prompt: str, text: str) -> None:
+    """One continuation after its prompt."""
+    with st.container(border=True, key=f"generated-{row}"):
+        st.html(
+            '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'
+            f"<b>{html.escape(shorten(prompt))}</b>{html.escape(text)}</p>"
+        )

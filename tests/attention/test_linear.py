@@ -276,9 +276,9 @@ def test_the_state_does_not_grow_with_the_context(make_layer):
         [tuple(part.shape) for part in layer.initial_state(BATCH, context_length)]
         for context_length in (2 * CHUNK + 1, 1_000_000)
     ]
-    ring = (BATCH, HEADS, 2 * CHUNK, HEAD_DIM)
-    assert shapes == [[ring, ring, (BATCH, HEADS, 3, SLOTS, 2 * HEAD_DIM + 1)]] * 2
-    assert layer.initial_state(BATCH, 3)[0].shape[2] == 3
+    ring = (BATCH * HEADS, 2 * CHUNK, HEAD_DIM)
+    assert shapes == [[ring] * 2 + [(BATCH * HEADS, SLOTS, 2 * HEAD_DIM + 1)] * 3] * 2
+    assert layer.initial_state(BATCH, 3)[0].shape[1] == 3
 
 
 def elements_in_graph(layer, length):

@@ -1,5 +1,6 @@
 """Workers as processes: loading, streaming, cancelling, dying, making room."""
 
+import json
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ import pytest
 
 from keras_lm import bundle, generate
 from keras_lm.config import ModelConfig
+from keras_lm.inspection import inspect
 from keras_lm.model import build_model
 from keras_lm.runs.workers import MAX_WORKERS, WorkerPool
 from keras_lm.tokenizer import CharTokenizer
@@ -42,28 +44,37 @@ def wait(reply, seconds: float = 60.0):
 def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     worker = pool.worker(model_file)
     assert pool.worker(model_file) is worker
-    _, reply = worker.generate("The ☃", SETTINGS)
-    assert not wait(reply).error and len(reply.text) == 31
+    _, reply = worker.generate(["The ☃"], SETTINGS)
+    assert not wait(reply).error and len(reply.texts[0]) == 31
     assert reply.result["tokens_cut"] == 0
     for length in (10, 11, 12):
-        _, long = worker.generate("T" * length, SETTINGS)
+        _, long = worker.generate(["T" * length], SETTINGS)
         assert wait(long).result["tokens_cut"] == max(0, length - 11)  # the model's context
     assert reply.result["unknown"] == ["☃"] and worker.loading.result["parameters"] > 0
     expected = generate(bundle.load(model_file), "The ", **SETTINGS)
-    assert reply.text == expected  # the same seed gives the same text in another process
+    assert reply.texts == [expected]  # the same seed gives the same text in another process
 
-    request_id, long_reply = worker.generate("The", {"max_new_tokens": 100_000})
-    while len(long_reply.text) < 100:
+    prompts = ["The", "", "quick brown fox"]
+    _, together = worker.generate(prompts, SETTINGS)
+    model = bundle.load(model_file)
+    assert wait(together).texts == generate(model, prompts, **SETTINGS)
+
+    inspected = wait(worker.inspect("The quick <b>", None, None))
+    assert inspected.result == json.loads(json.dumps(inspect(model, "The quick <b>")))
+    assert "two tokens at least" in wait(worker.inspect("T", None, None)).error
+
+    request_id, long_reply = worker.generate(["The"], {"max_new_tokens": 100_000})
+    while len(long_reply.texts[0]) < 100:
         time.sleep(0.01)
     worker.cancel(request_id)
-    assert not wait(long_reply).error and 100 <= len(long_reply.text) < 100_000
+    assert not wait(long_reply).error and 100 <= len(long_reply.texts[0]) < 100_000
 
-    _, refused = worker.generate("The", {"temperature": -1})
+    _, refused = worker.generate(["The"], {"temperature": -1})
     assert "temperature must be from" in wait(refused).error
-    _, unknown = worker.generate("The", {"heat": 1})
+    _, unknown = worker.generate(["The"], {"heat": 1})
     assert "no field 'heat'" in wait(unknown).error
 
-    _, dying = worker.generate("The", {"max_new_tokens": 100_000})
+    _, dying = worker.generate(["The"], {"max_new_tokens": 100_000})
     os.kill(worker.process.pid, signal.SIGKILL)
     assert "process ended" in wait(dying).error
     assert pool.worker(model_file) is not worker  # the next request gets a new process
@@ -74,7 +85,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
     path.write_bytes(b"no zip")
     worker = pool.worker(path)
     assert "bad.keras" in wait(worker.loading).error and len(worker.loading.error.split("\n")) == 1
-    _, reply = worker.generate("The", SETTINGS)
+    _, reply = worker.generate(["The"], SETTINGS)
     assert wait(reply).error
 
 

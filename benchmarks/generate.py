@@ -1,0 +1,242 @@
+"""Generation beside the peers: the same GPT-2, one sequence, sampling on, every cache in use.
+
+    pip install torch==2.13.0 transformers==5.23.0 keras-hub==0.32.0
+    python -m benchmarks.generate [--rounds 3] [--shapes first second] [--peers keras_lm ...]
+
+Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `transformers` (one
+thread and all), that of keras-hub (as it comes, and compiled by XLA, which one has to ask for);
+float32, random weights, temperature 0.8, top-k 40, top-p 0.9. Tokens a second: a prompt of 8 tokens
+continued to the end of the context. First token: from the call to the first token of a prompt of
+half the context, warm. A second table has keras_lm alone: every attention with rotary positions,
+the time a token against how many were made, past the context too; and how many programs were
+compiled for that, then after other prompts and settings.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from benchmarks.train import NAMES, PROJECT, SHAPES, transformers_gpt2
+
+SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
+PROMPT_LENGTH = 8
+LEAST_SECONDS, LEAST_CALLS = 4.0, 5
+CONTEXTS = 8  # how far past the context the time a token is followed
+ATTENTIONS = ("standard", "flash", "linear")
+
+# Prompt ids, number of new tokens, seed -> the new ids, as they come.
+Continue = Callable[[list[int], int, int], Iterator[int]]
+
+
+def build_generator(shape: dict[str, int], **changes):
+    """Our Generator of a model of this shape with random weights."""
+    from keras_lm.config import ModelConfig
+    from keras_lm.generation import Generator
+    from keras_lm.model import build_model
+
+    return Generator(
+        build_model(ModelConfig(**{name: shape[name] for name in NAMES[:-1]}, **changes))
+    )
+
+
+def keras_lm_gpt2(shape: dict[str, int]) -> Continue:
+    """This package, as a GPT-2."""
+    from keras_lm.config import GenerationConfig
+
+    generator = build_generator(
+        shape,
+        norm="layernorm",
+        activation="gelu",
+        positions="learned",
+        use_bias=True,
+        tie_embeddings=True,
+    )
+    return lambda prompt, count, seed: generator.stream(
+        prompt, GenerationConfig(max_new_tokens=count, seed=seed, **SAMPLING)
+    )
+
+
+def transformers_generate(shape: dict[str, int], threads: int) -> Continue:
+    """The GPT-2 of `transformers`, with its cache."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    model = transformers_gpt2(shape).eval()
+    model.generation_config.eos_token_id = None
+
+    def run(prompt: list[int], count: int, seed: int) -> Iterator[int]:
+        torch.manual_seed(seed)
+        ids = torch.tensor([prompt])
+        output = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            do_sample=True,
+            use_cache=True,
+            pad_token_id=0,
+            **SAMPLING,
+        )
+        yield from output[0, len(prompt) :].tolist()
+
+    return run
+
+
+def keras_hub_generate(shape: dict[str, int], jit_compile: bool) -> Continue:
+    """The GPT-2 of keras-hub, whose `generate` is one graph with a cache."""
+    import keras_hub
+
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=shape["vocab_size"],
+        num_layers=shape["num_blocks"],
+        num_heads=shape["num_heads"],
+        hidden_dim=shape["d_model"],
+        intermediate_dim=shape["ffn_dim"],
+        dropout=0.0,
+        max_sequence_length=shape["context_length"],
+    )
+    model = keras_hub.models.GPT2CausalLM(backbone)
+    sampler = keras_hub.samplers.TopPSampler(
+        p=SAMPLING["top_p"], k=SAMPLING["top_k"], temperature=SAMPLING["temperature"], seed=1
+    )
+    model.compile(sampler=sampler, jit_compile=jit_compile)
+
+    def run(prompt: list[int], count: int, seed: int) -> Iterator[int]:
+        ids = np.pad(np.array([prompt], "int32"), ((0, 0), (0, count)))
+        mask = np.arange(len(ids[0]))[None] < len(prompt)
+        output = model.generate({"token_ids": ids, "padding_mask": mask}, stop_token_ids=None)
+        yield from output["token_ids"][0, len(prompt) :].tolist()
+
+    return run
+
+
+PEERS = {
+    "keras_lm": keras_lm_gpt2,
+    "transformers": lambda shape: transformers_generate(shape, os.cpu_count()),
+    "transformers, one thread": lambda shape: transformers_generate(shape, 1),
+    "keras-hub": lambda shape: keras_hub_generate(shape, False),
+    "keras-hub, XLA": lambda shape: keras_hub_generate(shape, True),
+}
+
+
+def repeat(measure_once: Callable[[int], float]) -> float:
+    """The median of at least LEAST_CALLS seeds and LEAST_SECONDS seconds; the first two warm up."""
+    values, begin = [], time.perf_counter()
+    while len(values) < 2 + LEAST_CALLS or time.perf_counter() - begin < LEAST_SECONDS:
+        values.append(measure_once(1 + len(values)))
+    return statistics.median(values[2:])
+
+
+def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
+    """Generates in this process."""
+    run = PEERS[peer](shape)
+    prompt = np.random.default_rng(1).integers(shape["vocab_size"], size=shape["context_length"])
+
+    def seconds_a_token(seed: int) -> float:
+        count, begin = shape["context_length"] - PROMPT_LENGTH, time.perf_counter()
+        tokens = list(run(prompt[:PROMPT_LENGTH].tolist(), count, seed))
+        assert len(tokens) == count, "the peer stopped early"
+        return (time.perf_counter() - begin) / count
+
+    def first_token(seed: int) -> float:
+        begin = time.perf_counter()
+        next(iter(run(prompt[: len(prompt) // 2].tolist(), 1, seed)))
+        return time.perf_counter() - begin
+
+    return {
+        "tokens_per_second": 1 / repeat(seconds_a_token),
+        "first_token_ms": 1e3 * repeat(first_token),
+    }
+
+
+def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, object]:
+    """Milliseconds a token in each stretch of a context's length, one text CONTEXTS long."""
+    from keras_lm.config import GenerationConfig
+
+    generator, context = build_generator(shape, attention=attention), shape["context_length"]
+    config = GenerationConfig(max_new_tokens=CONTEXTS * context, **SAMPLING)
+    rounds = []
+    for _ in range(1 + LEAST_CALLS):
+        times = [time.perf_counter()]
+        for place, _ in enumerate(generator.stream([1], config), 1):
+            if place % context == 0:
+                times.append(time.perf_counter())
+        rounds.append(np.diff(times) / context)
+    compiled = generator.compilations
+    for length in (0, 1, 7, context - 1, context + 9):
+        for settings in ({"temperature": 0.0}, {"top_k": 0}, {"top_p": 1.0, "min_p": 0.1}):
+            list(generator.stream([1] * length, GenerationConfig(max_new_tokens=5, **settings)))
+    return {
+        "ms": (1e3 * np.median(rounds[1:], axis=0)).tolist(),
+        "compilations": [compiled, generator.compilations],
+    }
+
+
+def in_new_process(*words: str) -> dict:
+    """What `--measure` with these words prints."""
+    command = [sys.executable, "-m", "benchmarks.generate", "--measure", *words]
+    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def print_peers(shape: str, results: dict[str, list[dict]]) -> None:
+    """Medians over the rounds; ratios are of measurements of the same round."""
+    sizes = ", ".join(f"{name} {SHAPES[shape][name]:,}" for name in NAMES[:-1])
+    print(f"\n{sizes}\n\n| | tokens/s | keras_lm is faster by | first token, ms |")
+    print("|---|---|---|---|")
+    for peer, rows in results.items():
+        ratios = [
+            own["tokens_per_second"] / row["tokens_per_second"]
+            for own, row in zip(results["keras_lm"], rows, strict=True)
+        ]
+        speed, first = (
+            statistics.median(row[name] for row in rows)
+            for name in ("tokens_per_second", "first_token_ms")
+        )
+        print(f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.1f} | {first:.1f} |")
+
+
+def print_flatness(shape: str) -> None:
+    """One line an attention."""
+    context = SHAPES[shape]["context_length"]
+    ends = [context * n for n in range(1, CONTEXTS + 1)]
+    print(f"\nms a token until | {' | '.join(f'{end:,}' for end in ends)} | compilations |")
+    print("|---" * (CONTEXTS + 2) + "|")
+    for attention in ATTENTIONS:
+        row = in_new_process("flatness", attention, shape)
+        before, after = row["compilations"]
+        cells = [attention, *(f"{ms:.3f}" for ms in row["ms"]), f"{before}, then {after}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Prints two tables a shape."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shapes", nargs="*", default=["first", "second"], choices=SHAPES)
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        kind, name, shape = arguments.measure
+        function = measure_flatness if kind == "flatness" else measure
+        print(json.dumps(function(name, SHAPES[shape])))
+        return
+    for shape in arguments.shapes:
+        results = {peer: [] for peer in arguments.peers}
+        for _ in range(arguments.rounds):
+            for peer in arguments.peers:
+                results[peer].append(in_new_process("peer", peer, shape))
+        print_peers(shape, results)
+        print_flatness(shape)
+
+
+if __name__ == "__main__":
+    main()
