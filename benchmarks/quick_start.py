@@ -2,8 +2,9 @@
 
     python -m benchmarks.quick_start [--runs 3] [--watched]
 
-Each run is the command line in a new process and folder. `--watched` runs each a second time
-with the page open on it in Chromium on the same machine, in turn, and compares the training time.
+Each run is the command line in a new process and folder. `--watched` measures what the page costs
+instead: during one longer run Chromium, on the same machine, shows the run and an empty page in
+turn, and the speed of training with the one is compared with that in the neighbouring turns.
 """
 
 import argparse
@@ -26,6 +27,8 @@ CHROMIUM_FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 PORT = 8599
+WATCHED_STEPS = 4000
+TURNS, TURN_SECONDS, SETTLING_SECONDS = 7, 15.0, 4.0  # turns: first and last without the page
 PARTS = ("text", "import", "build", "compile", "first loss", "total")
 
 
@@ -54,8 +57,8 @@ def quick_start(root: Path, seed: int) -> tuple[RunFolder, dict[str, float]]:
 
 
 @contextmanager
-def watched(root: Path) -> Iterator[None]:
-    """A server on the folder of runs, and Chromium showing the run that is active."""
+def browser_page(root: Path) -> Iterator:
+    """A server on the folder of runs, and a page of Chromium."""
     from playwright.sync_api import sync_playwright
 
     server = subprocess.Popen(
@@ -71,17 +74,44 @@ def watched(root: Path) -> Iterator[None]:
             browser = playwright.chromium.launch(
                 executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS
             )
-            page = browser.new_page(viewport={"width": 1400, "height": 1000})
-            time.sleep(3)
-            page.goto(f"http://127.0.0.1:{PORT}")
-            page.get_by_role("button", name="Start").wait_for()
-            # It looks for the active run once that has had the time to appear.
-            page.evaluate("setTimeout(() => location.reload(), 4000)")
-            yield
+            yield browser.new_page(viewport={"width": 1400, "height": 1000})
             browser.close()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
+
+
+def watching_cost(root: Path) -> None:
+    """Prints how much slower a step is while the page shows the run, turn by turn."""
+    folder = RunFolder(root / new_run_id())
+    words = [sys.executable, "-m", "keras_lm", "train", "--run-dir", str(folder.path)]
+    words += ["--steps", str(WATCHED_STEPS), "--eval-every", "0", "--sample-every", "0"]
+    with browser_page(root) as page:
+        process = subprocess.Popen(words, cwd=PROJECT, stderr=subprocess.DEVNULL)
+        try:
+            while not folder.read_events()[0]:
+                time.sleep(0.5)
+            turns = []
+            for turn in range(TURNS):
+                page.goto(
+                    f"http://127.0.0.1:{PORT}/?run={folder.run_id}" if turn % 2 else "about:blank"
+                )
+                time.sleep(SETTLING_SECONDS)
+                first = folder.read_events()[0][-1]
+                time.sleep(TURN_SECONDS)
+                last = folder.read_events()[0][-1]
+                seconds = last["train_seconds"] - first["train_seconds"]
+                turns.append(seconds / (last["step"] - first["step"]))
+        finally:
+            process.terminate()
+            process.wait()
+    # Each turn with the page against the mean of the turns before and after it.
+    ratios = [2 * turns[i] / (turns[i - 1] + turns[i + 1]) for i in range(1, TURNS - 1, 2)]
+    print(f"Milliseconds a step, turn by turn: {', '.join(f'{1e3 * t:.1f}' for t in turns)}")
+    print(
+        f"A step with the page against without: median {statistics.median(ratios):.3f}, "
+        f"{min(ratios):.3f} to {max(ratios):.3f}"
+    )
 
 
 def main() -> None:
@@ -90,28 +120,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--watched", action="store_true")
     arguments = parser.parse_args()
+    if arguments.watched:
+        with tempfile.TemporaryDirectory() as temporary:
+            watching_cost(Path(temporary))
+        return
     print("| run | " + " | ".join(PARTS) + " | training | validation loss | unigram entropy |")
     print("|" + "---|" * (len(PARTS) + 4))
-    training = {"alone": [], "watched": []}
     for seed in range(1, arguments.runs + 1):
-        for kind in ("alone", "watched") if arguments.watched else ("alone",):
-            with tempfile.TemporaryDirectory() as temporary:
-                root = Path(temporary)
-                if kind == "watched":
-                    with watched(root):
-                        folder, ends = quick_start(root, seed)
-                else:
-                    folder, ends = quick_start(root, seed)
-                last = [e for e in folder.read_events()[0] if e["kind"] == "metrics"][-1]
-                training[kind].append(last["train_seconds"])
-                cells = [f"{ends[part]:.1f} s" for part in PARTS]
-                cells += [f"{last['train_seconds']:.1f} s", f"{last['val_loss']:.3f}"]
-                cells += [f"{folder.read_status()['unigram_entropy']:.3f}"]
-                print(f"| {kind}, seed {seed} | " + " | ".join(cells) + " |", flush=True)
-    if arguments.watched:
-        pairs = zip(training["watched"], training["alone"], strict=True)
-        ratio = statistics.median(with_page / alone for with_page, alone in pairs)
-        print(f"\nTraining time with the page open, against alone: median ratio {ratio:.3f}")
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, ends = quick_start(Path(temporary), seed)
+            last = [e for e in folder.read_events()[0] if e["kind"] == "metrics"][-1]
+            cells = [f"{ends[part]:.1f} s" for part in PARTS]
+            cells += [f"{last['train_seconds']:.1f} s", f"{last['val_loss']:.3f}"]
+            cells += [f"{folder.read_status()['unigram_entropy']:.3f}"]
+            print(f"| seed {seed} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
