@@ -8,7 +8,7 @@ thread and all), that of keras-hub (as it comes, and compiled by XLA, which one 
 float32, random weights, temperature 0.8, top-k 40, top-p 0.9. Tokens a second: a prompt of 8 tokens
 continued to the end of the context. First token: from the call to the first token of a prompt of
 half the context, warm. A second table has keras_lm alone: every attention with rotary positions,
-the time a token against how many were made, past the context too; and how many programs were
+the time a token of longer and longer texts, past the context too; and how many programs were
 compiled for that, then after other prompts and settings.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.train import NAMES, PROJECT, SHAPES, transformers_gpt2
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 PROMPT_LENGTH = 8
 LEAST_SECONDS, LEAST_CALLS = 4.0, 5
-CONTEXTS = 8  # how far past the context the time a token is followed
+CONTEXTS = (1, 2, 4, 8, 16)  # how long the texts are whose time a token is compared
 ATTENTIONS = ("standard", "flash", "linear")
 
 # Prompt ids, number of new tokens, seed -> the new ids, as they come.
@@ -156,25 +156,25 @@ def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
     }
 
 
-def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, object]:
-    """Milliseconds a token in each stretch of a context's length, one text CONTEXTS long."""
+def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, list]:
+    """Milliseconds a token of texts of some lengths, and how many programs were compiled."""
     from keras_lm.config import GenerationConfig
 
     generator, context = build_generator(shape, attention=attention), shape["context_length"]
-    config = GenerationConfig(max_new_tokens=CONTEXTS * context, **SAMPLING)
-    rounds = []
-    for _ in range(1 + LEAST_CALLS):
-        times = [time.perf_counter()]
-        for place, _ in enumerate(generator.stream([1], config), 1):
-            if place % context == 0:
-                times.append(time.perf_counter())
-        rounds.append(np.diff(times) / context)
+
+    def seconds(count: int) -> float:
+        begin = time.perf_counter()
+        list(generator.stream([1], GenerationConfig(max_new_tokens=count, **SAMPLING)))
+        return time.perf_counter() - begin
+
+    seconds(context)  # compiles
+    rounds = [[seconds(n * context) / (n * context) for n in CONTEXTS] for _ in range(LEAST_CALLS)]
     compiled = generator.compilations
     for length in (0, 1, 7, context - 1, context + 9):
         for settings in ({"temperature": 0.0}, {"top_k": 0}, {"top_p": 1.0, "min_p": 0.1}):
             list(generator.stream([1] * length, GenerationConfig(max_new_tokens=5, **settings)))
     return {
-        "ms": (1e3 * np.median(rounds[1:], axis=0)).tolist(),
+        "ms": (1e3 * np.median(rounds, axis=0)).tolist(),
         "compilations": [compiled, generator.compilations],
     }
 
@@ -205,10 +205,9 @@ def print_peers(shape: str, results: dict[str, list[dict]]) -> None:
 
 def print_flatness(shape: str) -> None:
     """One line an attention."""
-    context = SHAPES[shape]["context_length"]
-    ends = [context * n for n in range(1, CONTEXTS + 1)]
-    print(f"\nms a token until | {' | '.join(f'{end:,}' for end in ends)} | compilations |")
-    print("|---" * (CONTEXTS + 2) + "|")
+    lengths = [f"{n * SHAPES[shape]['context_length']:,}" for n in CONTEXTS]
+    print(f"\n| ms a token of a text of | {' | '.join(lengths)} | compilations |")
+    print("|---" * (len(lengths) + 2) + "|")
     for attention in ATTENTIONS:
         row = in_new_process("flatness", attention, shape)
         before, after = row["compilations"]
