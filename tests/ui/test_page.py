@@ -159,13 +159,14 @@ def test_train_reload_generate_download_load(browser, page, address, runs_folder
     page.get_by_label("Prompt", exact=True).press("Control+Enter")
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("100 characters in")).to_be_visible()
-    shown = page.locator(".st-key-generated").inner_text()
+    shown = page.locator(".st-key-generated-0").inner_text()
     no_traceback(page)
 
     bundle = keras_lm.load(path)
     text = keras_lm.generate(bundle, "7 green", max_new_tokens=100, seed=1)
     assert "".join(shown.split()) == "".join(("7 green" + text).split())
     assert "bottles" in text
+    expect(page.get_by_text("Longest stretch that stands in the training text")).to_be_visible()
     ids = np.array([bundle.tokenizer.encode("7 green bottles")], "int32")
     stored = keras_lm.load(folder.model_file)
     assert np.array_equal(bundle.model(ids), stored.model(ids))
@@ -175,7 +176,7 @@ def test_train_reload_generate_download_load(browser, page, address, runs_folder
     expect(page.get_by_text("downloaded.keras")).to_be_visible()
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("100 characters in")).to_be_visible()
-    assert page.locator(".st-key-generated").inner_text() == shown
+    assert page.locator(".st-key-generated-0").inner_text() == shown
 
 
 def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(browser, page, address, runs_folder):
