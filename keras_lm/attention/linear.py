@@ -126,7 +126,8 @@ class LinearAttention(CausalSelfAttention):
         all_keys = ops.slice_update(all_keys, (0, position % window, 0), keys)
         all_values = ops.slice_update(all_values, (0, position % window, 0), values)
         gate, log_decay = (  # (batch * num_heads, num_slots)
-            ops.tile(x, (len(queries) // self.num_heads, 1)) for x in self.slots.gate_and_decay()
+            ops.tile(x, (queries.shape[0] // self.num_heads, 1))
+            for x in self.slots.gate_and_decay()
         )
         begins = ops.equal(place, 0)  # a new chunk
         slots = ops.where(begins, ops.exp(log_decay)[:, :, None] * slots + previous, slots)
