@@ -183,7 +183,7 @@ def buttons(summary: RunSummary) -> None:
         if folder.model_file.exists():
             if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
                 st.session_state["generate.model"] = summary.run_id
-                st.switch_page(st.Page(generate.page, url_path="generate"))
+                st.switch_page(st.Page(generate.page, url_path="generate"), query_params={})
             st.download_button(
                 "Download .keras",
                 folder.model_file.read_bytes,

@@ -118,7 +118,7 @@ def draw_output(was_done: bool) -> None:
                         "Inspect", icon=":material/search:", key=f"generate.inspect.{row}"
                     ):
                         st.session_state["inspect.text"] = whole
-                        st.switch_page(st.Page(inspect.page, url_path="inspect"))
+                        st.switch_page(st.Page(inspect.page, url_path="inspect"), query_params={})
     if not worker.loading.done:
         st.caption("Loading the model into a process of its own; this takes some seconds.")
     elif not done and not any(reply.texts):

@@ -6,6 +6,7 @@ import streamlit as st
 
 from keras_lm.config import DataConfig
 from keras_lm.model_file import ModelFileError
+from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
 from keras_lm.ui.services import escape_markdown, label_runs, runs_with_models, supervisor
 
@@ -46,6 +47,8 @@ def choose_model() -> Path | None:
 
 def text_of(model_file: Path) -> DataConfig | None:
     """Which text the model was trained on; None when it is not known."""
+    if model_file.parent.name == UPLOADS:
+        return None
     summary = supervisor().summary(model_file.parent.name)
     return summary.config.data if summary and summary.config else None
 

@@ -211,10 +211,14 @@ def own_text(content: bytes | None, title: str) -> tuple[str, str]:
     """The file in which a text is kept, and its title; a reload goes on with the one before."""
     if content is not None:
         corpus.read_text(content, "the text", DataConfig.max_text_mb)
-        path = supervisor().keep_upload(content, ".txt")
-        st.query_params.update({KEPT_TEXT: path.stem, KEPT_TITLE: title})
-        return str(path), title
-    path = supervisor().kept_upload(st.query_params.get(KEPT_TEXT, ""), ".txt")
+        stem = supervisor().keep_upload(content, ".txt").stem
+    elif KEPT_TEXT in st.query_params:
+        stem, title = (st.query_params.get(key, "") for key in (KEPT_TEXT, KEPT_TITLE))
+    else:  # another page was shown in between
+        stem, title = st.session_state.get(KEPT_TEXT, ("", ""))
+    path = supervisor().kept_upload(stem, ".txt")
     if path is None:
         raise MissingText("Hand in your text in the sidebar, or choose a built-in one.")
-    return str(path), st.query_params.get(KEPT_TITLE, "")
+    st.session_state[KEPT_TEXT] = stem, title
+    st.query_params.update({KEPT_TEXT: stem, KEPT_TITLE: title})
+    return str(path), title
