@@ -129,7 +129,7 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     """Title, state, progress, and the buttons that fit the state."""
     name, colour, icon = STATES[summary.state]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(describe_run(summary.config)), width="content")
+        st.subheader(escape_markdown(describe_run(summary.config)), anchor=False, width="content")
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
     if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
