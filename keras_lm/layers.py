@@ -67,7 +67,10 @@ class FeedForward(keras.layers.Layer):
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         inside = self.ffn_dim * (2 if self.activation == "swiglu" else 1)
         self.up = keras.layers.Dense(
-            inside, kernel_initializer=keras.initializers.RandomNormal(0.02), name="up", **dense
+            inside,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="up",
+            **dense,
         )
         self.down = keras.layers.Dense(
             input_shape[-1], kernel_initializer=self.output_initializer, name="down", **dense

@@ -152,3 +152,11 @@ def test_unknown_names_are_refused():
         build_norm("batch")
     with pytest.raises(ValueError, match="activation must be one of gelu, .* but 'tanh' came"):
         FeedForward(3, "tanh")
+
+
+def test_matrices_begin_as_in_gpt2():
+    block = DecoderBlock(num_heads=2, ffn_dim=257)
+    block.build((None, 7, 128))
+    for layer in (block.attention.qkv, block.feed_forward.up):
+        kernel = keras.ops.convert_to_numpy(layer.kernel)
+        assert abs(kernel.mean()) < 0.001 and abs(kernel.std() - 0.02) < 0.001

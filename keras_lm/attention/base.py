@@ -96,7 +96,7 @@ class CausalSelfAttention(keras.layers.Layer):
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         self.qkv = keras.layers.Dense(
             3 * d_model,
-            kernel_initializer=keras.initializers.RandomNormal(0.02),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="qkv",
             **dense,
         )
