@@ -63,3 +63,11 @@ class LeanGPT(nn.Module):
 def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats: logits (batch, length, vocab_size), targets (batch, length)."""
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def decay_groups(parameters: list[torch.Tensor], weight_decay: float) -> list[dict]:
+    """An optimizer's groups: matrices shrink by `weight_decay`, vectors do not."""
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]

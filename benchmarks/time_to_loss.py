@@ -39,7 +39,7 @@ def train_peer(data: str, tokenizer: str, seed: int) -> float:
     """Trains the PyTorch GPT in this process; returns its validation loss, nats a token."""
     import torch
 
-    from benchmarks.lean_gpt import LeanGPT, loss_of
+    from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
     from keras_lm import corpus
     from keras_lm.config import DataConfig
     from keras_lm.dataset import WindowOrder
@@ -49,10 +49,7 @@ def train_peer(data: str, tokenizer: str, seed: int) -> float:
     text = corpus.prepare(DataConfig(data=data, tokenizer=tokenizer), SHAPE["context_length"])
     model = LeanGPT(SHAPE | {"vocab_size": text.tokenizer.vocab_size})
     parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    groups = decay_groups(parameters, DECAY)
     optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=BETAS, fused=True)
     tokens = torch.tensor(np.array(text.train), dtype=torch.long)
     order = WindowOrder(len(tokens), SHAPE["context_length"], seed)

@@ -70,16 +70,13 @@ def torch_step(kind: str, shape: dict[str, int], tokens: np.ndarray) -> tuple[St
     """The peers in PyTorch: "lean", "transformers" or "transformers, compiled"."""
     import torch
 
-    from benchmarks.lean_gpt import LeanGPT, loss_of
+    from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
 
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(1)
     model = LeanGPT(shape) if kind == "lean" else transformers_gpt2(shape)
     parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    groups = decay_groups(parameters, DECAY)
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
     forward = torch.compile(model) if kind.endswith("compiled") else model
     text, places = torch.tensor(tokens, dtype=torch.long), torch.arange(shape["context_length"] + 1)
