@@ -23,6 +23,7 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_lm.attention.base import MASKED, CausalSelfAttention
@@ -33,7 +34,6 @@ FIRST_GATES = (-6.0, -10.0)
 GATE_SPEED = 8.0  # beta is this times its weight
 LONGEST_MEMORY = 64.0  # chunks; the slots' first time constants go from 1 to this
 EMPTY = 1e-20  # a slot that holds less than this part of a token counts as empty
-MANY_DOUBLINGS = 20  # enough for a million chunks, when their number is not known beforehand
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
@@ -88,11 +88,12 @@ class LinearAttention(CausalSelfAttention):
             for part in (queries, slot_queries, values, slot_keys, shares)
         )
         sums = slot_sums(slot_keys, values, shares, log_decay)
+        keys = ops.repeat(keys[:, :, None], sums.shape[2], axis=2)  # all of them for every chunk
         row = ops.reshape(ops.arange(sums.shape[2] * chunk_length), (-1, chunk_length, 1))
         column = ops.arange(length)
         allowed = (column <= row) & (column // chunk_length >= row // chunk_length - 1)
         weights = weigh(
-            queries, keys[:, :, None], allowed, slot_queries, sums, gate[:, None, None, :]
+            queries, keys, allowed, slot_queries, sums, gate[:, None, None, :]
         )  # (batch, num_heads, chunks, chunk_length, num_slots + length)
         weights = ops.reshape(weights, (*queries.shape[:2], -1, weights.shape[-1]))
         return weights[:, :, :length]
@@ -245,9 +246,8 @@ def mix(queries, keys, values, allowed, slot_queries, sums, gate):
         (..., rows, head_dim).
     """
     weights = ops.cast(weigh(queries, keys, allowed, slot_queries, sums, gate), values.dtype)
-    slot_values, num_slots = slot_means(sums, values.dtype)[1], sums.shape[-2]
-    of_slots = ops.matmul(weights[..., :num_slots], slot_values)
-    return of_slots + ops.matmul(weights[..., num_slots:], values)
+    slot_values = slot_means(sums, values.dtype)[1]
+    return ops.matmul(weights, ops.concatenate([slot_values, values], axis=-2))
 
 
 def weigh(queries, keys, allowed, slot_queries, sums, gate):
@@ -264,14 +264,25 @@ def weigh(queries, keys, allowed, slot_queries, sums, gate):
         (..., rows, num_slots + window) in float32, summing to 1.
     """
     slot_keys, _, counts = slot_means(sums, keys.dtype)
-    slot_scores = ops.cast(ops.matmul(slot_queries, ops.swapaxes(slot_keys, -1, -2)), "float32")
+    # Between zeros, so that one product gives the scores of both.
+    queries = ops.concatenate([slot_queries, queries], axis=-1)  # (..., rows, 2 * head_dim)
+    slot_keys = ops.concatenate([slot_keys, ops.zeros_like(slot_keys)], axis=-1)
+    keys = ops.concatenate([ops.zeros_like(keys), keys], axis=-1)
+    keys = ops.concatenate([slot_keys, keys], axis=-2)  # (..., num_slots + window, 2 * head_dim)
+    scores = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
     counts = ops.swapaxes(counts, -1, -2)  # (..., 1, num_slots)
     written = counts > EMPTY
-    log_counts = ops.log(ops.where(written, counts, 1.0))
-    slot_scores = ops.where(written, slot_scores + log_counts + gate, MASKED)
-    scores = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
-    scores = ops.where(allowed, scores, MASKED)
-    return ops.softmax(ops.concatenate([slot_scores, scores], axis=-1), axis=-1)
+    slot_bias = ops.where(written, ops.log(ops.where(written, counts, 1.0)) + gate, MASKED)
+    window_bias = ops.where(allowed, 0.0, MASKED)
+    num_slots, window = slot_bias.shape[-1], window_bias.shape[-1]
+    return ops.softmax(
+        scores + pad_last(slot_bias, 0, window) + pad_last(window_bias, num_slots, 0)
+    )
+
+
+def pad_last(x, before: int, after: int):
+    """Zeros at both ends of the last axis."""
+    return ops.pad(x, (*((0, 0),) * (len(x.shape) - 1), (before, after)))
 
 
 def slot_means(sums, dtype):
@@ -313,12 +324,36 @@ def shift_chunks(x, count: int):
 
 
 def decayed_sum(x, log_decay):
-    """x_c + gamma x_{c-1} + gamma^2 x_{c-2} + ... along the chunks (axis 2), by doubling.
+    """x_c + gamma x_{c-1} + gamma^2 x_{c-2} + ... along the chunks.
 
-    After k rounds a chunk holds the sum of the last 2^k, so log2(chunks) rounds do.
+    Args:
+        x: (batch, num_heads, chunks, num_slots, size) in float32.
+        log_decay: log gamma; broadcasts to x with 1 chunk and size 1.
+
+    Returns:
+        The same shape as x.
     """
-    num_chunks = x.shape[2]
-    rounds = MANY_DOUBLINGS if num_chunks is None else (num_chunks - 1).bit_length()
-    for count in (2**k for k in range(rounds)):
-        x = x + ops.exp(count * log_decay) * shift_chunks(x, count)
-    return x
+    decay = ops.broadcast_to(ops.exp(log_decay), ops.shape(x[:, :, :1, :, :1]))
+    return ops.moveaxis(_decayed_sum(ops.moveaxis(x, 2, 0), decay[:, :, 0]), 0, 2)
+
+
+@tf.autograph.experimental.do_not_convert  # or AutoGraph may drop the next line
+@tf.custom_gradient
+def _decayed_sum(x, decay):
+    """Of chunks first, (chunks, ...), with a gradient that is a sum from the end back."""
+    sums = _scan_chunks(x, decay)
+
+    def gradient(upstream):
+        of_x = _scan_chunks(upstream, decay, reverse=True)
+        of_decay = tf.reduce_sum(of_x[1:] * sums[:-1], axis=(0, -1))
+        return of_x, tf.expand_dims(of_decay, -1)
+
+    return sums, gradient
+
+
+def _scan_chunks(x, decay, reverse=False):
+    def add(total, chunk):
+        total = decay * total + chunk
+        return total, total
+
+    return ops.scan(add, ops.zeros_like(x[0]), x, reverse=reverse)[1]

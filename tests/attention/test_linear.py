@@ -316,6 +316,26 @@ def test_decayed_sums(num_chunks, static):
     np.testing.assert_allclose(total, np.stack(expected, 2), rtol=0, atol=2e-6)
 
 
+def test_the_gradients_of_decayed_sums_are_those_of_the_plain_recurrence():
+    x, upstream = (tf.constant(draw(BATCH, HEADS, 7, SLOTS, 3)) for _ in range(2))
+    log_decay = tf.constant([[[[0.0], [-0.01], [-1.0], [-30.0], [-2.0]]]] * HEADS)
+
+    def plain(x, log_decay):
+        sums = [x[:, :, 0]]
+        for chunk in range(1, 7):
+            sums.append(tf.exp(log_decay[:, 0]) * sums[-1] + x[:, :, chunk])
+        return tf.stack(sums, 2)
+
+    gradients = []
+    for function in (decayed_sum, plain):
+        with tf.GradientTape() as tape:
+            tape.watch((x, log_decay))
+            total = function(x, log_decay)
+        gradients.append(tape.gradient(total, (x, log_decay), upstream))
+    for own, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_slot_can_learn_to_forget_nothing_and_to_forget_at_once(make_layer):
     slots = make_layer().slots
     slots.log_rate.assign(np.resize([-20.0, 6.0], slots.log_rate.shape))
