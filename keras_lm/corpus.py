@@ -284,7 +284,7 @@ def _check_size(size: int, name: str, max_text_mb: float) -> None:
 def _read_file(path: Path, max_text_mb: float) -> str:
     names = [*BUILT_IN, *CATALOGUE]
     mend = f"name a text file or one of {', '.join(names)}"
-    shown = f"{str(path)!r:.80}"
+    shown = repr(str(path) if len(str(path)) <= 80 else f"…{str(path)[-79:]}")
     try:
         if path.is_file():
             _check_size(path.stat().st_size, str(path), max_text_mb)

@@ -161,7 +161,8 @@ def test_load_text_without_permission(tmp_path, monkeypatch):
     def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
-    path = tmp_path / "secret.txt"
+    path = tmp_path / ("long" * 30) / "secret.txt"
+    path.parent.mkdir()
     path.write_text("text")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(TextError, match="secret.txt' gives: Permission denied; name a text file"):

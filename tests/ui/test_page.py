@@ -253,7 +253,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     settle(page)
     choose(page, "Tokenizer", "char")
     choose(page, "Text", "Upload a file")
-    fill(page, "Blocks", 3)
+    fill(page, "Blocks", 1)
     fill(page, "Steps", 1)
     name = "![my](http:__127.0.0.1) *book*.txt"
     (tmp_path / name).write_text(TEXT)
@@ -262,7 +262,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     page.reload()
     settle(page)
     expect(page.get_by_role("radio", name="Custom")).to_be_checked()
-    for label, value in {"Blocks": 3, "Steps": 1, "Width (d_model)": 128}.items():
+    for label, value in {"Blocks": 1, "Steps": 1, "Width (d_model)": 128}.items():
         expect(page.get_by_label(label, exact=True)).to_have_value(str(value))
     page.get_by_text("More of the training").click()
     expect(page.get_by_label("Epsilon", exact=True)).to_have_value("1e-6")
@@ -289,8 +289,10 @@ def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(browser, page, addres
     expect(page).to_have_url(re.compile(folders[0].run_id))
     expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
     page.get_by_role("link", name="Generate").click()
+    expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
     page.get_by_role("link", name="Train").click()
-    expect(page).to_have_url(re.compile(folders[0].run_id))
+    expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"/\\?.*{folders[0].run_id}"))
 
     other = browser.new_page()
     other.goto(page.url)
