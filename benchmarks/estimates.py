@@ -67,7 +67,8 @@ def main() -> None:
         config = dataclasses.replace(PRESETS[preset], model=model, data=data, training=training)
         text = corpus.prepare(data, model.context_length)
         config = config.with_vocab_size(text.tokenizer.vocab_size)
-        guess = estimates.run_seconds(config, speed), estimates.memory_bytes(config)
+        seconds = estimates.run_seconds(config, speed, len(text.validation))
+        guess = seconds, estimates.memory_bytes(config)
         seconds, most_bytes = measure(preset, *changes)
         told = ", ".join(f"{name} {value}" for part in changes for name, value in part.items())
         print(

@@ -1,7 +1,8 @@
 """What a run will take, before it starts: memory and time from its config alone.
 
-Weights are counted exactly; the rest follows from the shapes of what a step keeps, and from how
-fast this machine multiplies matrices.
+Weights are counted exactly. Time and memory are sums of what a run does and keeps, each times what
+it took in sixteen varied runs, the time corrected by how fast this machine multiplies matrices.
+`benchmarks.estimates` measures how well that holds.
 """
 
 import os
@@ -13,22 +14,45 @@ import psutil
 from keras_lm.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
-PROCESS_BYTES = 900 * 2**20  # Python, TensorFlow and its compiler before the first array
-START_SECONDS = 10.0  # imports and compilation
-# The part of the peak rate of matrix products that whole training steps reached here (XLA, two
-# cores); the rest goes to softmax, norms and the optimizer.
-EFFICIENCY = 0.5
+# Peak bytes: Python, TensorFlow and its compiler; what compiling a block adds; and how often the
+# weights, the floats that a step keeps, and the attention weights are there at once.
+PROCESS_BYTES = 854 * 2**20
+BLOCK_BYTES = 28 * 2**20
+LINEAR_BLOCK_BYTES = 75 * 2**20
+COPIES = {"weights": 5.66, "activations": 1.85, "scores": 0.66}
+
+# Seconds on the machine of the sixteen runs, whose rate of matrix products was:
+REFERENCE_FLOPS = 2.05e11
+START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
+START_SECONDS_A_BLOCK = {"muon": 0.27, "linear": 1.17, "flash": 0.55, "dropout": 0.37}
+COMPILE_SECONDS_A_ROW = 0.47 / 256  # of a block of standard attention, a token of context
+END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
+VALIDATION_PART = 0.26  # of a step's work, a token
+STEP_SECONDS = {  # a unit of `step_work`
+    "products": 3.38e-12,
+    "attention products": 1.04e-11,
+    "scores": 1.66e-9,
+    "activations": 2.67e-9,
+    "logits": 3.21e-9,
+    "slots": 3.99e-8,
+    "dropout": 1.07e-8,
+    "orthogonalization": 3.59e-12,
+}
 MEASURING_SECONDS = 0.05
 
 
 def memory_bytes(config: RunConfig) -> int:
     """Peak memory of the training process in bytes, vocab_size being known."""
-    model, training = config.model, config.training
-    weights = model.parameter_count()
-    optimizer_copies = 4 if training.optimizer == "adamw" else 3  # weights, gradients, moments
-    state = weights * optimizer_copies * FLOAT_BYTES
-    tokens = training.batch_size * model.context_length
-    return PROCESS_BYTES + state + tokens * _kept_per_token(model) * FLOAT_BYTES
+    model = config.model
+    tokens = config.training.batch_size * model.context_length
+    floats = {
+        "weights": model.parameter_count(),
+        "activations": tokens * model.num_blocks * _activations(model),
+        "scores": tokens * model.num_blocks * model.num_heads * _scores_kept(model),
+    }
+    a_block = BLOCK_BYTES + (LINEAR_BLOCK_BYTES if model.attention == "linear" else 0)
+    copies = sum(COPIES[name] * count for name, count in floats.items())
+    return round(PROCESS_BYTES + model.num_blocks * a_block + FLOAT_BYTES * copies)
 
 
 def check_memory(config: RunConfig) -> None:
@@ -41,38 +65,76 @@ def check_memory(config: RunConfig) -> None:
         )
 
 
-def _kept_per_token(model: ModelConfig) -> int:
-    """Floats that the forward pass keeps a token for the backward pass."""
-    # Attention weights a head: of all tokens before, of the two chunks and the slots, or none.
-    weights = {
-        "standard": model.context_length,
-        "linear": min(model.context_length, 2 * model.chunk_length) + model.num_slots,
-        "flash": 2,
-    }
-    scores = model.num_heads * weights[model.attention]
-    inside = model.ffn_dim * (3 if model.activation == "swiglu" else 2)
-    return model.num_blocks * (10 * model.d_model + inside + scores) + 3 * model.vocab_size
+def _activations(model: ModelConfig) -> int:
+    """Floats of a token in a block, other than attention weights."""
+    return 10 * model.d_model + model.ffn_dim * (3 if model.activation == "swiglu" else 2)
 
 
-def training_flops(model: ModelConfig, training: TrainingConfig) -> float:
-    """Floating-point operations of one update: forward, backward and optimizer."""
+def _scores_kept(model: ModelConfig) -> float:
+    """Attention weights a token and head: half a square, a window and slots, or two numbers."""
+    return 2.0 if model.attention == "flash" else _scores(model)
+
+
+def _scores(model: ModelConfig) -> float:
+    """Scores a token and head, the mean over the context."""
+    if model.attention == "linear":
+        return min(model.context_length / 2, 2 * model.chunk_length) + model.num_slots
+    return model.context_length / 2
+
+
+def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
+    """What one update does: floating-point operations of products, floats of all else."""
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
     embeddings = model.vocab_size * model.d_model * (0 if model.tie_embeddings else 1)
     multiplied = model.parameter_count() - embeddings
-    seen = model.context_length  # the mean over rows is half of it, of two products
-    if model.attention == "linear":
-        seen = min(seen, 4 * (model.chunk_length + model.num_slots))
-    attention = 6 * model.num_blocks * seen * model.d_model
-    flops = tokens * (6 * multiplied + attention)
-    if training.optimizer == "muon":  # five Newton-Schulz iterations of about 5 d_model a weight
-        flops += 5 * 5 * multiplied * model.d_model
-    return flops
+    in_blocks = tokens * model.num_blocks
+    matrices = multiplied - model.vocab_size * model.d_model
+    return {
+        "products": 6 * tokens * multiplied,  # of forward and backward pass
+        "attention products": 12 * in_blocks * _scores(model) * model.d_model,
+        "scores": in_blocks * _scores(model) * model.num_heads,
+        "activations": in_blocks * _activations(model),
+        "logits": tokens * model.vocab_size,
+        "slots": in_blocks * model.d_model * (model.attention == "linear"),
+        "dropout": in_blocks * model.d_model * (model.dropout > 0),
+        # Five Newton-Schulz iterations of about 5 d_model operations a weight.
+        "orthogonalization": 25 * matrices * model.d_model * (training.optimizer == "muon"),
+    }
 
 
-def run_seconds(config: RunConfig, flops_per_second: float) -> float:
+def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> float:
     """Duration of the whole run in seconds on a machine of that matrix-product rate."""
-    a_step = training_flops(config.model, config.training) / (EFFICIENCY * flops_per_second)
-    return START_SECONDS + config.training.steps * a_step
+    model, training = config.model, config.training
+    work = step_work(model, training)
+    seconds = {name: STEP_SECONDS[name] * amount for name, amount in work.items()}
+    a_step = sum(seconds.values())
+    tokens = training.batch_size * training.gradient_accumulation * model.context_length
+    a_token = VALIDATION_PART * (a_step - seconds["orthogonalization"]) / tokens
+    validations = -(-training.steps // (training.eval_every or training.steps))
+    total = (
+        _start_seconds(model, training)
+        + training.steps * a_step
+        + validations * validation_tokens * a_token
+        + END_SECONDS["process"]
+        + END_SECONDS["block"] * model.num_blocks
+    )
+    return total * REFERENCE_FLOPS / flops_per_second
+
+
+def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:
+    """From the process's start to the first step, nothing being compiled yet."""
+    options = {
+        "muon": training.optimizer == "muon",
+        "linear": model.attention == "linear",
+        "flash": model.attention == "flash",
+        "dropout": model.dropout > 0,
+    }
+    a_block = START_SECONDS["block"]
+    a_block += sum(START_SECONDS_A_BLOCK[name] for name, chosen in options.items() if chosen)
+    if model.attention == "standard":
+        a_block += COMPILE_SECONDS_A_ROW * model.context_length
+    symbols = START_SECONDS["1,000 symbols"] * model.vocab_size / 1000
+    return START_SECONDS["process"] + symbols + a_block * model.num_blocks
 
 
 def matrix_flops_per_second() -> float:

@@ -110,7 +110,7 @@ def setup(config: RunConfig | None, problem: ValueError | None) -> None:
             facts, problem = None, error
     with st.container(border=True):
         if facts is not None:
-            cost_card(config)
+            cost_card(config, facts.validation_tokens)
         elif isinstance(problem, sidebar.MissingText):
             st.info(str(problem), icon=":material/upload_file:")
         else:
@@ -133,9 +133,9 @@ def setup(config: RunConfig | None, problem: ValueError | None) -> None:
             st.rerun()
 
 
-def cost_card(config: RunConfig) -> None:
+def cost_card(config: RunConfig, validation_tokens: int) -> None:
     """Parameters exactly; memory and time as estimated for this machine."""
-    seconds = estimates.run_seconds(config, matrix_flops_per_second())
+    seconds = estimates.run_seconds(config, matrix_flops_per_second(), validation_tokens)
     training = config.training
     tokens_per_step = (
         training.batch_size * training.gradient_accumulation * config.model.context_length
