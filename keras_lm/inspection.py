@@ -1,6 +1,7 @@
 """Looking into a model: how likely it held each token, and how it came to that guess."""
 
 import base64
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +71,12 @@ def score(model: "LanguageModel", ids: np.ndarray) -> Scores:
     """
     parts = [_likeliest(logits, following) for logits, following in _in_windows(model, ids)]
     return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@functools.lru_cache(maxsize=1)
+def _last_scores(model: "LanguageModel", ids: bytes) -> Scores:
+    """`score`, once for all the places of a text that are looked at in turn."""
+    return score(model, np.frombuffer(ids, "int32"))
 
 
 def _in_windows(model, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -156,7 +163,7 @@ def inspect(
     block = last_block if block is None else min(block, last_block)
     begin = max(0, min(token + 1, len(ids)) - bundle.config.context_length)
     end = min(len(ids), begin + bundle.config.context_length)
-    scores, insides = score(model, ids), look_inside(model, ids[begin:end], block)
+    scores, insides = _last_scores(model, ids.tobytes()), look_inside(model, ids[begin:end], block)
     shown = {int(id) for part in (scores, insides) for id in np.unique(part.alternatives)}
     texts = {id: tokenizer.decode([id]) for id in shown | set(ids.tolist())}
     sizes = [len(tokenizer.token_bytes(id)) for id in ids[1:].tolist()]
