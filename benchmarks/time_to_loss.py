@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results import Report
 from keras_lm.cache import CACHE_VARIABLE
 from keras_lm.run_folder import RunFolder
 
@@ -147,29 +148,29 @@ def main() -> None:
         print(json.dumps(train_peer(data, tokenizer, int(seed))))
         return
     tokenizer, cold = arguments.tokenizer, arguments.cold
-    print(
-        "| text | run | steps | seconds | of the peer's time | validation loss | below the peer |"
-    )
-    print("|---" * 7 + "|", flush=True)
     for data in arguments.texts:
+        table = Report(f"Time to loss, {data}, {tokenizer}{', empty cache' if cold else ''}")
+        table.line(
+            "| run | steps | seconds | of the peer's time | validation loss | below the peer |"
+        )
+        table.line("|---" * 6 + "|")
         below = {share: [] for share in SHARES}
         for seed in range(1, arguments.seeds + 1):
             limit, peer_loss = time_peer(data, tokenizer, seed)
-            row = f"| {data} | PyTorch, seed {seed} | {STEPS:,} | {limit:.1f} | | {peer_loss:.3f} |"
-            print(row, "|", flush=True)
+            table.line(f"| PyTorch, seed {seed} | {STEPS:,} | {limit:.1f} | | {peer_loss:.3f} | |")
             pace = Pace.measure(data, tokenizer, cold)
             for share in SHARES:
                 steps = pace.steps_in(share * limit)
                 seconds, loss = time_quick_start(data, tokenizer, seed, steps, cold)
                 below[share].append(peer_loss - loss)
-                print(
-                    f"| {data} | Quick start, seed {seed} | {steps:,} | {seconds:.1f} | "
-                    f"{seconds / limit:.2f} | {loss:.3f} | {peer_loss - loss:.3f} |",
-                    flush=True,
+                table.line(
+                    f"| Quick start, seed {seed} | {steps:,} | {seconds:.1f} | "
+                    f"{seconds / limit:.2f} | {loss:.3f} | {peer_loss - loss:.3f} |"
                 )
         for share, differences in below.items():
             median = statistics.median(differences)
-            print(f"| {data} | median, {share:.2f} of T | | | | | {median:.3f} |")
+            table.line(f"| median, {share:.2f} of T | | | | | {median:.3f} |")
+        table.write()
 
 
 if __name__ == "__main__":
