@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from benchmarks.train import NAMES, PROJECT, SHAPES, transformers_gpt2
+from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
+from benchmarks.train import NAMES, PROJECT, SHAPES
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 PROMPT_LENGTH = 8
@@ -93,16 +94,7 @@ def keras_hub_generate(shape: dict[str, int], jit_compile: bool) -> Continue:
     """The GPT-2 of keras-hub, whose `generate` is one graph with a cache."""
     import keras_hub
 
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=shape["vocab_size"],
-        num_layers=shape["num_blocks"],
-        num_heads=shape["num_heads"],
-        hidden_dim=shape["d_model"],
-        intermediate_dim=shape["ffn_dim"],
-        dropout=0.0,
-        max_sequence_length=shape["context_length"],
-    )
-    model = keras_hub.models.GPT2CausalLM(backbone)
+    model = keras_hub_gpt2(shape)
     sampler = keras_hub.samplers.TopPSampler(
         p=SAMPLING["top_p"], k=SAMPLING["top_k"], temperature=SAMPLING["temperature"], seed=1
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers import transformers_gpt2
+
 FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "gpt2.npz"
 SHAPE = {
     "vocab_size": 61,
@@ -29,22 +31,10 @@ STDDEV = 0.25  # large enough for logits that differ by whole units
 def peer() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The peer's weights by name; and ids (batch, context), their logits, prompt and greedy ids."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(1)
-    config = GPT2Config(
-        vocab_size=SHAPE["vocab_size"],
-        n_positions=SHAPE["context_length"],
-        n_embd=SHAPE["d_model"],
-        n_head=SHAPE["num_heads"],
-        n_layer=SHAPE["num_blocks"],
-        n_inner=SHAPE["ffn_dim"],
-        initializer_range=STDDEV,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    model = GPT2LMHeadModel(config).eval()
+    changes = {"initializer_range": STDDEV, "eos_token_id": None, "pad_token_id": 0}
+    model = transformers_gpt2(SHAPE, **changes).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("bias") or "ln_" in name:  # or zeros and ones would hide a mistake

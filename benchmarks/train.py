@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
 from benchmarks.results import Report
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -77,7 +78,7 @@ def torch_step(kind: str, shape: dict[str, int], tokens: np.ndarray) -> tuple[St
 
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(1)
-    model = LeanGPT(shape) if kind == "lean" else transformers_gpt2(shape)
+    model = LeanGPT(shape) if kind == "lean" else transformers_gpt2(shape, use_cache=False)
     parameters = list(model.parameters())
     groups = decay_groups(parameters, DECAY)
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
@@ -100,43 +101,12 @@ def torch_step(kind: str, shape: dict[str, int], tokens: np.ndarray) -> tuple[St
     return run, sum(p.numel() for p in parameters)
 
 
-def transformers_gpt2(shape: dict[str, int]):
-    """The GPT-2 of `transformers`, without dropout and without a cache."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=shape["vocab_size"],
-        n_positions=shape["context_length"],
-        n_embd=shape["d_model"],
-        n_head=shape["num_heads"],
-        n_layer=shape["num_blocks"],
-        n_inner=shape["ffn_dim"],
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return GPT2LMHeadModel(config)
-
-
 def keras_hub_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]:
     """The GPT-2 of keras-hub as its users train it, with `fit`."""
     import keras
-    import keras_hub
 
     keras.utils.set_random_seed(1)
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=shape["vocab_size"],
-        num_layers=shape["num_blocks"],
-        num_heads=shape["num_heads"],
-        hidden_dim=shape["d_model"],
-        intermediate_dim=shape["ffn_dim"],
-        dropout=0.0,
-        max_sequence_length=shape["context_length"],
-    )
-    model = keras_hub.models.GPT2CausalLM(backbone)
+    model = keras_hub_gpt2(shape)
     optimizer = keras.optimizers.AdamW(
         RATE, DECAY, *BETAS, epsilon=EPSILON, global_clipnorm=CLIP_NORM
     )
