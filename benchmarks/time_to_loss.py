@@ -92,17 +92,14 @@ def time_peer(data: str, tokenizer: str, seed: int) -> tuple[float, float]:
     return time.monotonic() - begin, json.loads(told.stdout.splitlines()[-1])
 
 
-def time_quick_start(data: str, tokenizer: str, seed: int, steps: int, cold: bool):
-    """Seconds and validation loss of Quick start with so many steps."""
+def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, float]:
+    """Seconds and validation loss of Quick start with so many steps and some flags."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = {"data": data, "tokenizer": tokenizer, "seed": seed, "steps": steps}
-        flags |= {"eval-every": 0, "sample-every": 0, "checkpoint-every": 0}
-        flags |= {"run-dir": f"{folder}/run"}
-        words = [f"--{name}={value}" for name, value in flags.items()]
+        words = ["--eval-every=0", "--sample-every=0", "--checkpoint-every=0", f"--steps={steps}"]
         environment = os.environ | ({CACHE_VARIABLE: f"{folder}/cache"} if cold else {})
         begin = time.monotonic()
         subprocess.run(
-            [sys.executable, "-m", "keras_lm", "train", *words],
+            [sys.executable, "-m", "keras_lm", "train", *words, *flags, f"--run-dir={folder}/run"],
             cwd=PROJECT,
             env=environment,
             stderr=subprocess.DEVNULL,
@@ -120,12 +117,12 @@ class Pace:
     step: float
 
     @classmethod
-    def measure(cls, data: str, tokenizer: str, cold: bool) -> "Pace":
+    def measure(cls, flags: list[str], cold: bool = False) -> "Pace":
         """From two short runs; one before them fills the cache."""
         few, many = SHORT_RUNS
         if not cold:
-            time_quick_start(data, tokenizer, 0, few, cold)
-        first, second = (time_quick_start(data, tokenizer, 0, n, cold)[0] for n in SHORT_RUNS)
+            time_quick_start(flags, few)
+        first, second = (time_quick_start(flags, n, cold)[0] for n in SHORT_RUNS)
         step = (second - first) / (many - few)
         return cls(first - few * step, step)
 
@@ -158,10 +155,11 @@ def main() -> None:
         for seed in range(1, arguments.seeds + 1):
             limit, peer_loss = time_peer(data, tokenizer, seed)
             table.line(f"| PyTorch, seed {seed} | {STEPS:,} | {limit:.1f} | | {peer_loss:.3f} | |")
-            pace = Pace.measure(data, tokenizer, cold)
+            flags = [f"--data={data}", f"--tokenizer={tokenizer}", f"--seed={seed}"]
+            pace = Pace.measure(flags, cold)
             for share in SHARES:
                 steps = pace.steps_in(share * limit)
-                seconds, loss = time_quick_start(data, tokenizer, seed, steps, cold)
+                seconds, loss = time_quick_start(flags, steps, cold)
                 below[share].append(peer_loss - loss)
                 table.line(
                     f"| Quick start, seed {seed} | {steps:,} | {seconds:.1f} | "
