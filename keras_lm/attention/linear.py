@@ -92,9 +92,10 @@ class LinearAttention(CausalSelfAttention):
         row = ops.reshape(ops.arange(sums.shape[2] * chunk_length), (-1, chunk_length, 1))
         column = ops.arange(length)
         allowed = (column <= row) & (column // chunk_length >= row // chunk_length - 1)
-        weights = weigh(
-            queries, keys, allowed, slot_queries, sums, gate[:, None, None, :]
-        )  # (batch, num_heads, chunks, chunk_length, num_slots + length)
+        slot_keys, _, counts = slot_means(sums, keys.dtype)
+        scores = score_together(queries, keys, slot_queries, slot_keys)
+        weights = weigh(scores, allowed, counts, gate[:, None, None, :])
+        # (batch, num_heads, chunks, chunk_length, num_slots + length)
         weights = ops.reshape(weights, (*queries.shape[:2], -1, weights.shape[-1]))
         return weights[:, :, :length]
 
@@ -137,7 +138,16 @@ class LinearAttention(CausalSelfAttention):
         later = ops.arange(queries.shape[1])[:, None]  # of each token, how many came with it before
         age = (position + later - ops.arange(window)) % window  # of the token in each place
         allowed = age <= ops.minimum(position, self.chunk_length + place) + later
-        mixed = mix(queries, all_keys, all_values, allowed, slot_queries, slots, gate[:, None])
+        # Two products here, as few rows are not worth copying the rings.
+        slot_keys, slot_values, counts = slot_means(slots, all_keys.dtype)
+        scores = ops.concatenate(
+            [ops.matmul(slot_queries, ops.swapaxes(slot_keys, 1, 2))]
+            + [ops.matmul(queries, ops.swapaxes(all_keys, 1, 2))],
+            axis=-1,
+        )  # (batch * num_heads, tokens, num_slots + window)
+        weights = ops.cast(weigh(scores, allowed, counts, gate[:, None]), values.dtype)
+        mixed = ops.matmul(weights[:, :, : self.num_slots], slot_values)
+        mixed += ops.matmul(weights[:, :, self.num_slots :], all_values)
         return mixed, (all_keys, all_values, slots, previous, own)
 
     def get_config(self):
@@ -222,62 +232,53 @@ def attend_to_window_and_slots(
     row, column = ops.arange(chunk_length)[:, None], ops.arange(2 * chunk_length)
     has_previous = chunk > 0
     allowed = (column <= row + chunk_length) & (has_previous | (column >= chunk_length))
-    mixed = mix(
-        queries,
-        ops.concatenate([shift_chunks(keys, 1), keys], axis=3),
-        ops.concatenate([shift_chunks(values, 1), values], axis=3),
-        allowed,
-        slot_queries,
-        sums,
-        gate[:, None, None, :],
-    )  # (batch, num_heads, chunks, chunk_length, head_dim)
+    slot_keys, slot_values, counts = slot_means(sums, keys.dtype)
+    keys = ops.concatenate([shift_chunks(keys, 1), keys], axis=3)
+    scores = score_together(queries, keys, slot_queries, slot_keys)
+    weights = ops.cast(weigh(scores, allowed, counts, gate[:, None, None, :]), values.dtype)
+    values = ops.concatenate([slot_values, shift_chunks(values, 1), values], axis=3)
+    mixed = ops.matmul(weights, values)  # (batch, num_heads, chunks, chunk_length, head_dim)
     mixed = ops.reshape(mixed, (batch, num_heads, num_chunks * chunk_length, head_dim))
     return mixed[:, :, :length]
 
 
-def mix(queries, keys, values, allowed, slot_queries, sums, gate):
-    """Softmax attention to the allowed keys of a window and to slots, in one softmax.
-
-    Args:
-        queries, keys, allowed, slot_queries, sums, gate: as for `weigh`.
-        values: (..., window, head_dim).
-
-    Returns:
-        (..., rows, head_dim).
-    """
-    weights = ops.cast(weigh(queries, keys, allowed, slot_queries, sums, gate), values.dtype)
-    slot_values = slot_means(sums, values.dtype)[1]
-    return ops.matmul(weights, ops.concatenate([slot_values, values], axis=-2))
-
-
-def weigh(queries, keys, allowed, slot_queries, sums, gate):
-    """The weights of slots and allowed keys.
+def score_together(queries, keys, slot_queries, slot_keys):
+    """Scores of slots, then of a window's keys, by one product of vectors side by side with zeros.
 
     Args:
         queries, slot_queries: (..., rows, head_dim).
         keys: (..., window, head_dim).
+        slot_keys: K~, (..., num_slots, head_dim).
+
+    Returns:
+        (..., rows, num_slots + window).
+    """
+    queries = ops.concatenate([slot_queries, queries], axis=-1)  # (..., rows, 2 * head_dim)
+    slot_keys = ops.concatenate([slot_keys, ops.zeros_like(slot_keys)], axis=-1)
+    keys = ops.concatenate([ops.zeros_like(keys), keys], axis=-1)
+    keys = ops.concatenate([slot_keys, keys], axis=-2)  # (..., num_slots + window, 2 * head_dim)
+    return ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+
+
+def weigh(scores, allowed, counts, gate):
+    """The weights of slots and allowed keys, in one softmax.
+
+    Args:
+        scores: (..., rows, num_slots + window).
         allowed: (..., rows, window).
-        sums: S^K, S^V and Z side by side, (..., num_slots, 2 * head_dim + 1).
+        counts: Z, (..., num_slots, 1).
         gate: beta, (..., 1, num_slots).
 
     Returns:
         (..., rows, num_slots + window) in float32, summing to 1.
     """
-    slot_keys, _, counts = slot_means(sums, keys.dtype)
-    # Between zeros, so that one product gives the scores of both.
-    queries = ops.concatenate([slot_queries, queries], axis=-1)  # (..., rows, 2 * head_dim)
-    slot_keys = ops.concatenate([slot_keys, ops.zeros_like(slot_keys)], axis=-1)
-    keys = ops.concatenate([ops.zeros_like(keys), keys], axis=-1)
-    keys = ops.concatenate([slot_keys, keys], axis=-2)  # (..., num_slots + window, 2 * head_dim)
-    scores = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
     counts = ops.swapaxes(counts, -1, -2)  # (..., 1, num_slots)
     written = counts > EMPTY
     slot_bias = ops.where(written, ops.log(ops.where(written, counts, 1.0)) + gate, MASKED)
     window_bias = ops.where(allowed, 0.0, MASKED)
     num_slots, window = slot_bias.shape[-1], window_bias.shape[-1]
-    return ops.softmax(
-        scores + pad_last(slot_bias, 0, window) + pad_last(window_bias, num_slots, 0)
-    )
+    biases = pad_last(slot_bias, 0, window) + pad_last(window_bias, num_slots, 0)
+    return ops.softmax(ops.cast(scores, "float32") + biases)
 
 
 def pad_last(x, before: int, after: int):
