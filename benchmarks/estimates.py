@@ -2,8 +2,8 @@
 
     python -m benchmarks.estimates
 
-Every run is the command line in a process of its own. Its time is that of a run of STEPS steps with
-its validations and samples; its memory is the most that the process held.
+Every run is the command line in a process of its own, with an empty cache of compiled programs, its
+validations and samples included; its memory is the most that the process held.
 """
 
 import dataclasses
@@ -14,22 +14,34 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.results import Report
 from keras_lm import corpus, estimates
+from keras_lm.cache import CACHE_VARIABLE
 from keras_lm.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Preset, changes of the model, of the text and of the training.
 RUNS = (
-    ("quick-start", {}, {}, {"steps": 600}),
+    ("quick-start", {}, {}, {"steps": 1000}),
     ("quick-start", {}, {"data": "alice"}, {"steps": 600, "optimizer": "adamw"}),
-    ("quick-start", {"context_length": 256, "num_heads": 8}, {}, {"steps": 200}),
-    ("quick-start", {"d_model": 384, "num_heads": 6, "ffn_dim": 1536}, {}, {"steps": 60}),
-    ("quick-start", {"d_model": 64, "ffn_dim": 256, "num_blocks": 2}, {}, {"steps": 2000}),
-    ("quick-start", {}, {"tokenizer": "gpt2"}, {"steps": 200}),
-    ("quick-start", {"num_blocks": 12}, {}, {"steps": 200, "gradient_accumulation": 2}),
-    ("quick-start", {"context_length": 1024, "attention": "flash"}, {}, {"steps": 50}),
-    ("quick-start", {"context_length": 1024, "attention": "linear"}, {}, {"steps": 50}),
-    ("original", {}, {}, {"steps": 100}),
+    ("quick-start", {"context_length": 128, "num_heads": 8}, {"data": "moby-dick"}, {"steps": 300}),
+    ("quick-start", {"d_model": 320, "num_heads": 5, "ffn_dim": 1280}, {}, {"steps": 100}),
+    ("quick-start", {"d_model": 64, "ffn_dim": 192, "num_blocks": 3}, {}, {"steps": 1500}),
+    ("quick-start", {}, {"data": "moby-dick", "tokenizer": "gpt2"}, {"steps": 200}),
+    ("quick-start", {"num_blocks": 8}, {}, {"steps": 150, "gradient_accumulation": 3}),
+    (
+        "quick-start",
+        {"context_length": 512, "attention": "flash"},
+        {},
+        {"steps": 200, "batch_size": 4},
+    ),
+    (
+        "quick-start",
+        {"context_length": 2048, "attention": "linear"},
+        {},
+        {"steps": 60, "batch_size": 2},
+    ),
+    ("original", {}, {}, {"steps": 200}),
 )
 
 
@@ -43,6 +55,7 @@ def measure(preset: str, *changes: dict) -> tuple[float, float]:
             [sys.executable, "-m", "keras_lm", "train", "--preset", preset, *words]
             + ["--run-dir", f"{folder}/run"],
             cwd=PROJECT,
+            env=os.environ | {CACHE_VARIABLE: f"{folder}/cache"},
             stderr=subprocess.DEVNULL,
         )
         _, status, used = os.wait4(process.pid, 0)
@@ -53,11 +66,9 @@ def measure(preset: str, *changes: dict) -> tuple[float, float]:
 
 def main() -> None:
     """Prints a row a run."""
-    print(
-        "| run | memory, MB | estimated | ratio | seconds | estimated | ratio |\n"
-        + "|---" * 7
-        + "|"
-    )
+    table = Report("Estimates")
+    table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
+    table.line("|---" * 7 + "|")
     speed = estimates.matrix_flops_per_second()
     for preset, *changes in RUNS:
         parts = [PRESETS[preset].model, PRESETS[preset].data, PRESETS[preset].training]
@@ -71,12 +82,12 @@ def main() -> None:
         guess = seconds, estimates.memory_bytes(config)
         seconds, most_bytes = measure(preset, *changes)
         told = ", ".join(f"{name} {value}" for part in changes for name, value in part.items())
-        print(
+        table.line(
             f"| {preset}: {told} | {most_bytes / 1e6:,.0f} | {guess[1] / 1e6:,.0f} | "
             f"{guess[1] / most_bytes:.2f} | {seconds:.0f} | {guess[0]:.0f} | "
-            f"{guess[0] / seconds:.2f} |",
-            flush=True,
+            f"{guess[0] / seconds:.2f} |"
         )
+    table.write()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
+from benchmarks.results import Report
 from benchmarks.train import NAMES, PROJECT, SHAPES
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
@@ -178,11 +179,12 @@ def in_new_process(*words: str) -> dict:
     return json.loads(told.stdout.splitlines()[-1])
 
 
-def print_peers(shape: str, results: dict[str, list[dict]]) -> None:
+def report_peers(table: Report, shape: str, results: dict[str, list[dict]]) -> None:
     """Medians over the rounds; ratios are of measurements of the same round."""
     sizes = ", ".join(f"{name} {SHAPES[shape][name]:,}" for name in NAMES[:-1])
-    print(f"\n{sizes}\n\n| | tokens/s | keras_lm is faster by | first token, ms |")
-    print("|---|---|---|---|")
+    table.line(f"{sizes}; {len(results['keras_lm'])} rounds.\n")
+    table.line("| | tokens/s | keras_lm is faster by | first token, ms |")
+    table.line("|---|---|---|---|")
     for peer, rows in results.items():
         ratios = [
             own["tokens_per_second"] / row["tokens_per_second"]
@@ -192,19 +194,19 @@ def print_peers(shape: str, results: dict[str, list[dict]]) -> None:
             statistics.median(row[name] for row in rows)
             for name in ("tokens_per_second", "first_token_ms")
         )
-        print(f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.1f} | {first:.1f} |")
+        table.line(f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.1f} | {first:.1f} |")
 
 
-def print_flatness(shape: str) -> None:
+def report_flatness(table: Report, shape: str) -> None:
     """One line an attention."""
     lengths = [f"{n * SHAPES[shape]['context_length']:,}" for n in CONTEXTS]
-    print(f"\n| ms a token of a text of | {' | '.join(lengths)} | compilations |")
-    print("|---" * (len(lengths) + 2) + "|")
+    table.line(f"\n| ms a token of a text of | {' | '.join(lengths)} | compilations |")
+    table.line("|---" * (len(lengths) + 2) + "|")
     for attention in ATTENTIONS:
         row = in_new_process("flatness", attention, shape)
         before, after = row["compilations"]
         cells = [attention, *(f"{ms:.3f}" for ms in row["ms"]), f"{before}, then {after}"]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        table.line(f"| {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -225,8 +227,10 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for peer in arguments.peers:
                 results[peer].append(in_new_process("peer", peer, shape))
-        print_peers(shape, results)
-        print_flatness(shape)
+        table = Report(f"Generation, {shape} shape")
+        report_peers(table, shape, results)
+        report_flatness(table, shape)
+        table.write()
 
 
 if __name__ == "__main__":
