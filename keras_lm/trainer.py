@@ -211,11 +211,11 @@ class Run:
             if self.step % settings.log_every == 0 or self.step == settings.steps:
                 self._log()
             is_first_point = bool(settings.sample_every) and self.step == settings.log_every
+            self._write_status(force=is_first_point)  # before the first sample, which compiles
             if is_first_point or self._due(settings.sample_every) or self.request == "sample":
                 self._sample()
             if self._due(settings.checkpoint_every) and self.step < settings.steps:
                 self._save_checkpoint()
-            self._write_status()
             if self.request in ("stop", "pause") and self.step < settings.steps:
                 break
         if self.step < settings.steps:
