@@ -1,8 +1,7 @@
 """Looking into a model: how likely it held each token, and how it came to that guess."""
 
 import base64
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -73,12 +72,6 @@ def score(model: "LanguageModel", ids: np.ndarray) -> Scores:
     return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-@functools.lru_cache(maxsize=1)
-def _last_scores(model: "LanguageModel", ids: bytes) -> Scores:
-    """`score`, once for all the places of a text that are looked at in turn."""
-    return score(model, np.frombuffer(ids, "int32"))
-
-
 def _in_windows(model, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Logits (tokens, vocab_size) of the text part by part, and the ids that follow the tokens."""
     context_length, done = model.config.context_length, 0
@@ -132,7 +125,11 @@ def look_inside(model: "LanguageModel", ids: np.ndarray, block: int) -> Insides:
 
 
 def inspect(
-    bundle: "Bundle", text: str, token: int | None = None, block: int | None = None
+    bundle: "Bundle",
+    text: str,
+    token: int | None = None,
+    block: int | None = None,
+    score: Callable[["LanguageModel", np.ndarray], Scores] = score,
 ) -> dict[str, Any]:
     """All that the page shows of a text, as a JSON object.
 
@@ -142,6 +139,7 @@ def inspect(
         token: the place, from 1 on, of the token whose guess is looked into; None or too large:
             what comes after the text.
         block: whose attention is shown; None or too large: the last.
+        score: as `score` above; one that remembers, when a text is looked at again and again.
 
     Returns:
         Fields of Scores and Insides by their names, numbers in lists, ids as the texts of their
@@ -163,7 +161,7 @@ def inspect(
     block = last_block if block is None else min(block, last_block)
     begin = max(0, min(token + 1, len(ids)) - bundle.config.context_length)
     end = min(len(ids), begin + bundle.config.context_length)
-    scores, insides = _last_scores(model, ids.tobytes()), look_inside(model, ids[begin:end], block)
+    scores, insides = score(model, ids), look_inside(model, ids[begin:end], block)
     shown = {int(id) for part in (scores, insides) for id in np.unique(part.alternatives)}
     texts = {id: tokenizer.decode([id]) for id in shown | set(ids.tolist())}
     sizes = [len(tokenizer.token_bytes(id)) for id in ids[1:].tolist()]

@@ -44,6 +44,7 @@ class Worker:
         self.requests, self.replies = requests, replies
         self.waiting: queue.Queue[dict | None] = queue.Queue()
         self.cancelled: set[int] = set()
+        self.scored: tuple[bytes, Any] = (b"", None)  # the last text's ids and Scores
 
     def reply(self, request_id: int, kind: str, **values: Any) -> None:
         """Writes one line."""
@@ -97,8 +98,16 @@ class Worker:
         else:
             from keras_lm.inspection import inspect
 
-            arguments = (request["text"], request["token"], request["block"])
+            arguments = (request["text"], request["token"], request["block"], self.score)
             self.reply(request["id"], "end", **inspect(self.bundle, *arguments))
+
+    def score(self, model, ids):
+        """`inspection.score`, once for all the places of a text that are looked at in turn."""
+        from keras_lm.inspection import score
+
+        if ids.tobytes() != self.scored[0]:
+            self.scored = ids.tobytes(), score(model, ids)
+        return self.scored[1]
 
     def generate(self, request: dict) -> None:
         """Streams the continuations of some prompts."""
