@@ -103,7 +103,13 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
 
 
 def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> float:
-    """Duration of the whole run in seconds on a machine of that matrix-product rate."""
+    """Duration of a whole first run in seconds.
+
+    Args:
+        config: vocab_size being known.
+        flops_per_second: what `matrix_flops_per_second` measured on the machine.
+        validation_tokens: length of the text's part that validates.
+    """
     model, training = config.model, config.training
     work = step_work(model, training)
     seconds = {name: STEP_SECONDS[name] * amount for name, amount in work.items()}
