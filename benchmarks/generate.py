@@ -16,8 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -25,7 +23,8 @@ import numpy as np
 
 from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
 from benchmarks.results import Report
-from benchmarks.train import NAMES, PROJECT, SHAPES
+from benchmarks.train import NAMES, SHAPES, SPEED
+from benchmarks.turns import in_new_process, in_turn, median, median_ratio
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 PROMPT_LENGTH = 8
@@ -172,13 +171,6 @@ def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, list]:
     }
 
 
-def in_new_process(*words: str) -> dict:
-    """What `--measure` with these words prints."""
-    command = [sys.executable, "-m", "benchmarks.generate", "--measure", *words]
-    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return json.loads(told.stdout.splitlines()[-1])
-
-
 def report_peers(table: Report, shape: str, results: dict[str, list[dict]]) -> None:
     """Medians over the rounds; ratios are of measurements of the same round."""
     sizes = ", ".join(f"{name} {SHAPES[shape][name]:,}" for name in NAMES[:-1])
@@ -186,15 +178,11 @@ def report_peers(table: Report, shape: str, results: dict[str, list[dict]]) -> N
     table.line("| | tokens/s | keras_lm is faster by | first token, ms |")
     table.line("|---|---|---|---|")
     for peer, rows in results.items():
-        ratios = [
-            own["tokens_per_second"] / row["tokens_per_second"]
-            for own, row in zip(results["keras_lm"], rows, strict=True)
-        ]
-        speed, first = (
-            statistics.median(row[name] for row in rows)
-            for name in ("tokens_per_second", "first_token_ms")
+        table.line(
+            f"| {peer} | {median(rows, SPEED):,.0f} | "
+            f"{median_ratio(results['keras_lm'], rows, SPEED):.1f} | "
+            f"{median(rows, 'first_token_ms'):.1f} |"
         )
-        table.line(f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.1f} | {first:.1f} |")
 
 
 def report_flatness(table: Report, shape: str) -> None:
@@ -203,7 +191,7 @@ def report_flatness(table: Report, shape: str) -> None:
     table.line(f"\n| ms a token of a text of | {' | '.join(lengths)} | compilations |")
     table.line("|---" * (len(lengths) + 2) + "|")
     for attention in ATTENTIONS:
-        row = in_new_process("flatness", attention, shape)
+        row = in_new_process("generate", attention, shape)
         before, after = row["compilations"]
         cells = [attention, *(f"{ms:.3f}" for ms in row["ms"]), f"{before}, then {after}"]
         table.line(f"| {' | '.join(cells)} |")
@@ -215,20 +203,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shapes", nargs="*", default=["first", "second"], choices=SHAPES)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        kind, name, shape = arguments.measure
-        function = measure_flatness if kind == "flatness" else measure
+        name, shape = arguments.measure
+        function = measure_flatness if name in ATTENTIONS else measure
         print(json.dumps(function(name, SHAPES[shape])))
         return
     for shape in arguments.shapes:
-        results = {peer: [] for peer in arguments.peers}
-        for _ in range(arguments.rounds):
-            for peer in arguments.peers:
-                results[peer].append(in_new_process("peer", peer, shape))
         table = Report(f"Generation, {shape} shape")
-        report_peers(table, shape, results)
+        report_peers(table, shape, in_turn("generate", arguments.peers, shape, arguments.rounds))
         report_flatness(table, shape)
         table.write()
 

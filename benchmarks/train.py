@@ -6,15 +6,14 @@
 Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `transformers` (eager and
 compiled), a lean GPT in PyTorch, the GPT-2 of keras-hub; float32, AdamW, clipped gradients. Memory
 is the peak beyond what the imports take; the loss is the mean of steps 90 to 99. keras_lm keeps its
-compiled programs, as its users do: a first run needs more memory than the later ones.
+compiled programs, as its users do: a first run needs more memory than the later ones. The limit is
+what the step's matrix products alone would allow, at the rate that one of them reaches.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,8 @@ import numpy as np
 
 from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
 from benchmarks.results import Report
+from benchmarks.turns import in_turn, median, median_ratio
 
-PROJECT = Path(__file__).resolve().parents[1]
 NAMES = ("vocab_size", "context_length", "d_model", "num_heads", "num_blocks", "ffn_dim", "batch")
 SHAPES = {
     "first": dict(zip(NAMES, (65, 64, 128, 4, 4, 512, 12), strict=True)),
@@ -35,6 +34,8 @@ RATE, BETAS, DECAY, EPSILON, CLIP_NORM = 1e-3, (0.9, 0.99), 0.1, 1e-8, 1.0
 LOSS_STEPS = range(90, 100)
 STEPS_A_CALL = 10
 LEAST_SECONDS = 8.0
+LIMIT = "matrix products alone"
+SPEED = "tokens_per_second"
 
 Step = Callable[[np.ndarray], list[float]]
 
@@ -181,6 +182,28 @@ def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
     }
 
 
+def products_limit(shape: dict[str, int]) -> dict[str, float]:
+    """FLOP/s of tokens times a feed-forward matrix; tokens a second if all else were free."""
+    import tensorflow as tf
+
+    from keras_lm.config import ModelConfig, TrainingConfig
+    from keras_lm.estimates import step_work
+
+    tokens = shape["batch"] * shape["context_length"]
+    x = tf.random.normal((tokens, shape["d_model"]))
+    matrix = tf.random.normal((shape["d_model"], shape["ffn_dim"]))
+    multiply, times = tf.function(tf.matmul, jit_compile=True), []
+    while sum(times) < LEAST_SECONDS:
+        begin = time.perf_counter()
+        multiply(x, matrix)
+        times.append(time.perf_counter() - begin)
+    rate = 2 * tokens * shape["d_model"] * shape["ffn_dim"] / statistics.median(times)
+    model = ModelConfig(**{name: shape[name] for name in NAMES[:-1]}, tie_embeddings=True)
+    work = step_work(model, TrainingConfig(batch_size=shape["batch"]))
+    flops_per_token = (work["products"] + work["attention products"]) / tokens
+    return {"flops_per_second": rate, "tokens_per_second": rate / flops_per_token}
+
+
 def resident_mb(field: str) -> float:
     """A line of this process's memory in /proc, MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -197,41 +220,32 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.measure:
         peer, shape = arguments.measure
-        print(json.dumps(measure(peer, SHAPES[shape])))
+        of_shape = SHAPES[shape]
+        print(json.dumps(products_limit(of_shape) if peer == LIMIT else measure(peer, of_shape)))
         return
     for shape in arguments.shapes:
-        results = {peer: [] for peer in arguments.peers}
-        for _ in range(arguments.rounds):
-            for peer in arguments.peers:
-                words = [sys.executable, "-m", "benchmarks.train", "--measure", peer, shape]
-                told = subprocess.run(
-                    words, cwd=PROJECT, capture_output=True, text=True, check=True
-                )
-                results[peer].append(json.loads(told.stdout.splitlines()[-1]))
-        report(shape, results)
+        report(shape, in_turn("train", [*arguments.peers, LIMIT], shape, arguments.rounds))
 
 
 def report(shape: str, results: dict[str, list[dict]]) -> None:
     """Medians over the rounds; ratios are of measurements of the same round."""
+    limit, own = results.pop(LIMIT), results["keras_lm"]
     table = Report(f"Training, {shape} shape")
     sizes = ", ".join(f"{name} {value:,}" for name, value in SHAPES[shape].items())
-    rounds = len(results["keras_lm"])
-    table.line(f"{sizes}; {rounds} round{'s' if rounds > 1 else ''}.\n")
+    table.line(f"{sizes}; {len(own)} round{'s' if len(own) > 1 else ''}.\n")
     table.line("| | tokens/s | keras_lm is faster by | memory, MB | loss | parameters |")
     table.line("|---|---|---|---|---|---|")
     for peer, rows in results.items():
-        ratios = [
-            own["tokens_per_second"] / row["tokens_per_second"]
-            for own, row in zip(results["keras_lm"], rows, strict=True)
-        ]
-        speed, memory, loss = (
-            statistics.median(row[name] for row in rows)
-            for name in ("tokens_per_second", "memory_mb", "loss")
-        )
         table.line(
-            f"| {peer} | {speed:,.0f} | {statistics.median(ratios):.2f} | {memory:,.0f} | "
-            f"{loss:.3f} | {rows[0]['parameters']:,} |"
+            f"| {peer} | {median(rows, SPEED):,.0f} | {median_ratio(own, rows, SPEED):.2f} | "
+            f"{median(rows, 'memory_mb'):,.0f} | {median(rows, 'loss'):.3f} | "
+            f"{rows[0]['parameters']:,} |"
         )
+    table.line(
+        f"\nMatrix products alone, at {median(limit, 'flops_per_second') / 1e9:.0f} GFLOP/s, would "
+        f"allow {median(limit, SPEED):,.0f} tokens a second: keras_lm reaches "
+        f"{median_ratio(own, limit, SPEED):.2f} of it."
+    )
     table.write()
 
 

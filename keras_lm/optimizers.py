@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_lm.config import TrainingConfig
@@ -59,6 +60,7 @@ class GramMuon(keras.optimizers.Muon):
     X is three or four times as wide as high, it takes a bit over half of the work.
     """
 
+    @tf.function(autograph=False)  # traced once a shape, not once a matrix: a quicker start
     def zeropower_via_newtonschulz5(self, x, steps: int):
         """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
         rows, columns = x.shape

@@ -15,6 +15,7 @@ Id 0 is the model itself: one line "ready" or "error" before the first request i
 process ends when the requests' pipe closes or nothing was asked for IDLE_SECONDS.
 """
 
+import gc
 import json
 import os
 import queue
@@ -65,9 +66,12 @@ class Worker:
 
     def serve(self) -> None:
         """Loads the model and answers until there is nobody left to answer."""
+        gc.disable()
         from keras_lm.bundle import load
         from keras_lm.model_file import ModelFileError
 
+        gc.freeze()  # what was loaded is no garbage: collecting it took half a second
+        gc.enable()
         try:
             self.bundle = load(self.model_file)
         except ModelFileError as error:

@@ -5,17 +5,13 @@ watch it, asks for the server's health, then opens and closes sessions and hands
 """
 
 import argparse
-import contextlib
 import http.client
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,39 +21,14 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from keras_lm.presets import QUICK_START
-from keras_lm.runs.supervisor import PROJECT, Supervisor
+from keras_lm.runs.supervisor import Supervisor
+from tests.page_server import page_server
 
 MAX_P99, MAX_KEPT_MEGABYTES = 0.25, 100.0
 FORGETTING_SECONDS = 125.0  # Streamlit keeps a session that is gone for two minutes
 UPLOAD_BYTES = 45 * 2**20
 REFRESH_SECONDS = 5.0
-
-
-@contextlib.contextmanager
-def server(runs: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """A server on a free port; its port and process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
-    words += ["--server.address", "127.0.0.1", "--server.enableXsrfProtection", "false"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words, "--server.headless", "true"],
-        cwd=PROJECT,
-        env=os.environ | {"KERAS_LM_RUNS": str(runs)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                health(port)
-                break
-            time.sleep(0.1)
-        yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+FLAGS = ("--server.address", "127.0.0.1", "--server.enableXsrfProtection", "false")
 
 
 def request(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> int:
@@ -161,7 +132,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="health only")
     parser.add_argument("--tabs", type=int, default=20)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (port, process):
+    with tempfile.TemporaryDirectory() as name, page_server(Path(name), *FLAGS) as (port, process):
         runs, kept = Supervisor(Path(name)), 0.0
         run_id = runs.start(QUICK_START)
         try:

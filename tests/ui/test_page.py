@@ -3,11 +3,7 @@
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -22,13 +18,13 @@ from keras_lm.presets import QUICK_START
 from keras_lm.run_folder import RunFolder, list_runs
 from keras_lm.runs.process import is_alive
 from keras_lm.tokenizer import CharTokenizer
+from tests.page_server import page_server
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-PROJECT = Path(__file__).resolve().parents[2]
 SECOND = 1000  # Playwright counts milliseconds
 expect.set_options(timeout=60 * SECOND)
 TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
@@ -42,27 +38,10 @@ def runs_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(runs_folder):
     """A server of its own, with an empty folder of runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", *words, "--server.headless", "true"],
-        cwd=PROJECT,
-        env=os.environ | {"KERAS_LM_RUNS": str(runs_folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        with page_server(runs_folder) as (port, _):
+            yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        server.wait(timeout=20)
         for folder in list_runs(runs_folder):
             status = folder.read_status()
             if "pid" in status and is_alive(folder):
