@@ -12,6 +12,7 @@ import statistics
 from benchmarks.results import Report
 from benchmarks.time_to_loss import TEXTS, Pace, time_quick_start
 
+SHORT_RUNS = (20, 120)
 VARIANTS = {
     "Quick start as it is": [],
     "AdamW at 3e-3 instead of Muon": ["--optimizer=adamw", "--learning-rate=0.003"],
@@ -24,6 +25,8 @@ VARIANTS = {
     "SwiGLU of the same size": ["--activation=swiglu", "--ffn-dim=341"],
     "LayerNorm instead of RMSNorm": ["--norm=layernorm"],
     "no QK-norm": ["--no-qk-norm"],
+    "weight decay 0.1": ["--weight-decay=0.1"],
+    "weight decay 1": ["--weight-decay=1"],
     "no soft cap": ["--logit-soft-cap=0"],
     "no zero-initialized outputs": ["--no-zero-init"],
     "learned positions instead of rotary": ["--positions=learned"],
@@ -50,7 +53,7 @@ def main() -> None:
         as_it_is = None
         for variant, changes in VARIANTS.items():
             flags = [f"--data={data}", *changes]
-            steps = Pace.measure(flags).steps_in(arguments.seconds)
+            steps = Pace.measure(flags, runs=SHORT_RUNS).steps_in(arguments.seconds)
             seeds = range(1, arguments.seeds + 1)
             runs = [time_quick_start([*flags, f"--seed={seed}"], steps) for seed in seeds]
             seconds, loss = (statistics.median(column) for column in zip(*runs, strict=True))

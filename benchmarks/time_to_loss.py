@@ -1,11 +1,12 @@
 """What a given time teaches: Quick start against a lean PyTorch GPT with nanoGPT's CPU recipe.
 
     pip install torch==2.13.0
-    python -m benchmarks.time_to_loss [--seeds 3] [--texts sense-and-sensibility moby-dick]
+    python -m benchmarks.time_to_loss [--seeds 3] [--texts ...] [--tokenizer char]
 
 The peer has four blocks of 128, a context of 64, 12 windows a step and 2,000 steps of AdamW, 1e-3
 to 1e-4. Its time T runs from the start of its process to its validation on all of the text's last
-tenth. Then Quick start gets T / 4, T / 3 and T: as many steps as two short runs promise to fit.
+tenth. Then Quick start (with GPT-2's tokens, Word pieces) gets T / 4, T / 3 and T: as many steps as
+two short runs promise to fit.
 Every run is a process of its own, in turn, import and compilation counted (compiled programs are
 kept, as they are for everybody from the second run on; `--cold` gives each run an empty cache).
 """
@@ -32,8 +33,9 @@ TEXTS = ("sense-and-sensibility", "moby-dick")  # the recipe was tuned on the fi
 SHAPE = {"context_length": 64, "d_model": 128, "num_heads": 4, "num_blocks": 4, "ffn_dim": 512}
 BATCH, STEPS, WARMUP = 12, 2000, 100
 PEAK, FLOOR, BETAS, DECAY, CLIP_NORM = 1e-3, 1e-4, (0.9, 0.99), 0.1, 1.0
+PRESET = {"char": "quick-start", "gpt2": "word-pieces"}
 SHARES = (1 / 4, 1 / 3, 1.0)
-SHORT_RUNS = (20, 120)  # steps
+SHORT_RUNS = (50, 300)  # steps
 
 
 def train_peer(data: str, tokenizer: str, seed: int) -> float:
@@ -117,12 +119,12 @@ class Pace:
     step: float
 
     @classmethod
-    def measure(cls, flags: list[str], cold: bool = False) -> "Pace":
-        """From two short runs; one before them fills the cache."""
-        few, many = SHORT_RUNS
+    def measure(cls, flags: list[str], cold: bool = False, runs=SHORT_RUNS) -> "Pace":
+        """From two short runs of so many steps; one before them fills the cache."""
+        few, many = runs
         if not cold:
             time_quick_start(flags, few)
-        first, second = (time_quick_start(flags, n, cold)[0] for n in SHORT_RUNS)
+        first, second = (time_quick_start(flags, n, cold)[0] for n in runs)
         step = (second - first) / (many - few)
         return cls(first - few * step, step)
 
@@ -136,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", nargs="*", default=TEXTS)
-    parser.add_argument("--tokenizer", default="char")
+    parser.add_argument("--tokenizer", default="char", choices=PRESET)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -155,7 +157,7 @@ def main() -> None:
         for seed in range(1, arguments.seeds + 1):
             limit, peer_loss = time_peer(data, tokenizer, seed)
             table.line(f"| PyTorch, seed {seed} | {STEPS:,} | {limit:.1f} | | {peer_loss:.3f} | |")
-            flags = [f"--data={data}", f"--tokenizer={tokenizer}", f"--seed={seed}"]
+            flags = [f"--preset={PRESET[tokenizer]}", f"--data={data}", f"--seed={seed}"]
             pace = Pace.measure(flags, cold)
             for share in SHARES:
                 steps = pace.steps_in(share * limit)

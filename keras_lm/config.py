@@ -282,7 +282,11 @@ class TrainingConfig(Checked):
         choices=SCHEDULES,
     )
     weight_decay: float = field(
-        0.1, "Pull of matrices towards zero, times the learning rate: 0 to 0.1.", low=0.0, high=10.0
+        0.1,
+        "Pull of matrices towards zero, times the learning rate: 0 to 0.1; with muon up to 1, when "
+        "a text is read many times.",
+        low=0.0,
+        high=10.0,
     )
     beta_1: float = field(0.9, "Adam's memory of the gradient: usual 0.9.", low=0.0, high=0.9999)
     beta_2: float = field(

@@ -14,6 +14,9 @@ TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to `peak`, then decay to `floor` at the last step.
 
+    The numbers are a variable, not constants of the compiled step: one program serves runs of any
+    length and learning rate.
+
     Args:
         peak: the highest learning rate.
         floor: the learning rate of the last update.
@@ -26,11 +29,13 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
         self.peak, self.floor, self.shape = peak, floor, shape
         self.warmup_steps, self.steps = warmup_steps, steps
+        self._numbers = tf.Variable([peak, floor, warmup_steps, steps], False, dtype=tf.float32)
 
     def __call__(self, step):
+        peak, floor, warmup_steps, steps = tf.unstack(self._numbers)
         update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
-        warmup = ops.minimum(update / max(self.warmup_steps, 1), 1.0)
-        progress = (update - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        warmup = ops.minimum(update / ops.maximum(warmup_steps, 1.0), 1.0)
+        progress = (update - warmup_steps) / ops.maximum(steps - warmup_steps, 1.0)
         progress = ops.clip(progress, 0.0, 1.0)
         left = {
             "constant": lambda: ops.ones_like(progress),
@@ -38,7 +43,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
             "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
         }[self.shape]()
-        return warmup * (self.floor + (self.peak - self.floor) * left)
+        return warmup * (floor + (peak - floor) * left)
 
     def get_config(self):
         return {

@@ -31,6 +31,7 @@ RANKS = {
     "keras_lm.checkpoint": 4,
     "keras_lm.generation": 4,
     "keras_lm.optimizers": 3,
+    "keras_lm.sampling": 2,
     "keras_lm.inspection": 4,
     "keras_lm.training": 4,
     "keras_lm.trainer": 5,
@@ -42,7 +43,15 @@ RANKS = {
 }
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
-MAY_USE_TENSORFLOW = {"attention", "dataset", "generation", "losses", "training"}
+MAY_USE_TENSORFLOW = {
+    "attention",
+    "dataset",
+    "generation",
+    "losses",
+    "optimizers",
+    "sampling",
+    "training",
+}
 STANDARD_LIBRARY_ONLY = ["config", "memorization", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",

@@ -1,6 +1,7 @@
 """Optimizers and the schedule against plain references."""
 
 import math
+import re
 
 import keras
 import numpy as np
@@ -165,6 +166,20 @@ def test_short_runs_have_rates_between_zero_and_the_peak(shape, warmup, steps):
     rates = [float(schedule(step)) for step in range(steps)]
     assert min(rates) > 0
     assert max(rates) <= PEAK * (1 + 1e-6)
+
+
+def test_lengths_and_rates_are_no_constants_of_the_compiled_step(one_block):
+    def constants(**changes):
+        config = TrainingConfig(optimizer="muon", **changes)
+        model = one_block()
+        training = Training(model, create_optimizer(config, model), TEXT)
+        offsets, steps = tf.zeros((10, 1, 3), tf.int32), tf.constant(7)
+        compiler = training._compiled_steps.experimental_get_compiler_ir(offsets, steps)
+        return re.findall(r"constant\((.*?)\)", compiler(stage="hlo"))
+
+    usual = constants()
+    assert constants(steps=13, warmup_steps=5, learning_rate=7e-3, min_learning_rate=0.0) == usual
+    assert constants(weight_decay=0.7) != usual
 
 
 def test_a_schedule_comes_back_from_its_config():

@@ -10,7 +10,7 @@ from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.presets import PRESETS
 from keras_lm.ui.services import supervisor
 
-TITLES = {"quick-start": "Quick start", "original": "Original"}
+TITLES = {"quick-start": "Quick start", "word-pieces": "Word pieces", "original": "Original"}
 CUSTOM = "Custom"
 UPLOAD, PASTE = "Upload a file", "Paste a text"
 PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
@@ -125,9 +125,9 @@ def run_form() -> RunConfig:
         required=True,
         on_change=apply_preset,
         bind="query-params",
-        help="Quick start: the best recipe for a minute on a CPU. Original: the recipe of the "
-        "browser app that this is a port of, six blocks with linear attention. Any change makes it "
-        "Custom.",
+        help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
+        "GPT-2's tokens, for some minutes. Original: the recipe of the browser app that this is a "
+        "port of, six blocks with linear attention. Any change makes it Custom.",
     )
     chosen, title, content = text_form()
     with st.expander("Model", icon=":material/account_tree:", expanded=True):
