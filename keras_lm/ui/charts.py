@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from streamlit.delta_generator import DeltaGenerator
 
+OVERFITTING = 1.01  # times the least validation loss; noise between validations is less
 MAX_POINTS = 400  # more are not seen, and cost the browser time
 SMOOTHING_POINTS = 4  # on either side
 HEIGHT = 320
@@ -27,6 +28,21 @@ def metrics_frame(events: list[dict]) -> pd.DataFrame:
         kept |= frame["val_loss"].notna()
     kept.iloc[-1] = True
     return frame[kept]
+
+
+def overfitting_hint(frame: pd.DataFrame) -> str | None:
+    """A sentence when the last two validations were worse than an earlier one by a hundredth."""
+    if "val_loss" not in frame:
+        return None
+    losses = frame.set_index("step")["val_loss"].dropna()
+    least = losses.min()
+    if len(losses) < 3 or losses.iloc[-2:].min() < OVERFITTING * least:
+        return None
+    return (
+        f"The validation loss was lowest at step {losses.idxmin():,} ({least:.3f}) and is "
+        f"{losses.iloc[-1]:.3f} now: the model learns its text by heart. Fewer steps, more weight "
+        "decay, dropout or a longer text help."
+    )
 
 
 def draw(container: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:

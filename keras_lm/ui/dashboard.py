@@ -95,6 +95,8 @@ def draw_body(run_id: str, had_curve: bool) -> None:
         st.info(hint(summary), icon=":material/hourglass_top:")
     if not frame.empty:
         numbers(frame)
+        if overfits := charts.overfitting_hint(frame):
+            st.warning(overfits, icon=":material/trending_up:")
         curves, told = st.columns([3, 2], gap="medium")
         with curves:
             draw_curves(frame, summary)

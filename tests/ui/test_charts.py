@@ -25,6 +25,30 @@ def test_long_curves_are_thinned_but_keep_their_end_and_validations(count):
     assert {7, 8, 9} <= set(frame["step"])
 
 
+@pytest.mark.parametrize(
+    ("losses", "overfits"),
+    [
+        ([], False),
+        ([4.0], False),
+        ([4.0, 4.5], False),  # once is not enough
+        ([4.0, 4.5, 4.6], True),
+        ([4.0, 4.5, 4.03], False),
+        ([4.0, 4.041, 4.041], True),
+        ([4.0, 4.039, 4.041], False),
+        ([5.0, 4.0, 4.5, 4.4], True),
+        ([4.5, 4.4, 4.3], False),
+    ],
+)
+def test_a_validation_loss_that_stays_above_its_least_is_told(losses, overfits):
+    metrics = [{"kind": "metrics", "step": 10 * i, "loss": 3.0} for i in range(1, 9)]
+    for event, loss in zip(metrics[1::2], losses, strict=False):
+        event["val_loss"] = loss
+    hint = charts.overfitting_hint(charts.metrics_frame(metrics))
+    assert bool(hint) == overfits
+    if overfits:
+        assert f"({min(losses):.3f}) and is {losses[-1]:.3f} now" in hint
+
+
 def test_smoothing_does_not_lag_behind_a_falling_curve():
     falling = pd.Series(range(100, 0, -1), dtype=float)
     np.testing.assert_allclose(charts.smooth(falling), falling, rtol=1e-12)
