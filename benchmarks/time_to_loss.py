@@ -94,8 +94,8 @@ def time_peer(data: str, tokenizer: str, seed: int) -> tuple[float, float]:
     return time.monotonic() - begin, json.loads(told.stdout.splitlines()[-1])
 
 
-def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, float]:
-    """Seconds and validation loss of Quick start with so many steps and some flags."""
+def run_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, list[dict]]:
+    """Seconds of Quick start with so many steps and some flags, and what it measured."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["--eval-every=0", "--sample-every=0", "--checkpoint-every=0", f"--steps={steps}"]
         environment = os.environ | ({CACHE_VARIABLE: f"{folder}/cache"} if cold else {})
@@ -108,7 +108,13 @@ def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[
             check=True,
         )
         seconds = time.monotonic() - begin
-        return seconds, RunFolder(f"{folder}/run").read_events()[0][-1]["val_loss"]
+        return seconds, RunFolder(f"{folder}/run").read_events()[0]
+
+
+def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, float]:
+    """Seconds and validation loss."""
+    seconds, events = run_quick_start(flags, steps, cold)
+    return seconds, events[-1]["val_loss"]
 
 
 @dataclasses.dataclass
@@ -119,12 +125,12 @@ class Pace:
     step: float
 
     @classmethod
-    def measure(cls, flags: list[str], cold: bool = False, runs=SHORT_RUNS) -> "Pace":
-        """From two short runs of so many steps; one before them fills the cache."""
-        few, many = runs
+    def measure(cls, flags: list[str], cold: bool = False) -> "Pace":
+        """From two short runs; one before them fills the cache."""
+        few, many = SHORT_RUNS
         if not cold:
             time_quick_start(flags, few)
-        first, second = (time_quick_start(flags, n, cold)[0] for n in runs)
+        first, second = (time_quick_start(flags, n, cold)[0] for n in SHORT_RUNS)
         step = (second - first) / (many - few)
         return cls(first - few * step, step)
 
