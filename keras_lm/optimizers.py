@@ -29,7 +29,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
         self.peak, self.floor, self.shape = peak, floor, shape
         self.warmup_steps, self.steps = warmup_steps, steps
-        self._numbers = tf.Variable([peak, floor, warmup_steps, steps], False, dtype=tf.float32)
+        numbers = [peak, floor, warmup_steps, steps]
+        self._numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
 
     def __call__(self, step):
         peak, floor, warmup_steps, steps = tf.unstack(self._numbers)

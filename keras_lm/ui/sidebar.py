@@ -126,8 +126,8 @@ def run_form() -> RunConfig:
         on_change=apply_preset,
         bind="query-params",
         help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
-        "GPT-2's tokens, for some minutes. Original: the recipe of the browser app that this is a "
-        "port of, six blocks with linear attention. Any change makes it Custom.",
+        "GPT-2's tokens. Original: the recipe of the browser app that this is a port of, six "
+        "blocks with linear attention. Any change makes it Custom.",
     )
     chosen, title, content = text_form()
     with st.expander("Model", icon=":material/account_tree:", expanded=True):
