@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
+
 RESULTS = Path(__file__).with_name("quality.csv")
 COLUMNS = ("measure", "text", "context", "attention", "budget", "steps", "seed", "value")
 TEXTS = ("moby-dick", "sense-and-sensibility")
@@ -25,6 +27,18 @@ STEPS = 200
 TOKENS_A_STEP = 2048
 WINDOW = "window"
 ATTENTIONS = ("standard", "flash", "linear", WINDOW)
+MODEL = ModelConfig(
+    num_blocks=2, activation="relu2", qk_norm=True, logit_soft_cap=15.0, zero_init=True
+)
+TRAINING = TrainingConfig(
+    steps=STEPS,
+    optimizer="muon",
+    learning_rate=5e-3,
+    min_learning_rate=0.0,
+    warmup_steps=20,
+    schedule="trapezoid",
+    weight_decay=0.01,
+)
 TIMED_CALLS = 5
 
 
@@ -40,20 +54,17 @@ class Experiment:
 
     def __init__(self, text: str, context: int, attention: str, steps: int):
         from keras_lm import corpus
-        from keras_lm.presets import QUICK_START
 
         self.is_window = attention == WINDOW
-        data = dataclasses.replace(QUICK_START.data, data=text)
-        self.corpus = corpus.prepare(data, context)
+        self.corpus = corpus.prepare(DataConfig(data=text), context)
         self.model_config = dataclasses.replace(
-            QUICK_START.model,
+            MODEL,
             vocab_size=self.corpus.tokenizer.vocab_size,
             context_length=context,
-            num_blocks=2,
             attention="linear" if self.is_window else attention,
         )
         self.training_config = dataclasses.replace(
-            QUICK_START.training, steps=steps, batch_size=TOKENS_A_STEP // context
+            TRAINING, steps=steps, batch_size=TOKENS_A_STEP // context
         )
         self.training = None
 

@@ -16,7 +16,7 @@ import statistics
 
 import numpy as np
 
-from benchmarks.quality import ATTENTIONS, WINDOW, shut_slots
+from benchmarks.quality import ATTENTIONS, MODEL, TRAINING, WINDOW, shut_slots
 
 LENGTH, NUM_FACTS = 128, 8
 NUM_KEYS = NUM_VALUES = 16
@@ -61,7 +61,6 @@ def train(attention: str, seed: int):
 
     from keras_lm.model import build_model
     from keras_lm.optimizers import create_optimizer
-    from keras_lm.presets import QUICK_START
     from keras_lm.training import STEPS_PER_CALL, Training
 
     class AnswersOnly(Training):
@@ -71,7 +70,7 @@ def train(attention: str, seed: int):
     keras.utils.set_random_seed(seed)
     is_window = attention == WINDOW
     config = dataclasses.replace(
-        QUICK_START.model,
+        MODEL,
         vocab_size=BLANK + 1,
         attention="linear" if is_window else attention,
         **SHAPE,
@@ -81,7 +80,7 @@ def train(attention: str, seed: int):
     if is_window:
         shut_slots(model)
     tokens, _ = draw_sequences(STEPS * BATCH_SIZE, seed)
-    recipe = dataclasses.replace(QUICK_START.training, steps=STEPS)
+    recipe = dataclasses.replace(TRAINING, steps=STEPS)
     training = AnswersOnly(model, create_optimizer(recipe, model), tokens.ravel())
     offsets = np.arange(0, tokens.size, LENGTH + 1).reshape(STEPS, BATCH_SIZE)
     for start in range(0, STEPS, STEPS_PER_CALL):

@@ -1,17 +1,18 @@
 """Training speed and memory beside the peers: the same GPT-2, the same windows of the same text.
 
     pip install torch==2.13.0 transformers==5.23.0 keras-hub==0.32.0
-    python -m benchmarks.train [--rounds 3] [--shapes first second third]
+    python -m benchmarks.train [--rounds 15] [--shapes first second third]
 
-Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `transformers` (eager and
-compiled), a lean GPT in PyTorch, the GPT-2 of keras-hub; float32, AdamW, clipped gradients. Memory
-is the peak beyond what the imports take; the loss is the mean of steps 90 to 99. keras_lm keeps its
-compiled programs, as its users do: a first run needs more memory than the later ones. The limit is
-what the step's matrix products alone would allow, at the rate that one of them reaches.
+Each is a process of its own, and a second of each in turn is a round: keras_lm, the GPT-2 of
+`transformers` (eager and compiled), a lean GPT in PyTorch, the GPT-2 of keras-hub; float32, AdamW,
+clipped gradients. Memory is the peak beyond what the imports take; the loss is the mean of steps 90
+to 99. keras_lm keeps its compiled programs, as its users do: a first run needs more memory than the
+later ones. The limit is what the step's matrix products alone would allow, at the rate that one of
+them reaches.
 """
 
 import argparse
-import json
+import itertools
 import os
 import statistics
 import time
@@ -22,7 +23,7 @@ import numpy as np
 
 from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
 from benchmarks.results import Report
-from benchmarks.turns import in_turn, median, median_ratio
+from benchmarks.turns import in_slices, median, median_ratio, take_turns
 
 NAMES = ("vocab_size", "context_length", "d_model", "num_heads", "num_blocks", "ffn_dim", "batch")
 SHAPES = {
@@ -31,10 +32,10 @@ SHAPES = {
     "third": dict(zip(NAMES, (65, 256, 384, 6, 6, 1536, 16), strict=True)),
 }
 RATE, BETAS, DECAY, EPSILON, CLIP_NORM = 1e-3, (0.9, 0.99), 0.1, 1e-8, 1.0
-LOSS_STEPS = range(90, 100)
 STEPS_A_CALL = 10
-LEAST_SECONDS = 8.0
-PRODUCTS_A_CALL = 20
+LOSS_STEPS = range(90, 100)
+SLICE_SECONDS = 1.0
+PRODUCTS_A_CALL = 200
 LIMIT = "matrix products alone"
 SPEED = "tokens_per_second"
 
@@ -109,6 +110,9 @@ def keras_hub_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int
 
     keras.utils.set_random_seed(1)
     model = keras_hub_gpt2(shape)
+    # They start at half of GPT-2's deviation, positions at all of it: the tokens would drown.
+    embeddings = model.backbone.token_embedding.embeddings
+    embeddings.assign(2 * embeddings)
     optimizer = keras.optimizers.AdamW(
         RATE, DECAY, *BETAS, epsilon=EPSILON, global_clipnorm=CLIP_NORM
     )
@@ -142,8 +146,8 @@ PEERS = {
 }
 
 
-def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
-    """Trains in this process."""
+def prepare(peer: str, shape: dict[str, int]) -> Callable[[], dict[str, float]]:
+    """Trains in this process until LOSS_STEPS are over; then each call trains on and measures."""
     from keras_lm import corpus
     from keras_lm.cache import keep_compiled_programs
     from keras_lm.config import DataConfig
@@ -165,25 +169,32 @@ def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
     before = resident_mb("VmRSS")
     run, parameters = PEERS[peer](shape, tokens)
     order = WindowOrder(len(tokens), shape["context_length"], seed=1)
-    losses, times, step = [], [], 0
-    while step < LOSS_STEPS.stop or sum(times) < LEAST_SECONDS:
-        rows = range(step, step + STEPS_A_CALL)
-        offsets = np.stack([order.offsets(row, shape["batch"]) for row in rows])
-        begin = time.perf_counter()
-        losses += run(offsets)
-        if step >= 2 * STEPS_A_CALL:  # what comes before compiles and warms up
-            times.append(time.perf_counter() - begin)
-        step += STEPS_A_CALL
-    tokens_a_call = STEPS_A_CALL * shape["batch"] * shape["context_length"]
-    return {
-        "tokens_per_second": tokens_a_call / statistics.median(times),
-        "parameters": parameters,
-        "loss": statistics.mean(losses[i] for i in LOSS_STEPS),
-        "memory_mb": resident_mb("VmHWM") - before,
-    }
+    calls = itertools.count()
+
+    def train_on() -> list[float]:
+        first = STEPS_A_CALL * next(calls)
+        rows = range(first, first + STEPS_A_CALL)
+        return run(np.stack([order.offsets(row, shape["batch"]) for row in rows]))
+
+    def measure() -> dict[str, float]:
+        tokens, begin = 0, time.perf_counter()
+        while (seconds := time.perf_counter() - begin) < SLICE_SECONDS:
+            train_on()
+            tokens += STEPS_A_CALL * shape["batch"] * shape["context_length"]
+        memory = resident_mb("VmHWM") - before
+        return {
+            SPEED: tokens / seconds,
+            "parameters": parameters,
+            "loss": loss,
+            "memory_mb": memory,
+        }
+
+    losses = [loss for _ in range(LOSS_STEPS.stop // STEPS_A_CALL) for loss in train_on()]
+    loss = statistics.mean(losses[step] for step in LOSS_STEPS)
+    return measure
 
 
-def products_limit(shape: dict[str, int]) -> dict[str, float]:
+def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
     """FLOP/s of tokens times a feed-forward matrix; tokens a second if all else were free."""
     import tensorflow as tf
 
@@ -202,17 +213,18 @@ def products_limit(shape: dict[str, int]) -> dict[str, float]:
         return tf.while_loop(lambda i, _: i < PRODUCTS_A_CALL // 2, there_and_back, (0, x))[1]
 
     multiply(x)
-    times = []
-    while sum(times) < LEAST_SECONDS:
-        begin = time.perf_counter()
-        multiply(x)
-        times.append(time.perf_counter() - begin)
     products = PRODUCTS_A_CALL * 2 * tokens * shape["d_model"] * shape["ffn_dim"]
-    rate = products / statistics.median(times)
     model = ModelConfig(**{name: shape[name] for name in NAMES[:-1]}, tie_embeddings=True)
     work = step_work(model, TrainingConfig(batch_size=shape["batch"]))
     flops_per_token = (work["products"] + work["attention products"]) / tokens
-    return {"flops_per_second": rate, "tokens_per_second": rate / flops_per_token}
+
+    def measure() -> dict[str, float]:
+        begin = time.perf_counter()
+        multiply(x)
+        rate = products / (time.perf_counter() - begin)
+        return {"flops_per_second": rate, SPEED: rate / flops_per_token}
+
+    return measure
 
 
 def resident_mb(field: str) -> float:
@@ -224,7 +236,7 @@ def resident_mb(field: str) -> float:
 def main() -> None:
     """Prints a table a shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--shapes", nargs="*", default=SHAPES, choices=SHAPES)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -232,10 +244,10 @@ def main() -> None:
     if arguments.measure:
         peer, shape = arguments.measure
         of_shape = SHAPES[shape]
-        print(json.dumps(products_limit(of_shape) if peer == LIMIT else measure(peer, of_shape)))
+        take_turns(products_limit(of_shape) if peer == LIMIT else prepare(peer, of_shape))
         return
     for shape in arguments.shapes:
-        report(shape, in_turn("train", [*arguments.peers, LIMIT], shape, arguments.rounds))
+        report(shape, in_slices("train", [*arguments.peers, LIMIT], shape, arguments.rounds))
 
 
 def report(shape: str, results: dict[str, list[dict]]) -> None:

@@ -288,6 +288,9 @@ class TrainingConfig(Checked):
         low=0.0,
         high=10.0,
     )
+    momentum: float = field(
+        0.95, "Muon's memory of the gradient: 0.9 for short runs, usual 0.95.", low=0.0, high=0.9999
+    )
     beta_1: float = field(0.9, "Adam's memory of the gradient: usual 0.9.", low=0.0, high=0.9999)
     beta_2: float = field(
         0.99, "Adam's memory of the squared gradient: 0.95 to 0.999.", low=0.0, high=0.99999

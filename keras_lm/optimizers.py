@@ -101,6 +101,7 @@ def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimi
     shared = {"learning_rate": schedule, "epsilon": config.epsilon}
     if config.optimizer == "muon":
         optimizer = GramMuon(
+            momentum=config.momentum,
             adam_beta_1=config.beta_1,
             adam_beta_2=config.beta_2,
             weight_decay=config.weight_decay,

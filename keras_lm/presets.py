@@ -6,26 +6,25 @@ from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 
 QUICK_START = RunConfig(
     ModelConfig(
-        context_length=64,
+        context_length=128,
         d_model=128,
         num_heads=4,
-        num_blocks=4,
-        ffn_dim=512,
-        activation="relu2",
+        num_blocks=2,  # in a minute, more text teaches more than more blocks
+        ffn_dim=256,
         qk_norm=True,
-        logit_soft_cap=15.0,
         zero_init=True,
     ),
     DataConfig(data="sense-and-sensibility", tokenizer="char"),
     TrainingConfig(
-        steps=1000,
-        batch_size=12,
+        steps=2000,
+        batch_size=6,
         optimizer="muon",
-        learning_rate=5e-3,
+        learning_rate=3.5e-3,
         min_learning_rate=0.0,
         warmup_steps=20,
         schedule="trapezoid",
         weight_decay=0.01,
+        momentum=0.9,
         eval_every=250,
         sample_every=250,
     ),

@@ -123,6 +123,26 @@ def test_muon_orthogonalizes_the_matrices_inside_blocks_and_leaves_the_rest_to_a
             np.testing.assert_array_equal(update, by_adamw)
 
 
+def test_muon_orthogonalizes_gradients_with_nesterov_momentum(one_block):
+    config = TrainingConfig(
+        optimizer="muon", warmup_steps=0, schedule="constant", weight_decay=0.0, momentum=0.7
+    )
+    model = one_block()
+    optimizer = create_optimizer(config, model)
+    kernel = model.blocks[0].feed_forward.up.kernel
+    first, second = (np.random.default_rng(seed).normal(size=kernel.shape) for seed in (5, 6))
+    for gradient in (first, second):
+        before = kernel.numpy()
+        zeros = [tf.zeros(weight.shape) for weight in model.trainable_variables]
+        index = [weight is kernel for weight in model.trainable_variables].index(True)
+        zeros[index] = tf.constant(gradient, "float32")
+        optimizer.apply(zeros)
+    mixed = tf.constant(second + 0.7 * (0.7 * first + second), "float32")
+    direction = keras.optimizers.Muon().zeropower_via_newtonschulz5(mixed, 5).numpy()
+    expected = before - 1e-3 * 0.2 * math.sqrt(max(kernel.shape)) * direction
+    assert_close([kernel.numpy()], [expected], atol=3e-7)
+
+
 PEAK, FLOOR, WARMUP, STEPS = 0.7, 0.1, 5, 25
 
 

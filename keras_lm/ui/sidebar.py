@@ -60,6 +60,7 @@ MORE_TRAINING_FIELDS = {
     "warmup_steps": ("Warm-up steps", 10),
     "min_learning_rate": ("Final learning rate", 1e-5),
     "weight_decay": ("Weight decay", 0.01),
+    "momentum": ("Momentum (Muon)", 0.05),
     "beta_1": ("Beta 1", 0.01),
     "beta_2": ("Beta 2", 0.01),
     "epsilon": ("Epsilon", 1e-8),
