@@ -283,7 +283,7 @@ class TrainingConfig(Checked):
     )
     weight_decay: float = field(
         0.1,
-        "Pull of matrices towards zero, times the learning rate: 0 to 0.1; with muon up to 1, when "
+        "Pull of matrices towards zero, times the learning rate: 0 to 0.1; with muon up to 2, when "
         "a text is read many times.",
         low=0.0,
         high=10.0,

@@ -8,7 +8,8 @@ from keras_lm import estimates
 from keras_lm.presets import QUICK_START
 
 CONFIG = dataclasses.replace(
-    QUICK_START, model=dataclasses.replace(QUICK_START.model, vocab_size=67)
+    QUICK_START,
+    model=dataclasses.replace(QUICK_START.model, vocab_size=67, activation="relu2"),
 )
 
 
@@ -22,7 +23,7 @@ def changed(part: str, **values):
     ("part", "values"),
     [
         ("training", {"batch_size": 24}),
-        ("model", {"context_length": 128}),
+        ("model", {"context_length": 256}),
         ("model", {"d_model": 256}),
         ("model", {"num_blocks": 8}),
         ("model", {"vocab_size": 6007}),
