@@ -22,13 +22,18 @@ from keras_lm.presets import PRESETS
 PROJECT = Path(__file__).resolve().parents[1]
 # Preset, changes of the model, of the text and of the training.
 RUNS = (
-    ("quick-start", {}, {}, {"steps": 1000}),
+    ("quick-start", {}, {}, {"steps": 2000}),
     ("quick-start", {}, {"data": "alice"}, {"steps": 600, "optimizer": "adamw"}),
-    ("quick-start", {"context_length": 128, "num_heads": 8}, {"data": "moby-dick"}, {"steps": 300}),
+    ("quick-start", {"context_length": 256, "num_heads": 8}, {"data": "moby-dick"}, {"steps": 300}),
     ("quick-start", {"d_model": 320, "num_heads": 5, "ffn_dim": 1280}, {}, {"steps": 100}),
     ("quick-start", {"d_model": 64, "ffn_dim": 192, "num_blocks": 3}, {}, {"steps": 1500}),
     ("quick-start", {}, {"data": "moby-dick", "tokenizer": "gpt2"}, {"steps": 200}),
-    ("quick-start", {"num_blocks": 8}, {}, {"steps": 150, "gradient_accumulation": 3}),
+    (
+        "quick-start",
+        {"num_blocks": 8, "activation": "relu2"},
+        {},
+        {"steps": 150, "gradient_accumulation": 3},
+    ),
     (
         "quick-start",
         {"context_length": 512, "attention": "flash"},
