@@ -184,7 +184,7 @@ def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
     fill(page, "Width (d_model)", 64)
-    expect(page.get_by_text("needs 65 tokens in each part")).to_be_visible()
+    expect(page.get_by_text("needs 129 tokens in each part")).to_be_visible()
     page.get_by_role("radio", name="Quick start").click()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
     no_traceback(page)
@@ -222,7 +222,7 @@ def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
         expect(page.get_by_text(name).first).to_be_visible()
         settle(page)
         expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
-        expect(page.get_by_label("Steps", exact=True)).to_have_value("1000")
+        expect(page.get_by_label("Steps", exact=True)).to_have_value("2000")
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     no_traceback(page)
 
