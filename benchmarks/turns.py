@@ -13,9 +13,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def in_new_process(module: str, *words: str) -> dict:
     """The JSON object that `python -m benchmarks.MODULE --measure WORDS` prints last."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--measure", *words]
+    command = _command(module, *words)
     told = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(told.stdout.splitlines()[-1])
+
+
+def _command(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", f"benchmarks.{module}", "--measure", *words]
 
 
 def in_turn(module: str, names: list[str], shape: str, rounds: int) -> dict[str, list[dict]]:
@@ -39,7 +43,7 @@ def in_slices(module: str, names: list[str], shape: str, rounds: int) -> dict[st
         processes = {}
         for name in names:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"benchmarks.{module}", "--measure", name, shape],
+                _command(module, name, shape),
                 cwd=PROJECT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

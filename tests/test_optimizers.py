@@ -133,10 +133,11 @@ def test_muon_orthogonalizes_gradients_with_nesterov_momentum(one_block):
     first, second = (np.random.default_rng(seed).normal(size=kernel.shape) for seed in (5, 6))
     for gradient in (first, second):
         before = kernel.numpy()
-        zeros = [tf.zeros(weight.shape) for weight in model.trainable_variables]
-        index = [weight is kernel for weight in model.trainable_variables].index(True)
-        zeros[index] = tf.constant(gradient, "float32")
-        optimizer.apply(zeros)
+        gradients = [
+            tf.constant(gradient, "float32") if weight is kernel else tf.zeros(weight.shape)
+            for weight in model.trainable_variables
+        ]
+        optimizer.apply(gradients)
     mixed = tf.constant(second + 0.7 * (0.7 * first + second), "float32")
     direction = keras.optimizers.Muon().zeropower_via_newtonschulz5(mixed, 5).numpy()
     expected = before - 1e-3 * 0.2 * math.sqrt(max(kernel.shape)) * direction
