@@ -47,8 +47,9 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     from keras_lm.config import ModelConfig, TrainingConfig
     from keras_lm.model import build_model
     from keras_lm.optimizers import create_optimizer
-    from keras_lm.training import Training
+    from keras_lm.training import Training, prepare_device
 
+    policy = prepare_device("float32", deterministic=False)
     config = ModelConfig(
         **{name: shape[name] for name in NAMES[:-1]},
         norm="layernorm",
@@ -67,7 +68,7 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
         weight_decay=DECAY,
         clip_norm=CLIP_NORM,
     )
-    model = build_model(config)
+    model = build_model(config, policy)
     training = Training(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
     training.compile(shape["batch"])
     return lambda offsets: training.train_steps(offsets)["loss"].tolist(), model.count_params()
@@ -214,7 +215,9 @@ def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
 
     multiply(x)
     products = PRODUCTS_A_CALL * 2 * tokens * shape["d_model"] * shape["ffn_dim"]
-    model = ModelConfig(**{name: shape[name] for name in NAMES[:-1]}, tie_embeddings=True)
+    model = ModelConfig(
+        **{name: shape[name] for name in NAMES[:-1]}, activation="gelu", tie_embeddings=True
+    )
     work = step_work(model, TrainingConfig(batch_size=shape["batch"]))
     flops_per_token = (work["products"] + work["attention products"]) / tokens
 
