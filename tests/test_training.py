@@ -1,6 +1,8 @@
 """Training: accumulation, clipping, optimizers and schedules against plain references."""
 
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -252,3 +254,27 @@ def test_auto_precision_is_float16_on_a_gpu_whose_memory_grows(monkeypatch):
     )
     assert prepare_device("auto", deterministic=False) == "mixed_float16"
     assert grown == [("GPU:0", True)]
+
+
+SUMS_OVER_ROWS = """
+import tensorflow as tf
+from keras_lm.training import prepare_device
+
+{prepare}
+x = tf.ones((13, 64, 128))
+sums = tf.function(lambda x: tf.reduce_sum(x * x, (0, 1)), jit_compile=True)
+print("reduce-window" in sums.experimental_get_compiler_ir(x)(stage="optimized_hlo"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("prepare", "has_windows"),
+    [("", True), ("prepare_device('auto', deterministic=False)", False)],
+    ids=["as XLA comes", "prepared"],
+)
+def test_sums_over_rows_are_not_cut_into_windows(monkeypatch, prepare, has_windows):
+    """In a process of its own: XLA reads its flags once."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    script = SUMS_OVER_ROWS.format(prepare=prepare)
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert told.stdout.split() == [str(has_windows)], told.stderr
