@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -89,10 +90,10 @@ def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
     assert wait(reply).error
 
 
-def test_the_least_recently_used_worker_makes_room(pool, tmp_path):
+def test_the_least_recently_used_worker_makes_room(pool, tmp_path, model_file):
     paths = [tmp_path / f"{number}.keras" for number in range(MAX_WORKERS + 1)]
-    for path in paths:
-        path.write_bytes(b"")
+    for path in paths:  # models: the worker of a file that is none ends by itself
+        shutil.copy(model_file, path)
     workers = []
     for path in paths:
         workers.append(pool.worker(path))
