@@ -23,7 +23,7 @@ XLA_FLAGS = "--xla_disable_hlo_passes=tree_reduction_rewriter"
 
 
 def prepare_device(precision: str, deterministic: bool) -> str:
-    """Sets TensorFlow up for one run, before any operation; returns the Keras dtype policy.
+    """Sets TensorFlow and XLA up for a run, before any operation; returns the Keras dtype policy.
 
     Args:
         precision: "auto" becomes "mixed_float16" where there is a GPU and "float32" elsewhere.
