@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_lm.attention import ATTENTION_LAYERS
 from keras_lm.config import ACTIVATIONS, NORMS
+from keras_lm.products import multiply, scale_features
 
 NORM_EPSILON = 1e-5
 
@@ -23,8 +24,36 @@ def build_norm(norm: str, use_bias: bool = False, **kwargs) -> keras.layers.Laye
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, but {norm!r} came.")
     if norm == "rmsnorm":
-        return keras.layers.RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
-    return keras.layers.LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
+        return RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
+    return LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
+
+
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras' layer over the last axis, in float32, with a faster gradient of its scale."""
+
+    def call(self, inputs):
+        x = ops.layer_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
+        x = scale_features(x, self.gamma)
+        return ops.cast(x if self.beta is None else x + self.beta, self.compute_dtype)
+
+
+class RMSNormalization(keras.layers.RMSNormalization):
+    """Keras' layer over the last axis, in float32, with a faster gradient of its scale."""
+
+    def call(self, inputs):
+        x = ops.rms_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
+        return ops.cast(scale_features(x, ops.cast(self.scale, "float32")), self.compute_dtype)
+
+
+class DownProjection(keras.layers.Dense):
+    """Keras' Dense with a faster gradient of a kernel that has more rows than columns."""
+
+    def call(self, inputs, training=None):
+        x = ops.reshape(inputs, (-1, inputs.shape[-1]))  # (tokens, inputs)
+        x = multiply(x, self.kernel)
+        if self.bias is not None:
+            x = x + self.bias
+        return ops.reshape(x, (*ops.shape(inputs)[:-1], self.units))
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
@@ -72,7 +101,7 @@ class FeedForward(keras.layers.Layer):
             name="up",
             **dense,
         )
-        self.down = keras.layers.Dense(
+        self.down = DownProjection(
             input_shape[-1], kernel_initializer=self.output_initializer, name="down", **dense
         )
         self.up.build(input_shape)

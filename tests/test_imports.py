@@ -22,6 +22,7 @@ RANKS = {
     "keras_lm.estimates": 1,
     "keras_lm.model_file": 1,
     "keras_lm.presets": 1,
+    "keras_lm.products": 1,
     "keras_lm.dataset": 2,
     "keras_lm.model_reader": 2,
     "keras_lm.layers": 2,
@@ -49,6 +50,7 @@ MAY_USE_TENSORFLOW = {
     "generation",
     "losses",
     "optimizers",
+    "products",
     "sampling",
     "training",
 }
