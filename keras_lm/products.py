@@ -39,8 +39,8 @@ def multiply(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def scale_features(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """x * scale.
 
-    The scale's gradient is a sum over rows, which XLA would fuse with what makes the rows, at a
-    tenth of the speed of the product with ones. A single row of ones would be fused as well.
+    The scale's gradient is a sum over rows, which XLA would fuse with what makes the rows: seven
+    times the time of this product with ones. A single row of ones would be fused as well.
 
     Args:
         x: (..., features).
