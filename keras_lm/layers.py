@@ -29,7 +29,10 @@ def build_norm(norm: str, use_bias: bool = False, **kwargs) -> keras.layers.Laye
 
 
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras' layer over the last axis, in float32, with a faster gradient of its scale."""
+    """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
+
+    Call arguments and result: (..., d_model).
+    """
 
     def call(self, inputs):
         x = ops.layer_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
@@ -38,7 +41,10 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 
 class RMSNormalization(keras.layers.RMSNormalization):
-    """Keras' layer over the last axis, in float32, with a faster gradient of its scale."""
+    """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
+
+    Call arguments and result: (..., d_model).
+    """
 
     def call(self, inputs):
         x = ops.rms_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
@@ -46,11 +52,14 @@ class RMSNormalization(keras.layers.RMSNormalization):
 
 
 class DownProjection(keras.layers.Dense):
-    """Keras' Dense with a faster gradient of a kernel that has more rows than columns."""
+    """Keras' Dense with `multiply`'s gradient, for a kernel that has more rows than columns.
+
+    Call arguments and result: (..., ffn_dim) -> (..., d_model).
+    """
 
     def call(self, inputs, training=None):
-        x = ops.reshape(inputs, (-1, inputs.shape[-1]))  # (tokens, inputs)
-        x = multiply(x, self.kernel)
+        x = ops.reshape(inputs, (-1, inputs.shape[-1]))  # (tokens, ffn_dim)
+        x = multiply(x, self.kernel)  # (tokens, d_model)
         if self.bias is not None:
             x = x + self.bias
         return ops.reshape(x, (*ops.shape(inputs)[:-1], self.units))
