@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_lm.config import GenerationConfig
 from keras_lm.sampling import penalize, sample_tokens
+from keras_lm.tracing import traced
 
 if TYPE_CHECKING:
     from keras_lm.bundle import Bundle
@@ -38,9 +39,9 @@ class Generator:
     def __init__(self, model: "LanguageModel", jit_compile: bool = True):
         self.model = model
         self._pace = math.inf  # seconds a token of the last call
-        self._empty = tf.function(self._empty_state, autograph=False)
-        self._read = tf.function(self._read_loop, jit_compile=jit_compile, autograph=False)
-        self._write = tf.function(self._write_loop, jit_compile=jit_compile, autograph=False)
+        self._empty = traced(self._empty_state)
+        self._read = traced(self._read_loop, jit_compile)
+        self._write = traced(self._write_loop, jit_compile)
 
     @property
     def compilations(self) -> int:

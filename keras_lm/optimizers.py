@@ -56,8 +56,52 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class OnceAnUpdate:
+    """Put before a Keras optimizer: what all variables share is computed once an update.
+
+    Keras computes the learning rate and Adam's correction once a variable, a fourth of the training
+    step's operations, which all take time to trace and memory to compile.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        """As Keras' `apply`."""
+        schedule, self._learning_rate = self._learning_rate, self.learning_rate
+        beta_1, beta_2 = self.adam_betas
+        update = ops.cast(self.iterations + 1, "float32")
+        # Adam's means begin at zero, and are too small by this much at first.
+        self.correction = ops.sqrt(1 - beta_2**update) / (1 - beta_1**update)
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._learning_rate = schedule
+
+    def adam_update(self, gradient, variable, learning_rate, m, v):
+        """Adam's step (https://arxiv.org/abs/1412.6980) with the means `m` and `v`."""
+        beta_1, beta_2 = self.adam_betas
+        self.assign_add(m, (1 - beta_1) * (gradient - m))
+        self.assign_add(v, (1 - beta_2) * (ops.square(gradient) - v))
+        rate = learning_rate * self.correction
+        self.assign_sub(variable, rate * m / (ops.sqrt(v) + self.epsilon))
+
+
 @keras.saving.register_keras_serializable(package="keras_lm")
-class GramMuon(keras.optimizers.Muon):
+class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
+    """Keras' AdamW (https://arxiv.org/abs/1711.05101) with a smaller graph."""
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """How much of the two means is kept in a step."""
+        return self.beta_1, self.beta_2
+
+    def update_step(self, gradient, variable, learning_rate):
+        """As Keras' `update_step`."""
+        index = self._get_variable_index(variable)
+        means = self._momentums[index], self._velocities[index]
+        self.adam_update(gradient, variable, learning_rate, *means)
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
     """Keras' Muon (https://kellerjordan.github.io/posts/muon) with its iteration on Gram matrices.
 
     An iteration X <- P X with P = a I + b G + c G^2 multiplies X by a polynomial of its Gram matrix
@@ -65,6 +109,14 @@ class GramMuon(keras.optimizers.Muon):
     the next one, and X is multiplied once, in the end. The result is the same up to rounding; where
     X is three or four times as wide as high, it takes a bit over half of the work.
     """
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """How much of the two means is kept in a step, where the weights are Adam's."""
+        return self.adam_beta_1, self.adam_beta_2
+
+    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        self.adam_update(gradient, variable, learning_rate, m, v)
 
     @tf.function(autograph=False)  # traced once a shape, not once a matrix: a quicker start
     def zeropower_via_newtonschulz5(self, x, steps: int):
@@ -110,7 +162,7 @@ def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimi
             **shared,
         )
     else:
-        optimizer = keras.optimizers.AdamW(
+        optimizer = AdamW(
             beta_1=config.beta_1,
             beta_2=config.beta_2,
             weight_decay=config.weight_decay,

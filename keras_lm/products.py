@@ -4,6 +4,7 @@ The numbers are those of the plain form up to rounding; only the way there is an
 """
 
 import tensorflow as tf
+from keras import ops
 
 CROWDED_FEATURES, PADDING = 256, 16  # float32: rows of 1,024 bytes, and 64 bytes more
 
@@ -54,7 +55,7 @@ def scale_features(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     def scaled(x, scale):
         def gradient(upstream):
             rows = tf.reshape(upstream * x, (-1, scale.shape[0]))
-            ones = tf.ones((2, tf.shape(rows)[0]), rows.dtype)
+            ones = ops.ones((2, ops.shape(rows)[0]), rows.dtype)
             return upstream * scale, tf.matmul(ones, rows)[0]
 
         return x * scale, gradient

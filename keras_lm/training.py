@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_lm.dataset import cut_windows
 from keras_lm.losses import next_token_loss
+from keras_lm.tracing import traced
 
 STEPS_PER_CALL = 10  # at most; how many are run is an argument, so one compilation serves all
 OUT_OF_MEMORY_ERRORS = (MemoryError, tf.errors.ResourceExhaustedError)
@@ -73,10 +74,8 @@ class Training:
         self.tokens = tf.constant(tokens, tf.int32)
         self.gradient_accumulation = gradient_accumulation
         self.clip_norm = clip_norm
-        self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=jit_compile)
-        self._compiled_validation = tf.function(
-            self._validate_batch, autograph=False, jit_compile=jit_compile
-        )
+        self._compiled_steps = traced(self._steps, jit_compile)
+        self._compiled_validation = traced(self._validate_batch, jit_compile)
 
     def compile(self, windows: int) -> None:
         """Compiles the step for so many windows an update, and changes nothing."""

@@ -23,6 +23,7 @@ RANKS = {
     "keras_lm.model_file": 1,
     "keras_lm.presets": 1,
     "keras_lm.products": 1,
+    "keras_lm.tracing": 1,
     "keras_lm.dataset": 2,
     "keras_lm.model_reader": 2,
     "keras_lm.layers": 2,
@@ -52,6 +53,7 @@ MAY_USE_TENSORFLOW = {
     "optimizers",
     "products",
     "sampling",
+    "tracing",
     "training",
 }
 STANDARD_LIBRARY_ONLY = ["config", "memorization", "progress", "run_folder"]

@@ -74,6 +74,19 @@ def test_without_a_gradient_matrices_shrink_and_vectors_stay(one_block, name):
     assert {weight.ndim for weight in before} == {1, 2}
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_all_variables_share_is_computed_once_an_update(one_block, name):
+    model = one_block(norm="layernorm", use_bias=True)
+    optimizer = create_optimizer(TrainingConfig(optimizer=name, schedule="cosine"), model)
+    schedule = optimizer._learning_rate
+    gradients = [tf.zeros(weight.shape) for weight in model.trainable_variables]
+    update = tf.function(lambda: optimizer.apply(gradients), autograph=False)
+    kinds = [op.type for op in update.get_concrete_function().graph.get_operations()]
+    assert kinds.count("Pow") == 2  # of Adam's two betas
+    assert kinds.count("Cos") == 1
+    assert optimizer._learning_rate is schedule
+
+
 def well_conditioned(shape, seed):
     """A matrix with singular values from 0.2 to 1, and the orthogonal one nearest to it."""
     generator = np.random.default_rng(seed)

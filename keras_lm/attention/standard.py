@@ -28,19 +28,17 @@ class StandardAttention(CausalSelfAttention):
         # that run along the rows of the scores, which takes half the time.
         keys, values = ops.swapaxes(keys, 2, 3), ops.swapaxes(values, 2, 3)
         length = queries.shape[2]
-        if length is None:  # a symbolic length: one block, whose size is known when it runs
+        if length is None or length <= FEWEST_ROWS:  # symbolic: its size is known when it runs
             return self._attend_rows(queries, keys, values, first_row=0)
         rows = rows_a_block(length)
+        starts = range(0, length, rows)
         blocks = [
             self._attend_rows(
-                queries[:, :, start : start + rows],
-                keys[..., : start + rows],
-                values[..., : start + rows],
-                first_row=start,
+                block, keys[..., : start + rows], values[..., : start + rows], first_row=start
             )
-            for start in range(0, length, rows)
+            for start, block in zip(starts, ops.split(queries, starts[1:], axis=2), strict=True)
         ]
-        return ops.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0]
+        return ops.concatenate(blocks, axis=2)
 
     def _attend_rows(self, queries, keys, values, first_row: int):
         scores = ops.matmul(queries, keys)  # (batch, num_heads, rows, keys)
