@@ -16,9 +16,9 @@ from keras_lm.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
 FLOAT_BYTES = 4
 # Peak bytes: Python, TensorFlow and its compiler; what compiling a block adds; and how often the
 # weights, the floats that a step keeps, and the attention weights are there at once.
-PROCESS_BYTES = 854 * 2**20
-BLOCK_BYTES = 28 * 2**20
-LINEAR_BLOCK_BYTES = 75 * 2**20
+PROCESS_BYTES = 840 * 2**20
+BLOCK_BYTES = 19 * 2**20
+LINEAR_BLOCK_BYTES = 57 * 2**20
 COPIES = {"weights": 5.66, "activations": 1.85, "scores": 0.66}
 
 # Seconds on the machine of the sixteen runs, whose rate of matrix products was:
