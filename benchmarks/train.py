@@ -44,6 +44,8 @@ Step = Callable[[np.ndarray], list[float]]
 
 def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]:
     """This package: offsets (steps, batch) -> losses; and the number of parameters."""
+    import keras
+
     from keras_lm.config import ModelConfig, TrainingConfig
     from keras_lm.model import build_model
     from keras_lm.optimizers import create_optimizer
@@ -68,6 +70,7 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
         weight_decay=DECAY,
         clip_norm=CLIP_NORM,
     )
+    keras.utils.set_random_seed(1)
     model = build_model(config, policy)
     training = Training(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
     training.compile(shape["batch"])
