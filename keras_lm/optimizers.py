@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lm.config import TrainingConfig
+from keras_lm.tracing import traced
 
 TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
 
@@ -60,7 +61,8 @@ class OnceAnUpdate:
     """Put before a Keras optimizer: what all variables share is computed once an update.
 
     Keras computes the learning rate and Adam's correction once a variable, a fourth of the training
-    step's operations, which all take time to trace and memory to compile.
+    step's operations, which all take time to trace and memory to compile. The optimizer must tell
+    Adam's two betas as `adam_betas`.
     """
 
     def apply(self, grads, trainable_variables=None):
@@ -76,7 +78,13 @@ class OnceAnUpdate:
             self._learning_rate = schedule
 
     def adam_update(self, gradient, variable, learning_rate, m, v):
-        """Adam's step (https://arxiv.org/abs/1412.6980) with the means `m` and `v`."""
+        """Adam's step (https://arxiv.org/abs/1412.6980), within `apply`.
+
+        Args:
+            gradient, variable: of any one shape.
+            learning_rate: scalar.
+            m, v: the running means of gradients and of their squares, of that shape too.
+        """
         beta_1, beta_2 = self.adam_betas
         self.assign_add(m, (1 - beta_1) * (gradient - m))
         self.assign_add(v, (1 - beta_2) * (ops.square(gradient) - v))
@@ -118,7 +126,7 @@ class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
         self.adam_update(gradient, variable, learning_rate, m, v)
 
-    @tf.function(autograph=False)  # traced once a shape, not once a matrix: a quicker start
+    @traced  # once a shape, not once a matrix: a quicker start
     def zeropower_via_newtonschulz5(self, x, steps: int):
         """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
         rows, columns = x.shape

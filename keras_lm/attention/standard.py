@@ -28,7 +28,7 @@ class StandardAttention(CausalSelfAttention):
         # that run along the rows of the scores, which takes half the time.
         keys, values = ops.swapaxes(keys, 2, 3), ops.swapaxes(values, 2, 3)
         length = queries.shape[2]
-        if length is None or length <= FEWEST_ROWS:  # symbolic: its size is known when it runs
+        if length is None or length <= FEWEST_ROWS:  # None: known when it runs
             return self._attend_rows(queries, keys, values, first_row=0)
         rows = rows_a_block(length)
         starts = range(0, length, rows)
