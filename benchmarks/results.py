@@ -1,4 +1,4 @@
-"""RESULTS.md: the last table of each benchmark, with versions, machine and date."""
+"""RESULTS.md: the last table of each benchmark on each processor, with versions and date."""
 
 import datetime
 import importlib.metadata
@@ -15,11 +15,11 @@ class Report:
     """A section of RESULTS.md in the making; every line is printed as it comes.
 
     Args:
-        title: what the section is called; one of that name is replaced.
+        title: what the section is called, the processor being added; one of that name is replaced.
     """
 
     def __init__(self, title: str):
-        self.title, self.lines = title, []
+        self.title, self.lines = f"{title}, {processor()}", []
 
     def line(self, text: str) -> None:
         """Adds a line of Markdown."""
@@ -39,10 +39,16 @@ class Report:
 
 def circumstances() -> str:
     """Date, machine and versions in a line."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = [f"{name} {version}" for name in PACKAGES if (version := installed(name))]
-    machine = f"{os.cpu_count()} cores of {cpu[1].strip() if cpu else 'an unknown processor'}"
+    machine = f"{os.cpu_count()} cores of {processor()}"
     return f"{datetime.date.today()}; {machine}; {', '.join(versions)}."
+
+
+def processor() -> str:
+    """The processor's name, without its trade marks."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    name = re.sub(r"\(\w+\)|Processor", "", cpu[1]) if cpu else "an unknown processor"
+    return " ".join(name.split())
 
 
 def installed(name: str) -> str | None:

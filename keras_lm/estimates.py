@@ -1,7 +1,8 @@
 """What a run will take, before it starts: memory and time from its config alone.
 
 Weights are counted exactly. Time and memory are sums of what a run does and keeps, each times what
-it took in sixteen varied runs, the time corrected by how fast this machine multiplies matrices.
+it took in sixteen varied runs. The time is corrected by how fast this machine multiplies matrices:
+products by all of it, starting by its square root, the rest not, which held on a second processor.
 `benchmarks.estimates` measures how well that holds.
 """
 
@@ -38,6 +39,7 @@ STEP_SECONDS = {  # a unit of `step_work`
     "dropout": 1.07e-8,
     "orthogonalization": 3.59e-12,
 }
+PRODUCTS = ("products", "attention products", "orthogonalization")
 MEASURING_SECONDS = 0.05
 
 
@@ -111,20 +113,22 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
         validation_tokens: length of the text's part that validates.
     """
     model, training = config.model, config.training
-    work = step_work(model, training)
-    seconds = {name: STEP_SECONDS[name] * amount for name, amount in work.items()}
+    slowness = REFERENCE_FLOPS / flops_per_second
+    seconds = {
+        name: STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
+        for name, amount in step_work(model, training).items()
+    }
     a_step = sum(seconds.values())
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
     a_token = VALIDATION_PART * (a_step - seconds["orthogonalization"]) / tokens
     validations = -(-training.steps // (training.eval_every or training.steps))
-    total = (
+    start_and_end = (
         _start_seconds(model, training)
-        + training.steps * a_step
-        + validations * validation_tokens * a_token
         + END_SECONDS["process"]
         + END_SECONDS["block"] * model.num_blocks
     )
-    return total * REFERENCE_FLOPS / flops_per_second
+    steps = training.steps * a_step + validations * validation_tokens * a_token
+    return start_and_end * slowness**0.5 + steps
 
 
 def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:

@@ -46,14 +46,38 @@ def test_accumulation_costs_time_and_no_memory():
     assert accumulated["orthogonalization"] == work["orthogonalization"]
 
 
-def test_time_is_a_start_and_then_a_pace_and_falls_with_the_machines_rate():
+def test_time_is_a_start_and_then_a_pace():
     one, two, three = (
         estimates.run_seconds(changed("training", steps=steps), 1e11)
         for steps in (1000, 2000, 3000)
     )
     assert three - two == pytest.approx(two - one)
     assert one > two - one
-    assert estimates.run_seconds(changed("training", steps=1000), 2e11) == pytest.approx(one / 2)
+
+
+@pytest.mark.parametrize(("d_model", "least"), [(4096, 0.9), (64, 0.1)])
+def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace(d_model, least):
+    def pace(flops_per_second: float) -> float:
+        first, second = (
+            estimates.run_seconds(
+                dataclasses.replace(
+                    changed("training", steps=steps),
+                    model=dataclasses.replace(CONFIG.model, d_model=d_model, ffn_dim=4 * d_model),
+                ),
+                flops_per_second,
+            )
+            for steps in (1000, 2000)
+        )
+        return second - first
+
+    products_part = 2 * (1 - pace(2e11) / pace(1e11))
+    assert least < products_part < 1
+    assert pace(2e11) - pace(4e11) == pytest.approx((pace(1e11) - pace(2e11)) / 2)
+
+
+def test_a_machine_fast_at_products_starts_faster_too():
+    starts = [estimates.run_seconds(changed("training", steps=1), rate) for rate in (1e11, 4e11)]
+    assert starts[1] == pytest.approx(starts[0] / 2, rel=0.1)
 
 
 def test_validation_takes_time_as_often_as_it_is_done():
