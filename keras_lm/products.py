@@ -6,15 +6,17 @@ The numbers are those of the plain form up to rounding; only the way there is an
 import tensorflow as tf
 from keras import ops
 
-CROWDED_FEATURES, PADDING = 256, 16  # float32: rows of 1,024 bytes, and 64 bytes more
+CROWDED_FEATURES, PADDING = 256, 4  # float32: rows of 1,024 bytes, and 16 bytes more
 
 
 def multiply(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x @ kernel.
 
-    The kernel's gradient reads `x` by columns. Where rows lie a multiple of 1,024 bytes apart, a
-    column's values share a few places of the processor's cache and drive each other out, which
-    takes up to twice the time; so such rows are padded.
+    The kernel's gradient reads one of two matrices by columns, which is quick only if that is the
+    narrower one: with `inputs` wider than `outputs` it is the upstream gradient, and the result
+    is transposed. XLA would fold this into the slow product; rows padded by a few values keep it
+    from that. They are padded also where they lie a multiple of 1,024 bytes apart, since a
+    column's values then share a few places of the processor's cache and drive each other out.
 
     Args:
         x: (tokens, inputs).
@@ -23,18 +25,28 @@ def multiply(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Returns:
         (tokens, outputs).
     """
-    inputs = kernel.shape[0]
+    inputs, outputs = kernel.shape
 
     @tf.custom_gradient
     def product(x, kernel):
         def gradient(upstream):
-            padded = x if inputs % CROWDED_FEATURES else tf.pad(x, [[0, 0], [0, PADDING]])
-            d_kernel = tf.matmul(padded, upstream, transpose_a=True)[:inputs]
+            if inputs > outputs:
+                d_kernel = tf.transpose(_multiply_padded_columns(upstream, x))
+            elif inputs % CROWDED_FEATURES == 0:
+                d_kernel = _multiply_padded_columns(x, upstream)
+            else:
+                d_kernel = tf.matmul(x, upstream, transpose_a=True)
             return tf.matmul(upstream, kernel, transpose_b=True), d_kernel
 
         return tf.matmul(x, kernel), gradient
 
     return product(x, tf.convert_to_tensor(kernel))
+
+
+def _multiply_padded_columns(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """a^T @ b: (tokens, m) and (tokens, n) make (m, n)."""
+    padded = tf.pad(a, [[0, 0], [0, PADDING]])
+    return tf.matmul(padded, b, transpose_a=True)[: a.shape[1]]
 
 
 def scale_features(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
