@@ -27,7 +27,7 @@ LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not s
 # Fading and sliding at every refresh takes a browser a third more of the processor than the change.
 STILL = "<style>.stMain * {transition: none !important}</style>"
 SPARKLINE_POINTS = 40
-CARD_WIDTH = 120  # pixels: seven in a row on a laptop
+CARD_WIDTH = 118  # pixels: seven in a row on a laptop, three on a telephone
 STATES = {
     run_folder.QUEUED: ("Waiting", "gray", ":material/hourglass_empty:"),
     run_folder.PREPARING: ("Preparing", "blue", ":material/settings:"),
