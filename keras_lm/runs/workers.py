@@ -1,12 +1,12 @@
 """The page's side of the workers that generate and inspect: one process a model, two at most."""
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,10 @@ class WorkerClient:
             )
         os.close(requests_read)
         os.close(replies_write)
-        self.last_used = time.monotonic()
         self._requests = os.fdopen(requests_write, "wb", buffering=0)
         self._ids = itertools.count(1)
         self._replies: dict[int, Reply] = {0: Reply()}
-        self._lock, self._ended = threading.Lock(), False
+        self._lock, self._sending, self._ended = threading.Lock(), threading.Lock(), False
         self._reader = threading.Thread(target=self._drain, args=(replies_read,), daemon=True)
         self._reader.start()
 
@@ -86,9 +85,17 @@ class WorkerClient:
         """Whether the process still runs."""
         return self.process.poll() is None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is not complete yet, the one about the model itself included."""
+        with self._lock:
+            return not all(reply.done for reply in self._replies.values())
+
     def _drain(self, replies_fd: int) -> None:
         with os.fdopen(replies_fd, "rb") as lines:
             for line in lines:
+                if not line.endswith(b"\n"):
+                    break  # the process was killed while it wrote
                 values = json.loads(line)
                 reply = self._replies.get(values.pop("id"))
                 if reply is not None:
@@ -122,7 +129,7 @@ class WorkerClient:
         return self._ask(Reply(), "inspect", text=text, token=token, block=block)[1]
 
     def _ask(self, reply: Reply, do: str, **values: Any) -> tuple[int, Reply]:
-        self.last_used, request_id = time.monotonic(), next(self._ids)
+        request_id = next(self._ids)
         with self._lock:
             pending = {key: old for key, old in self._replies.items() if key == 0 or not old.done}
             self._replies = pending | {request_id: reply}
@@ -136,10 +143,9 @@ class WorkerClient:
         self._send({"id": request_id, "do": "cancel"})
 
     def _send(self, request: dict) -> None:
-        try:
-            self._requests.write(json.dumps(request).encode() + b"\n")
-        except OSError:  # the process is gone, which the reader tells
-            pass
+        line = json.dumps(request).encode() + b"\n"
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            self._requests.write(line)  # OSError, ValueError: it ended, which the reader tells
 
     def close(self) -> None:
         """Ends the process: the closed pipe tells it."""
@@ -152,7 +158,7 @@ class WorkerClient:
 
 
 class WorkerPool:
-    """At most MAX_WORKERS workers; the least recently used makes room.
+    """At most MAX_WORKERS workers; the least recently used of those at rest makes room.
 
     Args:
         log_file: where the workers' own output goes.
@@ -160,22 +166,34 @@ class WorkerPool:
 
     def __init__(self, log_file: Path):
         self.log_file = log_file
-        self._workers: dict[tuple[Path, int], WorkerClient] = {}
+        self._workers: dict[tuple[Path, int], WorkerClient] = {}  # the latest used is the last
         self._lock = threading.Lock()
 
-    def worker(self, model_file: Path) -> WorkerClient:
-        """The worker for the file as it is now, started if need be; FileNotFoundError without."""
+    def worker(self, model_file: Path) -> WorkerClient | None:
+        """The worker for the file as it is now, started if need be; None while all others work.
+
+        Raises:
+            FileNotFoundError: without the file.
+        """
         key = (model_file, model_file.stat().st_mtime_ns)
         with self._lock:
             for dead in [key for key, worker in self._workers.items() if not worker.is_alive]:
                 self._workers.pop(dead).close()
-            if key not in self._workers:
-                while len(self._workers) >= MAX_WORKERS:
-                    oldest = min(self._workers, key=lambda key: self._workers[key].last_used)
-                    self._workers.pop(oldest).close()
+            worker = self._workers.pop(key, None)
+            if worker is None:
+                if len(self._workers) >= MAX_WORKERS and not self._make_room():
+                    return None
                 self.log_file.parent.mkdir(parents=True, exist_ok=True)
-                self._workers[key] = WorkerClient(model_file, self.log_file)
-            return self._workers[key]
+                worker = WorkerClient(model_file, self.log_file)
+            self._workers[key] = worker
+            return worker
+
+    def _make_room(self) -> bool:
+        for key, worker in self._workers.items():
+            if not worker.is_busy:
+                self._workers.pop(key).close()
+                return True
+        return False
 
     def close(self) -> None:
         """Ends all workers."""

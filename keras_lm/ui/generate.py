@@ -9,8 +9,8 @@ import streamlit as st
 from keras_lm.config import GenerationConfig
 from keras_lm.ui import inspect
 from keras_lm.ui.honesty import tell
-from keras_lm.ui.models import choose_model, loading_error, text_of
-from keras_lm.ui.services import escape_markdown, worker_pool
+from keras_lm.ui.models import BUSY, choose_model, find_worker, loading_error, text_of
+from keras_lm.ui.services import escape_markdown
 
 POLL_SECONDS = 0.2
 SHOWN_PROMPT = 400  # characters
@@ -75,7 +75,10 @@ def shorten(prompt: str) -> str:
 def begin(model_file: Path, prompt: str, settings: dict, count: int) -> None:
     """Asks the model's worker; the text is drawn by `output`."""
     cancel_current()
-    worker = worker_pool().worker(model_file)
+    worker = find_worker(model_file)
+    if worker is None:
+        st.warning(f"{BUSY}: press Generate again in a moment.", icon=":material/hourglass_top:")
+        return
     request_id, reply = worker.generate([prompt] * count, settings)
     st.session_state["generation"] = (model_file, worker, request_id, reply, prompt)
 

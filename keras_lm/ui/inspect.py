@@ -9,8 +9,8 @@ import streamlit as st
 
 from keras_lm.runs.workers import Reply
 from keras_lm.ui import maps
-from keras_lm.ui.models import choose_model, loading_error
-from keras_lm.ui.services import worker_pool
+from keras_lm.ui.models import BUSY, choose_model, find_worker, loading_error
+from keras_lm.ui.services import escape_markdown
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 0.6  # most answers come sooner, and the page need not be drawn twice
@@ -34,7 +34,8 @@ def page() -> None:
     )
     if "inspection" in st.session_state and st.session_state["inspection"][0] != model_file:
         forget_choice()
-    done = ask(model_file, text).wait(PATIENCE_SECONDS)
+    reply = ask(model_file, text)
+    done = reply is not None and reply.wait(PATIENCE_SECONDS)
     st.fragment(explore, run_every=None if done else POLL_SECONDS)(model_file, text, done)
 
 
@@ -44,31 +45,45 @@ def forget_choice() -> None:
         st.session_state.pop(key, None)
 
 
-def ask(model_file: Path, text: str) -> Reply:
-    """What the model's worker says of the text; it is asked when something else is wanted."""
-    state, worker = st.session_state, worker_pool().worker(model_file)
-    wanted = (model_file, worker, text, state.get("inspect.token"), state.get("inspect.block"))
-    known = state.get("inspection")
-    if known is None or known[:-1] != wanted:
-        state["inspection"] = (*wanted, worker.inspect(*wanted[2:]))
+def ask(model_file: Path, text: str) -> Reply | None:
+    """What the model's worker says of the text; it is asked when something else is wanted.
+
+    None while other models' workers leave no room. What was answered stays without its worker.
+    """
+    state = st.session_state
+    try:
+        version = model_file.stat().st_mtime_ns
+    except FileNotFoundError:  # another tab has deleted the run
+        st.rerun()
+    wanted = (model_file, version, text, state.get("inspect.token"), state.get("inspect.block"))
+    *known, worker, reply = state.get("inspection", (None, None))
+    if tuple(known) == wanted and (worker.is_alive or (reply.done and not reply.error)):
+        return reply
+    worker = find_worker(model_file)
+    if worker is None:
+        return None
+    state["inspection"] = (*wanted, worker, worker.inspect(*wanted[2:]))
     return state["inspection"][-1]
 
 
 def explore(model_file: Path, text: str, was_done: bool) -> None:
     """All that the model says of the text, and the choice of token, block and head."""
     reply = ask(model_file, text)
-    done = reply.wait(PATIENCE_SECONDS)
+    done = reply is not None and reply.wait(PATIENCE_SECONDS)
     if done != was_done:
         st.rerun()  # the whole page: the polling begins or ends
-    _, worker, *_ = st.session_state["inspection"]
+    if reply is None:
+        st.caption(f"{BUSY}: this one's turn comes in a moment.")
+        return
+    _, version, *_, worker, _ = st.session_state["inspection"]
     if error := loading_error(worker, model_file) or reply.error:
-        st.error(error, icon=":material/error:")
+        st.error(escape_markdown(error), icon=":material/error:")
     elif not done:
         st.caption("The model reads the text; loading it takes some seconds the first time.")
     else:
         token, block = reply.result["token"], reply.result["block"]  # within what there is
         st.session_state.update({"inspect.token": token, "inspect.block": block})
-        st.session_state["inspection"] = (model_file, worker, text, token, block, reply)
+        st.session_state["inspection"] = (model_file, version, text, token, block, worker, reply)
         draw_result(reply.result)
 
 

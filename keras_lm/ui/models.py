@@ -8,9 +8,16 @@ from keras_lm.config import DataConfig
 from keras_lm.model_file import ModelFileError
 from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
-from keras_lm.ui.services import escape_markdown, label_runs, runs_with_models, supervisor
+from keras_lm.ui.services import (
+    escape_markdown,
+    label_runs,
+    runs_with_models,
+    supervisor,
+    worker_pool,
+)
 
 UPLOADED = "uploaded"
+BUSY = "Other models are at work, and no more fit beside them"
 
 
 def choose_model() -> Path | None:
@@ -51,6 +58,14 @@ def text_of(model_file: Path) -> DataConfig | None:
         return None
     summary = supervisor().summary(model_file.parent.name)
     return summary.config.data if summary and summary.config else None
+
+
+def find_worker(model_file: Path) -> WorkerClient | None:
+    """The model's worker; None while others are at work. Without its file the page begins anew."""
+    try:
+        return worker_pool().worker(model_file)
+    except FileNotFoundError:  # another tab has deleted the run
+        st.rerun()
 
 
 def loading_error(worker: WorkerClient, model_file: Path) -> str | None:

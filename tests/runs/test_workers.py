@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -90,14 +92,52 @@ def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
     assert wait(reply).error
 
 
-def test_the_least_recently_used_worker_makes_room(pool, tmp_path, model_file):
-    paths = [tmp_path / f"{number}.keras" for number in range(MAX_WORKERS + 1)]
+def copies(model_file, folder, count: int) -> list:
+    paths = [folder / f"{number}.keras" for number in range(count)]
     for path in paths:  # models: the worker of a file that is none ends by itself
         shutil.copy(model_file, path)
-    workers = []
-    for path in paths:
-        workers.append(pool.worker(path))
-    alive = [worker.is_alive for worker in workers]
-    assert alive == [False] + [True] * MAX_WORKERS
+    return paths
+
+
+def test_the_least_recently_used_worker_makes_room(pool, tmp_path, model_file):
+    *first, last = copies(model_file, tmp_path, MAX_WORKERS + 1)
+    workers = [pool.worker(path) for path in first]
+    for worker in workers:
+        wait(worker.loading)
+    assert pool.worker(first[0]) is workers[0]  # so that the second is the least recently used
+    workers.append(pool.worker(last))
+    assert [worker.is_alive for worker in workers] == [True, False] + [True] * (MAX_WORKERS - 1)
     pool.close()
     assert not any(worker.is_alive for worker in workers)
+
+
+def test_a_worker_at_work_never_makes_room(pool, tmp_path, model_file):
+    *first, last = copies(model_file, tmp_path, MAX_WORKERS + 1)
+    workers = [pool.worker(path) for path in first]
+    assert pool.worker(last) is None  # they are loading
+    asked = [worker.generate(["The"], {"max_new_tokens": 100_000}) for worker in workers]
+    for worker, (_, reply) in zip(workers, asked, strict=True):
+        wait(worker.loading)
+        assert pool.worker(last) is None and not reply.done
+    workers[-1].cancel(asked[-1][0])
+    wait(asked[-1][1])
+    assert pool.worker(last) is not None
+    assert workers[0].is_alive and not workers[-1].is_alive and not asked[0][1].done
+
+
+def test_a_line_torn_by_the_end_of_the_process_ends_its_reply(pool, model_file, monkeypatch):
+    started, process = [], subprocess.Popen
+
+    def torn(words, pass_fds, **kwargs):
+        line = '{"id": 0, "kind": "ready"}\n{"id": 1, "kind": "te'
+        words = [sys.executable, "-c", f"import os; os.write({pass_fds[1]}, {line.encode()!r})"]
+        started.append(process(words, pass_fds=pass_fds, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", torn)
+    worker = pool.worker(model_file)
+    _, reply = worker.generate(["The"], SETTINGS)
+    assert "process ended" in wait(reply).error and not worker.loading.error and started
+    worker.close()
+    _, late = worker.generate(["The"], SETTINGS)  # another tab has closed it
+    assert "process ended" in wait(late).error
