@@ -248,7 +248,9 @@ class Run:
         self.steps_per_call = max(1, min(STEPS_PER_CALL, int(CALL_SECONDS / (seconds / count))))
         self._check_finite("loss", values["loss"], steps)
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            self._check_finite("gradient", values["grad_norm"], steps)  # float16 skips such updates
+            self._check_finite("gradient", values["grad_norm"], steps)
+        elif float(self.optimizer.dynamic_scale) < 1.0:  # each update that is left out halves it
+            raise Diverged(f"The gradient was too large for float16 at step {self.step}")
 
     def _check_finite(self, name: str, values: np.ndarray, steps: range) -> None:
         """Diverged unless all of the steps' values are finite."""
@@ -289,10 +291,9 @@ class Run:
         self.report(describe(event, settings.steps))
 
     def _learning_rate(self) -> float:
-        """The rate of the update just made."""
-        return float(
-            getattr(self.optimizer, "inner_optimizer", self.optimizer)._learning_rate(self.step - 1)
-        )
+        """The rate of the last update; float16 leaves out those it cannot hold."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return float(optimizer._learning_rate(max(0, int(optimizer.iterations) - 1)))
 
     def _steps_per_second(self) -> float:
         """Speed since the last event."""

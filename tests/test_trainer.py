@@ -206,6 +206,47 @@ def test_a_run_that_diverged_once_finishes_at_the_lower_rate(
         assert lower["learning_rate"] == pytest.approx(usual["learning_rate"] / 4)
 
 
+def in_float16(**settings):
+    settings = {"precision": "mixed_float16", "checkpoint_every": 0, "log_every": 1} | settings
+    return dataclasses.replace(PLAIN, training=dataclasses.replace(PLAIN.training, **settings))
+
+
+def test_a_float16_run_that_can_make_no_update_fails_with_advice(
+    tmp_path, corpus, monkeypatch, quick
+):
+    real = Training._gradients
+
+    def infinite(self, windows):
+        loss, accuracy, gradients = real(self, windows)
+        return loss, accuracy, [gradient * np.inf for gradient in gradients]
+
+    monkeypatch.setattr(Training, "_gradients", infinite)
+    folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=31))
+    status = folder.read_status()
+    assert status["state"] == run_folder.FAILED
+    assert "too large for float16" in status["message"]
+    assert "Lower the learning rate" in status["message"] and not folder.model_file.exists()
+
+
+def test_the_learning_rate_told_is_that_of_the_updates_made(tmp_path, corpus, monkeypatch, quick):
+    real, updates, schedules = Training.train_steps, [], []
+
+    def watched(self, offsets):
+        if not updates:
+            self.optimizer.dynamic_scale.assign(2.0**64)  # too large for the first updates
+        values, optimizer = real(self, offsets), self.optimizer.inner_optimizer
+        schedules.append(optimizer._learning_rate)
+        updates.extend([int(optimizer.iterations)] * len(offsets))
+        return values
+
+    monkeypatch.setattr(Training, "train_steps", watched)
+    folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=101))
+    assert folder.read_status()["state"] == run_folder.FINISHED
+    assert updates[0] == 0 and 3 < updates[-1] < 90  # past the warm-up, and many were left out
+    rates = [event["learning_rate"] for event in told(folder) if event["kind"] == "metrics"]
+    assert rates == [float(schedules[-1](max(0, done - 1))) for done in updates]
+
+
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_neither_loss_nor_gradient_may_be_anything_but_a_number(name, value):
