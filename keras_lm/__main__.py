@@ -51,11 +51,13 @@ def refuse(message: str) -> int:
 
 
 @contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Sends what TensorFlow's libraries print while they load to nowhere; Python's errors stay.
+def import_of_tensorflow() -> Iterator[None]:
+    """Keeps what is compiled, and sends what the libraries print while they load to nowhere.
 
-    Garbage is not collected meanwhile, nor looked for in what was loaded: half a second sooner.
+    Python's errors stay. Garbage is not collected meanwhile, nor looked for in what was loaded:
+    half a second sooner.
     """
+    keep_compiled_programs()
     sys.stderr.flush()
     gc.disable()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -194,7 +196,7 @@ def run(
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))
     folder.write_status(message="Loading TensorFlow.")
-    with quiet_import():
+    with import_of_tensorflow():
         from keras_lm import trainer
 
     return trainer.train(folder, config, prepared, STARTED)
@@ -204,7 +206,7 @@ def generate(arguments: argparse.Namespace) -> int:
     """`generate`: prints the continuation as it is made."""
     config = GenerationConfig(**given(arguments, GenerationConfig))
     existing_file(arguments.model)
-    with quiet_import():
+    with import_of_tensorflow():
         from keras_lm.bundle import load
         from keras_lm.generation import stream_text
 
@@ -226,9 +228,12 @@ def export(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
     if arguments.out.suffix != ".keras":
         raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
+    temporary = arguments.out.with_name(f".{arguments.out.name}.partial")
     try:
-        shutil.copyfile(folder.model_file, arguments.out)
+        shutil.copyfile(folder.model_file, temporary)
+        os.replace(temporary, arguments.out)  # an older file stays whole until then
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
     return 0
 
@@ -267,7 +272,6 @@ def existing_file(path: Path) -> None:
 def main() -> int:
     """Runs one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    keep_compiled_programs()
     arguments = build_parser().parse_args()
     commands = {
         "train": train,
@@ -280,6 +284,9 @@ def main() -> int:
         return commands[arguments.command](arguments)
     except ValueError as error:  # ConfigError, TextError, ModelFileError: sentences for people
         return refuse(str(error))
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print at the end
+        return 0
     except OSError as error:
         return refuse(f"{error.filename or 'The disk'} cannot be used: {error.strerror}.")
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ to its driver's own cache.
 """
 
 import atexit
+import contextlib
 import hashlib
 import os
 import platform
@@ -30,9 +31,9 @@ def keep_compiled_programs() -> None:
     """Makes TensorFlow, which must not be imported yet, keep and find compiled programs.
 
     TensorFlow believes whatever it finds, so a program counts only with its SHA-256 beside it,
-    which the process that made it writes when it ends in good order.
+    which `seal_programs` writes; it is called again when the process ends in good order.
     """
-    folder = cache_folder() / f"compiled-{_machine()}"
+    folder = _programs_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _drop_unsound_and_oldest(folder)
@@ -40,11 +41,28 @@ def keep_compiled_programs() -> None:
         return
     if not os.access(folder, os.W_OK):
         return
+    quoted = str(folder).replace("\\", r"\\").replace('"', r"\"")  # it may hold blanks
     os.environ["TF_XLA_FLAGS"] = (
-        f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types=CPU "
-        + os.environ.get("TF_XLA_FLAGS", "")
+        f'--tf_xla_persistent_cache_directory="{quoted}" '
+        f"--tf_xla_persistent_cache_device_types=CPU {os.environ.get('TF_XLA_FLAGS', '')}"
     )
-    atexit.register(_seal, folder)
+    atexit.register(seal_programs)
+
+
+def seal_programs() -> None:
+    """Writes the hash of every program that has none.
+
+    To be called when something was compiled: another process that starts removes what has no hash.
+    TensorFlow writes a program beside its place and renames it, so what stands there is whole.
+    """
+    with contextlib.suppress(OSError):  # without a cache all works, only later
+        for program in _programs_folder().glob("*.pb"):
+            if not program.with_suffix(SEAL).exists():
+                write_atomically(program.with_suffix(SEAL), _digest(program).encode())
+
+
+def _programs_folder() -> Path:
+    return cache_folder() / f"compiled-{_machine()}"
 
 
 def _machine() -> str:
@@ -60,13 +78,6 @@ def _machine() -> str:
 
 def _digest(program: Path) -> str:
     return hashlib.sha256(program.read_bytes()).hexdigest()
-
-
-def _seal(folder: Path) -> None:
-    """Writes the hash of every program that has none."""
-    for program in folder.glob("*.pb"):
-        if not program.with_suffix(SEAL).exists():
-            write_atomically(program.with_suffix(SEAL), _digest(program).encode())
 
 
 def _drop_unsound_and_oldest(folder: Path) -> None:

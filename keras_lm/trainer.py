@@ -18,6 +18,7 @@ import psutil
 
 from keras_lm import run_folder
 from keras_lm.bundle import save_model
+from keras_lm.cache import seal_programs
 from keras_lm.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint
 from keras_lm.config import GenerationConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import Corpus
@@ -175,6 +176,7 @@ class Run:
             validation_tokens=len(self.corpus.validation),
         )
         self.training.compile(self.windows_per_step)
+        seal_programs()
 
     @property
     def variables(self) -> list:
@@ -320,6 +322,7 @@ class Run:
         pieces = stream_text(self.generator, self.corpus.tokenizer, settings.sample_prompt, config)
         event = {"kind": "sample", "step": self.step, "prompt": settings.sample_prompt}
         self.folder.append_event(event | {"text": "".join(pieces)})
+        seal_programs()  # the first sample compiles
         if self.request == "sample":
             self.request = None
 

@@ -25,7 +25,7 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
-from keras_lm.cache import keep_compiled_programs
+from keras_lm.cache import keep_compiled_programs, seal_programs
 
 IDLE_SECONDS = 600.0
 SEND_SECONDS = 0.02  # pieces of text are sent together; a line each would cost as much as the model
@@ -82,6 +82,7 @@ class Worker:
         while (request := self._next()) is not None:
             try:
                 self.answer(request)
+                seal_programs()  # the first answer compiles
             except ValueError as error:  # a setting out of its range, a text too short
                 self.reply(request["id"], "error", message=str(error))
             except Exception as error:

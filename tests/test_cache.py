@@ -1,6 +1,8 @@
 """The cache of compiled programs: sound ones are kept, whatever else happened to them goes."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -24,27 +26,44 @@ def programs(folder):
 def test_tensorflow_is_told_of_the_folder_and_keeps_its_other_flags(folder):
     flags = os.environ["TF_XLA_FLAGS"].split()
     assert flags[-1] == "--already=here"
-    assert f"--tf_xla_persistent_cache_directory={folder}" in flags
+    assert f'--tf_xla_persistent_cache_directory="{folder}"' in flags
     assert folder.stat().st_mode & 0o077 == 0  # what is run from there is nobody else's to write
 
 
 def test_only_programs_with_their_hash_are_kept(folder):
     for name in ("sound", "torn", "flipped"):
         (folder / f"{name}.pb").write_bytes(name.encode())
-    cache._seal(folder)
+    cache.seal_programs()
     (folder / "torn.pb").write_bytes(b"tor")
     (folder / "flipped.pb").write_bytes(b"glipped")
-    (folder / "killed.pb").write_bytes(b"its process never ended in good order")
+    (folder / "killed.pb").write_bytes(b"its process ended before it was sealed")
     cache.keep_compiled_programs()
     assert programs(folder) == ["sound.pb"]
     assert [path.name for path in folder.glob("*.sha256")] == ["sound.sha256"]
+
+
+def test_a_program_is_kept_in_a_folder_of_any_name_and_sealed_at_the_end(tmp_path):
+    code = """
+import os
+from keras_lm.cache import keep_compiled_programs
+keep_compiled_programs()
+import tensorflow as tf
+tf.function(lambda x: 3 * x + 1, jit_compile=True)(tf.ones(5))
+"""
+    root = tmp_path / "a 'quoted' \"name\" \\ of mine"
+    environment = os.environ | {cache.CACHE_VARIABLE: str(root)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    (folder,) = root.iterdir()
+    (program,) = folder.glob("*.pb")
+    assert program.with_suffix(".sha256").read_text() == cache._digest(program)
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
 def test_the_oldest_programs_make_room(folder, monkeypatch):
     for age, name in enumerate("cba"):
         (folder / f"{name}.pb").write_bytes(b"12345")
         os.utime(folder / f"{name}.pb", (1000 - age, 1000 - age))
-    cache._seal(folder)
+    cache.seal_programs()
     for most, left in ((15, "abc"), (14, "bc"), (10, "bc"), (9, "c"), (4, "")):
         monkeypatch.setattr(cache, "MOST_BYTES", most)
         cache.keep_compiled_programs()

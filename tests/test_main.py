@@ -70,6 +70,31 @@ def test_export_and_check(trained, tmp_path):
     assert bad.returncode == 1 and len(bad.stdout.splitlines()) == 1 and bad.stderr == ""
 
 
+def test_an_export_that_fails_leaves_the_older_file_and_nothing_else(trained, tmp_path):
+    out = tmp_path / "copy.keras"
+    out.write_bytes(b"older")
+    size = (trained[0] / "model.keras").stat().st_size
+    assert size > 4096
+    command = f"ulimit -f 4; {sys.executable} -m keras_lm export --run-dir {trained[0]} --out {out}"
+    failed = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert failed.returncode == 2 and len(failed.stderr.splitlines()) == 1
+    assert "cannot be written: File too large." in failed.stderr
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
+
+
+def test_a_reader_who_has_enough_is_no_error(trained):
+    words = f"-m keras_lm generate --model {trained[0] / 'model.keras'} --max-new-tokens 99999"
+    command = f"set -o pipefail; {sys.executable} {words} --prompt on | head -c 3"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, len(ended.stdout), ended.stderr) == (0, 3, "")
+
+
+def test_a_command_without_tensorflow_leaves_others_programs_alone(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_LM_CACHE", str(tmp_path))
+    assert run("check", trained[0] / "model.keras").returncode == 0
+    assert not any(tmp_path.iterdir())
+
+
 BAD_INPUT = {
     "--data no-such-text": "no-such-text",
     "--d-model 30 --num-heads 4": "multiple of num_heads",
