@@ -20,7 +20,6 @@ from typing import Any
 QUEUED, PREPARING, TRAINING, PAUSED = "queued", "preparing", "training", "paused"
 FINISHED, STOPPED, FAILED, INTERRUPTED = "finished", "stopped", "failed", "interrupted"
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
-ENDED_STATES = (PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED)
 REQUESTS = ("stop", "pause", "sample")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 LEFTOVER_SECONDS = 60.0  # no write takes longer
@@ -85,6 +84,11 @@ class RunFolder:
     def run_id(self) -> str:
         """The folder's name."""
         return self.path.name
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from, sound or not."""
+        return any(self.checkpoints.glob("step-*"))
 
     def create(self) -> None:
         """Makes the folder and its parents; nothing is lost where it exists."""

@@ -145,12 +145,14 @@ class Supervisor:
         if (newer := folder.read_status()) != status:
             return newer
         kept = " Its last saved model is kept." if folder.model_file.exists() else ""
+        mend = "It had no checkpoint yet: start it again"
+        if folder.has_checkpoint:
+            mend = "Go on from its newest checkpoint"
         values = {
             "state": run_folder.INTERRUPTED,
             "message": "The training process ended without a word: it was killed, or the machine "
-            f"went down or ran out of memory.{kept} Go on from its newest checkpoint; if memory "
-            "ran out, a new run needs a lower batch_size, context_length or d_model. Its log may "
-            "say more.",
+            f"went down or ran out of memory.{kept} {mend}; if memory ran out, a new run needs a "
+            "lower batch_size, context_length or d_model. Its log may say more.",
         }
         try:
             folder.write_status(**values)

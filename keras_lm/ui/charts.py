@@ -45,6 +45,18 @@ def overfitting_hint(frame: pd.DataFrame) -> str | None:
     )
 
 
+def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | None:
+    """A sentence when the newest loss, validated if it was, is that of a guess by frequency."""
+    losses = frame["val_loss" if "val_loss" in frame else "loss"].dropna()
+    if unigram_entropy is None or losses.empty or losses.iloc[-1] < unigram_entropy:
+        return None
+    return (
+        f"With a loss of {losses.iloc[-1]:.3f} the model guesses no better than by frequency alone "
+        f"({unigram_entropy:.3f}): it learned nothing from what came before. A lower learning rate "
+        "or more steps help."
+    )
+
+
 def draw(container: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
     """Shows a drawing with its table."""
     container.vega_lite_chart(drawing | {"datasets": {TABLE: table}}, key=key)

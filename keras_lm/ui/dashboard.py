@@ -1,5 +1,6 @@
 """One run as it is now: state, progress, curves, samples, log; drawn again while it is active."""
 
+import dataclasses
 import gc
 import math
 
@@ -7,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from keras_lm import run_folder
+from keras_lm.config import RunConfig
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
@@ -22,7 +24,7 @@ from keras_lm.ui.services import (
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
 # need; until the first point there is little to draw.
-WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 5.0, 10.0
+WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 2.5, 5.0
 LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not see every second
 # Fading and sliding at every refresh takes a browser a third more of the processor than the change.
 STILL = "<style>.stMain * {transition: none !important}</style>"
@@ -67,7 +69,7 @@ def dashboard(summary: RunSummary) -> None:
         left = seconds_left(summary.status, events)
         calm = 1.0 if left is None or left < LONG_RUN_SECONDS else LONG_RUN_CALM
         often, now_and_then = calm * HEAD_SECONDS, calm * CURVES_SECONDS
-        if not has_curve:
+        if not has_curve or supervisor().folder(run_id).control_file.exists():
             often = now_and_then = WAITING_SECONDS
         st.html(STILL)
     st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
@@ -97,11 +99,16 @@ def draw_body(run_id: str, had_curve: bool) -> None:
         numbers(frame)
         if overfits := charts.overfitting_hint(frame):
             st.warning(overfits, icon=":material/trending_up:")
+        entropy = summary.status.get("unigram_entropy")
+        if not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
+            st.warning(clueless, icon=":material/trending_flat:")
         curves, told = st.columns([3, 2], gap="medium")
         with curves:
             draw_curves(frame, summary)
         with told:
             samples(events, summary)
+    if summary.config is not None:
+        show_settings(summary.config)
     with st.expander("Log", icon=":material/terminal:", expanded=summary.state == "failed"):
         st.code(folder.log_tail() or "Nothing yet.", language=None, wrap_lines=True, height=260)
 
@@ -180,7 +187,7 @@ def buttons(summary: RunSummary) -> None:
             ):
                 with told_disk_errors():
                     supervisor().request(summary.run_id, "stop")
-                    st.rerun(scope="fragment")
+                    st.rerun()  # the whole page: from now on it looks often
             return
         if folder.model_file.exists():
             if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
@@ -196,7 +203,7 @@ def buttons(summary: RunSummary) -> None:
                 on_click="ignore",
             )
         if summary.state != run_folder.FINISHED:
-            has_checkpoint = any(folder.checkpoints.glob("step-*"))
+            has_checkpoint = folder.has_checkpoint
             if st.button(
                 "Go on" if has_checkpoint else "Start again",
                 icon=":material/resume:",
@@ -282,6 +289,16 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
         if tab.open:
             drawing = charts.curve_spec(title, tuple(columns.values()), log)
             charts.draw(tab, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
+
+
+def show_settings(config: RunConfig) -> None:
+    """All the run was made with, by the names that the command line's flags have."""
+    with st.expander("Settings of this run", icon=":material/tune:"):
+        parts = {"Text": config.data, "Model": config.model, "Training": config.training}
+        for column, (title, part) in zip(st.columns(3), parts.items(), strict=True):
+            column.markdown(f"**{title}**")
+            lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
+            column.code("\n".join(lines), language=None, wrap_lines=True)
 
 
 def samples(events: list[dict], summary: RunSummary) -> None:

@@ -49,6 +49,19 @@ def test_a_validation_loss_that_stays_above_its_least_is_told(losses, overfits):
         assert f"({min(losses):.3f}) and is {losses[-1]:.3f} now" in hint
 
 
+@pytest.mark.parametrize(
+    ("losses", "val_loss", "told"),
+    [([9.0, 3.1], None, True), ([9.0, 2.9], None, False), ([2.9], 3.0, True), ([3.1], 2.9, False)],
+)
+def test_a_model_that_guesses_by_frequency_is_told(losses, val_loss, told):
+    metrics = [{"kind": "metrics", "step": i, "loss": loss} for i, loss in enumerate(losses)]
+    if val_loss is not None:
+        metrics[-1]["val_loss"] = val_loss
+    frame = charts.metrics_frame(metrics)
+    assert bool(charts.clueless_hint(frame, 3.0)) == told
+    assert charts.clueless_hint(frame, None) is None
+
+
 def test_smoothing_does_not_lag_behind_a_falling_curve():
     falling = pd.Series(range(100, 0, -1), dtype=float)
     np.testing.assert_allclose(charts.smooth(falling), falling, rtol=1e-12)

@@ -202,6 +202,45 @@ def test_a_run_that_failed_says_why(page, address, runs_folder):
     no_traceback(page)
 
 
+def test_an_ended_run_tells_its_settings_and_that_it_learned_nothing(page, address, runs_folder):
+    folder = RunFolder(runs_folder / "20260106-000000-abcdef")
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+    folder.append_event({"kind": "metrics", "step": 10, "loss": 4.0, "perplexity": 54.6})
+    folder.write_status(state="stopped", step=10, steps=20, unigram_entropy=3.0, message="")
+    page.goto(f"{address}/?run={folder.run_id}")
+    expect(page.get_by_text("no better than by frequency alone (3.000)")).to_be_visible()
+    page.get_by_text("Settings of this run").click()
+    rate = f"learning_rate: {QUICK_START.training.learning_rate}"
+    expect(page.get_by_text(rate)).to_be_visible()
+    no_traceback(page)
+
+
+def test_the_address_names_the_model(page, address, runs_folder):
+    folders = [RunFolder(runs_folder / f"20260105-00000{second}-abcdef") for second in (1, 2)]
+    for folder in folders:  # another page's newer models may stand above these
+        folder.create()
+        folder.write_config(QUICK_START.to_dict())
+        folder.model_file.write_bytes(b"none, but nobody asks it")
+        folder.write_status(state="stopped", step=10, steps=20, message="")
+    box = page.get_by_role("combobox", name="Model")
+    page.goto(f"{address}/generate?model={folders[0].run_id}")
+    expect(box).to_have_value(re.compile("2026-01-05 00:00:01"))
+    choose(page, "Model", "2026-01-05 00:00:02")
+    expect(page).to_have_url(re.compile(folders[1].run_id))
+    page.reload()
+    expect(box).to_have_value(re.compile("2026-01-05 00:00:02"))
+    page.get_by_role("link", name="Inspect").click()
+    expect(page.get_by_text("Inspect", exact=True).first).to_be_visible()
+    expect(box).to_have_value(re.compile("2026-01-05 00:00:02"))
+    expect(page).to_have_url(re.compile(f"inspect.*{folders[1].run_id}"))
+    page.goto(f"{address}/generate?model=nonsense")
+    expect(box).to_be_visible()
+    for folder in folders:
+        folder.model_file.unlink()
+    no_traceback(page)
+
+
 def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     page.goto(f"{address}/generate")
     path = tmp_path / "bad.keras"
