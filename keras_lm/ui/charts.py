@@ -14,6 +14,7 @@ SMOOTHING_POINTS = 4  # on either side
 HEIGHT = 320
 TABLE = "curves"
 GREY = "#7d8f93"  # seen on white and on black
+BY_FREQUENCY = "guess by frequency: unigram entropy"  # never above ln(vocabulary)
 LOSS_COLOURS = {"train": "#8fb9be", "train, smoothed": "#0f8a94", "validation": "#e07a2f"}
 
 
@@ -165,12 +166,18 @@ def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
 
 
 def _reference_lines() -> list[alt.Chart]:
-    """Dashed horizontal lines, each with its name above."""
+    """Dashed horizontal lines with their names: BY_FREQUENCY's below it, any other's above."""
     is_curve = alt.FieldOneOfPredicate("curve", list(LOSS_COLOURS))
     base = alt.Chart().transform_filter({"not": is_curve}).encode(y="value:Q")
     return [
         base.mark_rule(strokeDash=[5, 4], color=GREY),
-        base.mark_text(align="right", dy=-7, color=GREY, fontSize=11).encode(
-            x=alt.value("width"), text="curve:N"
+        *(
+            base.transform_filter(is_this)
+            .mark_text(align="right", dy=shift, color=GREY, fontSize=11)
+            .encode(x=alt.value("width"), text="curve:N")
+            for is_this, shift in (
+                (alt.datum.curve != BY_FREQUENCY, -7),
+                (alt.datum.curve == BY_FREQUENCY, 9),
+            )
         ),
     ]

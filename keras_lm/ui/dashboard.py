@@ -279,7 +279,7 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
     if vocab_size:
         references["all tokens alike: ln(vocabulary)"] = math.log(vocab_size)
     if entropy:
-        references["guess by frequency: unigram entropy"] = entropy
+        references[charts.BY_FREQUENCY] = entropy
     # Only the open one is drawn: a browser on the training machine takes its processor's time.
     tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
     if tabs[0].open:

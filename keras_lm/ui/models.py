@@ -28,8 +28,7 @@ def choose_model() -> Path | None:
     summaries = {summary.run_id: summary for summary in runs_with_models()}
     options, labels = [*summaries, UPLOADED], label_runs([*summaries.values()])
     if st.session_state.get("generate.model") not in options:
-        asked = st.query_params.get("model")
-        st.session_state["generate.model"] = asked if asked in options else options[0]
+        st.session_state["generate.model"] = options[0]
     chosen = st.selectbox(
         "Model",
         options,
@@ -37,7 +36,6 @@ def choose_model() -> Path | None:
         key="generate.model",
         persist_state="session",
     )
-    st.query_params["model"] = chosen  # so that a reload shows it again
     if chosen != UPLOADED:
         return supervisor().folder(chosen).model_file
     upload = st.file_uploader("A .keras file made here", type=["keras"], key="generate.upload")

@@ -99,8 +99,8 @@ def key_of(part: str, name: str) -> str:
 def apply_preset() -> None:
     """Puts the chosen preset's values into every widget; Custom leaves them as they are."""
     chosen = st.session_state.get("preset")
-    for name, preset in PRESETS.items():
-        if TITLES[name] == chosen:
+    for preset_name, preset in PRESETS.items():
+        if TITLES[preset_name] == chosen:
             for part, name in WIDGETS:
                 st.session_state[key_of(part, name)] = getattr(getattr(preset, part), name)
 
@@ -151,6 +151,14 @@ def run_form() -> RunConfig:
 def stored(part: str) -> dict:
     """The values of one part's widgets."""
     return {name: st.session_state[key_of(part, name)] for owner, name in WIDGETS if owner == part}
+
+
+def in_words(problem: str) -> str:
+    """A config's complaint with the sidebar's label where it names a field."""
+    for part, groups in GROUPS.items():
+        for name, (label, _) in (item for group in groups for item in group.items()):
+            problem = problem.replace(f"{PARTS[part].__name__}.{name} ", f"{label} ")
+    return problem
 
 
 def draw(part: str, fields: dict[str, tuple]) -> None:

@@ -114,7 +114,7 @@ def setup(config: RunConfig | None, problem: ValueError | None) -> None:
         elif isinstance(problem, sidebar.MissingText):
             st.info(str(problem), icon=":material/upload_file:")
         else:
-            st.error(escape_markdown(str(problem)), icon=":material/error:")
+            st.error(escape_markdown(sidebar.in_words(str(problem))), icon=":material/error:")
         started = st.button(
             "Start",
             type="primary",

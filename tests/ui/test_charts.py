@@ -84,11 +84,13 @@ def test_tables_hold_every_curve_that_there_is(count, validate_at):
 def test_drawings_name_the_columns_of_the_tables_and_are_made_once():
     drawing = charts.loss_spec()
     assert drawing is charts.loss_spec()
-    *curves, rule, label = drawing["layer"]
+    *curves, rule, above, below = drawing["layer"]
     for layer in curves:
         fields = {layer["encoding"][channel]["field"] for channel in ("x", "y", "color")}
         assert fields == {"step", "value", "curve"}
-    assert rule["encoding"]["y"]["field"] == "value" and label["encoding"]["text"]
+    assert rule["encoding"]["y"]["field"] == "value"
+    assert above["encoding"]["text"] == below["encoding"]["text"]
+    assert above["mark"]["dy"] < 0 < below["mark"]["dy"]  # close lines' names stay apart
     line = charts.curve_spec("perplexity", ("train", "validation"), log=True)
     assert line["encoding"]["y"]["scale"]["type"] == "log"
 
