@@ -31,7 +31,7 @@ def keep_compiled_programs() -> None:
     """Makes TensorFlow, which must not be imported yet, keep and find compiled programs.
 
     TensorFlow believes whatever it finds, so a program counts only with its SHA-256 beside it,
-    which `seal_programs` writes; it is called again when the process ends in good order.
+    which `seal_programs` writes when something was compiled, and when a process ends in good order.
     """
     folder = _programs_folder()
     try:
