@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import gc
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -133,8 +132,12 @@ def train(arguments: argparse.Namespace) -> int:
     """`train`: a new run from flags, or the one whose config the page put into the folder."""
     folder = RunFolder(arguments.run_dir)
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
-    stored = folder.read_config()
-    if stored is None:
+    if not folder.holds_run:
+        if found := run_folder.other_names(folder.path, ()):
+            raise ConfigError(
+                f"--run-dir must name a new or an empty folder, but {folder.path} holds "
+                f"{found[0]!r:.60}: choose another name."
+            )
         base = PRESETS[arguments.preset or "quick-start"]
         if arguments.like:
             base = read_config(existing_run(arguments.like)).with_vocab_size(0)
@@ -153,7 +156,7 @@ def train(arguments: argparse.Namespace) -> int:
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
             f"another name, or go on with it by the command resume."
         )
-    return run(folder, RunConfig.from_dict(stored), None, arguments.wait_turn)
+    return run(folder, read_config(folder), None, arguments.wait_turn)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -228,12 +231,17 @@ def export(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
     if arguments.out.suffix != ".keras":
         raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
-    temporary = arguments.out.with_name(f".{arguments.out.name}.partial")
+    if arguments.out.exists():
+        try:
+            check_model_file(arguments.out)
+        except ModelFileError:
+            raise ConfigError(
+                f"--out must name a new file or a model made here, but {arguments.out} is "
+                "something else: choose another name."
+            ) from None
     try:
-        shutil.copyfile(folder.model_file, temporary)
-        os.replace(temporary, arguments.out)  # an older file stays whole until then
+        run_folder.write_atomically(arguments.out, folder.model_file.read_bytes())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
     return 0
 
@@ -253,7 +261,7 @@ def check(arguments: argparse.Namespace) -> int:
 def existing_run(path: Path) -> RunFolder:
     """The run folder at `path`; ConfigError when there is none."""
     folder = RunFolder(path)
-    if folder.read_config() is None:
+    if not folder.holds_run:
         raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
     return folder
 

@@ -1,6 +1,7 @@
 """The `.keras` file for people: a model with its tokenizer, saved whole, loaded safely."""
 
 import functools
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from keras_lm.config import ModelConfig
 from keras_lm.generation import Generator
 from keras_lm.model import LanguageModel, build_model
 from keras_lm.model_file import read_model_file
-from keras_lm.run_folder import write_atomically
+from keras_lm.run_folder import PARTIAL, write_atomically
 from keras_lm.tokenizer import Tokenizer, tokenizer_from_dict
 
 
@@ -47,12 +48,10 @@ def save_model(path: Path, model: LanguageModel, tokenizer: dict) -> None:
     export = LanguageModel(model.config, tokenizer, dtype="float32", name="language_model")
     export.build((None, model.config.context_length))
     export.set_weights(model.get_weights())
-    temporary = path.with_name(f".{path.stem}.partial.keras")
-    try:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+        temporary = Path(folder, "model.keras")
         export.save(temporary)
         write_atomically(path, temporary.read_bytes())
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> Bundle:

@@ -4,6 +4,7 @@ A checkpoint is written into a temporary folder, file by file to the disk, its m
 SHA-256 last; then the folder is renamed. The newest one that its manifest verifies counts.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -17,9 +18,17 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_lm.model_file import ModelFileError
-from keras_lm.run_folder import flush_folder, read_json, write_atomically
+from keras_lm.run_folder import (
+    MANIFEST_FILE,
+    PARTIAL,
+    POSITION_FILE,
+    STATE_FILE,
+    flush_folder,
+    read_json,
+    remove_checkpoint,
+    write_atomically,
+)
 
-STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
 KEPT_CHECKPOINTS = 3  # the newest; and the one with the lowest validation loss
 
 
@@ -67,12 +76,12 @@ def save_checkpoint(folder: Path, step: int, variables: list, position: dict) ->
     }
     digests = {name: hashlib.sha256(part).hexdigest() for name, part in files.items()}
     files[MANIFEST_FILE] = json.dumps({"sha256": digests}).encode()
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     try:
         for name, part in files.items():
             write_atomically(temporary / name, part)
         flush_folder(temporary)
-        shutil.rmtree(target, ignore_errors=True)  # a damaged one
+        remove_checkpoint(target)  # a damaged one
         os.replace(temporary, target)
         flush_folder(folder)
     finally:
@@ -88,7 +97,8 @@ def _remove_old(folder: Path, newest: Path) -> None:
     kept = {*paths[-KEPT_CHECKPOINTS:], *([best] if _val_loss(best) < math.inf else [])}
     for path in _paths(folder):
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_checkpoint(path)
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 REQUESTS = ("stop", "pause", "sample")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 LEFTOVER_SECONDS = 60.0  # no write takes longer
+PARTIAL = ".keras_lm-partial-"  # begins the name of whatever is still being written
+STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
+CONFIG_KEYS = {"schema", "model", "data", "training"}
+CHECKPOINT_FILES = (STATE_FILE, POSITION_FILE, MANIFEST_FILE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replaces `path` by `content`, whole or not at all; OSError leaves the old one intact."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -46,6 +50,36 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def other_names(folder: Path, names: Iterable[str]) -> list[str]:
+    """What `folder` holds beside `names` and what is still being written, sorted."""
+    entries = os.listdir(folder) if folder.is_dir() else []
+    return sorted(e for e in entries if e not in names and not e.startswith(PARTIAL))
+
+
+def remove_made_here(folder: Path, names: Iterable[str]) -> None:
+    """Removes the files `names` from `folder`, and the folder unless it holds something else.
+
+    Links are never followed. OSError when the disk refuses.
+    """
+    for path in folder.glob(f"{PARTIAL}*"):
+        _remove_partial(path)
+    for name in names:
+        if (folder / name).is_symlink() or (folder / name).is_file():
+            (folder / name).unlink()
+    if not os.listdir(folder):
+        folder.rmdir()
+
+
+def _remove_partial(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint's folder; one that holds anything else is not ours and stays whole."""
+    if path.is_dir() and not path.is_symlink() and not other_names(path, CHECKPOINT_FILES):
+        remove_made_here(path, CHECKPOINT_FILES)
 
 
 def read_json(path: Path) -> Any:
@@ -74,6 +108,7 @@ class RunFolder:
         self.status_file = self.path / "status.json"
         self.events_file = self.path / "events.jsonl"
         self.control_file = self.path / "control.json"
+        self._taken_file = self.path / "control.taken"
         self.log_file = self.path / "log.txt"
         self.tokenizer_file = self.path / "tokenizer.json"
         self.lock_file = self.path / "process.lock"
@@ -90,9 +125,47 @@ class RunFolder:
         """Whether there is one to go on from, sound or not."""
         return any(self.checkpoints.glob("step-*"))
 
+    @property
+    def _files(self) -> list[str]:
+        """The names of a run's files, its config last: half removed, it can be removed again."""
+        files = [self.status_file, self.events_file, self.control_file, self._taken_file]
+        files += [self.log_file, self.tokenizer_file, self.lock_file, self.model_file]
+        return [file.name for file in (*files, self.config_file)]
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was made here; a config alone may have been copied."""
+        config = self.read_config()
+        is_ours = isinstance(config, dict) and config.keys() >= CONFIG_KEYS
+        return is_ours and (self.status_file.is_file() or self.lock_file.is_file())
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the folder is a run's, maybe one whose config is damaged."""
+        return self.holds_run or self.lock_file.is_file()
+
+    def other_names(self) -> list[str]:
+        """What the folder holds that no run makes."""
+        return other_names(self.path, [*self._files, self.checkpoints.name])
+
     def create(self) -> None:
         """Makes the folder and its parents; nothing is lost where it exists."""
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Removes the run and its folder; whatever else is there stays, and the folder with it.
+
+        Raises OSError when the disk refuses.
+        """
+        if self.path.is_symlink():  # the folder itself is somewhere else, where somebody put it
+            self.path.unlink()
+            return
+        if self.checkpoints.is_dir() and not self.checkpoints.is_symlink():
+            for path in self.checkpoints.glob("step-*"):
+                remove_checkpoint(path)
+            remove_made_here(self.checkpoints, [])
+        if self.path.is_dir():
+            remove_made_here(self.path, self._files)
 
     def write_config(self, config: dict) -> None:
         """Writes `config.json` (RunConfig.to_dict)."""
@@ -120,7 +193,7 @@ class RunFolder:
 
     def take_request(self) -> str | None:
         """The pending request, which is removed by this; None where there is none."""
-        taken = self.control_file.with_suffix(".taken")
+        taken = self._taken_file
         try:
             os.replace(self.control_file, taken)  # one that comes while this is read stays
         except OSError:
@@ -168,10 +241,11 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Removes what a killed process was still writing; younger files may be another's."""
-        for path in [*self.path.glob(".*"), *self.checkpoints.glob(".partial-*")]:
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(f"{PARTIAL}*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.lstat().st_mtime > LEFTOVER_SECONDS:
+                        _remove_partial(path)
 
     def log_tail(self, num_bytes: int = 8_000) -> str:
         """The end of the process's own output."""

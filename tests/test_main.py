@@ -1,6 +1,8 @@
 """The command line, in processes of its own as a person uses it."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -70,16 +72,20 @@ def test_export_and_check(trained, tmp_path):
     assert bad.returncode == 1 and len(bad.stdout.splitlines()) == 1 and bad.stderr == ""
 
 
-def test_an_export_that_fails_leaves_the_older_file_and_nothing_else(trained, tmp_path):
-    out = tmp_path / "copy.keras"
-    out.write_bytes(b"older")
-    size = (trained[0] / "model.keras").stat().st_size
-    assert size > 4096
-    command = f"ulimit -f 4; {sys.executable} -m keras_lm export --run-dir {trained[0]} --out {out}"
-    failed = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+def test_an_export_that_fails_leaves_the_older_file_and_nothing_else(trained, sound, tmp_path):
+    run_folder, out = tmp_path / "run", tmp_path / "copy.keras"
+    shutil.copytree(trained[0], run_folder)
+    older = (run_folder / "model.keras").read_bytes()
+    out.write_bytes(older)
+    (run_folder / "model.keras").write_bytes(sound.read_bytes())
+    kilobytes = len(older) // 1024 + 1  # room to check the older file, not to write the new one
+    assert sound.stat().st_size > 1024 * (kilobytes + 1)
+    words = f"{sys.executable} -m keras_lm export --run-dir {run_folder} --out {out}"
+    command = ["bash", "-c", f"ulimit -f {kilobytes}; {words}"]
+    failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 2 and len(failed.stderr.splitlines()) == 1
     assert "cannot be written: File too large." in failed.stderr
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
+    assert sorted(os.listdir(tmp_path)) == ["copy.keras", "run"] and out.read_bytes() == older
 
 
 def test_a_reader_who_has_enough_is_no_error(trained):

@@ -1,9 +1,9 @@
 """Starts, stops and finds runs. The run folders are the only truth; this holds nothing else."""
 
+import contextlib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,7 +77,8 @@ class Supervisor:
             )
             self._launch(folder, "train", "--wait-turn")
         except OSError:  # a full disk: half a run helps nobody
-            shutil.rmtree(folder.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.remove()
             raise
         return folder.run_id
 
@@ -126,8 +127,7 @@ class Supervisor:
     def summary(self, run_id: str) -> RunSummary | None:
         """One run as it is now; None when there is none. A run whose process died is told so."""
         folder = self.folder(run_id)
-        stored = folder.read_config()
-        if stored is None:
+        if not folder.is_made_here:
             return None
         self._reap()
         status = folder.read_status()
@@ -135,7 +135,7 @@ class Supervisor:
             if run_id not in self._children and not is_alive(folder):
                 status = self._settle(folder, status)
         try:
-            config = RunConfig.from_dict(stored)
+            config = RunConfig.from_dict(folder.read_config())
         except ConfigError:
             config = None
         return RunSummary(run_id, status.get("state", run_folder.INTERRUPTED), config, status)
@@ -166,11 +166,15 @@ class Supervisor:
         return [summary for summary in found if summary is not None]
 
     def delete(self, run_id: str) -> None:
-        """Removes a run that is not active, with everything in its folder."""
-        summary = self.summary(run_id)
+        """Removes a run that is not active; what this program did not make stays in its folder."""
+        folder, summary = self.folder(run_id), self.summary(run_id)
         if summary is not None and summary.is_active:
             raise ConfigError(f"The run {run_id} is still active: stop it first.")
-        shutil.rmtree(self.folder(run_id).path, ignore_errors=True)
+        if folder.path.exists() and not folder.is_made_here:
+            raise ConfigError(
+                f"The folder {folder.path} was not made by this program: remove it by hand."
+            )
+        folder.remove()
 
     def keep_upload(self, content: bytes, suffix: str) -> Path:
         """Stores what a person handed in under a name of our own; the same bytes once only.

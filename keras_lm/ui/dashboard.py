@@ -236,13 +236,16 @@ def confirm_deletion(run_id: str) -> None:
     st.write("Its curves, samples and model are removed for good:")
     told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
     st.write(f"**{told}**")
+    if others := supervisor().folder(run_id).other_names():
+        st.write(f"Not made by this program, so they stay: {escape_markdown(', '.join(others))}.")
     confirmed, cancelled = st.columns(2)
     if cancelled.button("Cancel", width="stretch"):
         st.rerun()
     if confirmed.button("Delete it", type="primary", width="stretch"):
-        supervisor().delete(run_id)
-        st.query_params["run"] = "new"
-        st.rerun()
+        with told_disk_errors():
+            supervisor().delete(run_id)
+            st.query_params["run"] = "new"
+            st.rerun()
 
 
 def numbers(frame: pd.DataFrame) -> None:

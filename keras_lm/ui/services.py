@@ -11,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm import corpus, estimates
-from keras_lm.config import DataConfig, RunConfig
+from keras_lm.config import ConfigError, DataConfig, RunConfig
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
 from keras_lm.runs.workers import WorkerPool
@@ -89,9 +89,11 @@ def escape_markdown(text: str) -> str:
 
 @contextlib.contextmanager
 def told_disk_errors() -> Iterator[None]:
-    """Shows in a sentence what the disk refuses."""
+    """Shows in a sentence what the disk or the supervisor refuses."""
     try:
         yield
+    except ConfigError as error:
+        st.error(escape_markdown(str(error)))
     except OSError as error:
         st.error(escape_markdown(f"The disk refused: {error.strerror}. Nothing was changed."))
 

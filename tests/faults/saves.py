@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_lm import checkpoint
 from keras_lm.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from keras_lm.run_folder import PARTIAL
 
 VALUES = 200_000
 BOUNDARIES = ("mkdtemp", "mkdir", "open", "fsync", "replace", "rmtree")
@@ -84,10 +85,10 @@ def kill_at_random(folder: Path, count: int, seed: int = 1) -> dict:
         acknowledged, _ = end(child, words)
         found, damaged = latest_checkpoint(folder)
         result["kills"] += 1
-        result["amid a save"] += any(folder.glob(".partial-*"))
+        result["amid a save"] += any(folder.glob(f"{PARTIAL}*"))
         result["bad selected"] += bool(damaged) or (found is not None and not is_sound(found))
         result["lost"] += (found.step if found else 0) < acknowledged
-        for left in folder.glob(".partial-*"):
+        for left in folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(left)
     return result
 
