@@ -1,10 +1,15 @@
 """The page: `streamlit run streamlit_app.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from keras_lm.ui import generate, inspect, train
 
-st.set_page_config(page_title="keras_lm", page_icon=":material/neurology:", layout="wide")
+ICON = Path(generate.__file__).with_name("icon.svg")
+
+# Told before the pages: an icon of theirs would be fetched from another host for the browser's tab.
+st.set_page_config(page_title="keras_lm", page_icon=ICON.read_text(), layout="wide")
 pages = [
     st.Page(
         train.page, title="Train", icon=":material/model_training:", url_path="train", default=True
@@ -12,4 +17,6 @@ pages = [
     st.Page(generate.page, title="Generate", icon=":material/edit_note:", url_path="generate"),
     st.Page(inspect.page, title="Inspect", icon=":material/search:", url_path="inspect"),
 ]
-st.navigation(pages, position="top").run()
+chosen = st.navigation(pages, position="top")
+st.set_page_config(page_title=f"{chosen.title} · keras_lm")
+chosen.run()

@@ -1,109 +1,23 @@
 """The whole job in a real browser: train, reload, generate, download, load."""
 
-import os
 import re
-import signal
 import time
 from urllib.parse import quote
 
 import numpy as np
-import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 import keras_lm
 from keras_lm.bundle import save_model
 from keras_lm.config import ModelConfig
 from keras_lm.inspection import inspect
 from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder, list_runs
-from keras_lm.runs.process import is_alive
+from keras_lm.run_folder import RunFolder
 from keras_lm.tokenizer import CharTokenizer
-from tests.page_server import page_server
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-SECOND = 1000  # Playwright counts milliseconds
-expect.set_options(timeout=60 * SECOND)
-TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
+from tests.ui.browsing import SECOND, TEXT, choose, fill, no_traceback, settle, start
 
 
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("page") / "runs"
-
-
-@pytest.fixture(scope="module")
-def address(runs_folder):
-    """A server of its own, with an empty folder of runs."""
-    try:
-        with page_server(runs_folder) as (port, _):
-            yield f"http://127.0.0.1:{port}"
-    finally:
-        for folder in list_runs(runs_folder):
-            status = folder.read_status()
-            if "pid" in status and is_alive(folder):
-                os.kill(status["pid"], signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(60 * SECOND)
-    page.goto(f"{address}/?run=new")
-    settle(page)
-    yield page
-    page.close()
-
-
-def start(page: Page, steps: int) -> str:
-    """Pastes a small text, sets the length, presses Start; returns the run's id."""
-    choose(page, "Text", "Paste a text")
-    page.get_by_label("Your text").fill(TEXT)
-    page.get_by_label("Your text").press("Control+Enter")
-    settle(page)
-    fill(page, "Steps", steps)
-    expect(page.get_by_role("radio", name="Custom")).to_be_checked()
-    page.get_by_role("button", name="Start", exact=True).click()
-    expect(page).to_have_url(re.compile(r"run=\d"))
-    return re.search(r"run=([\w-]+)", page.url)[1]
-
-
-def settle(page: Page) -> None:
-    """Waits until the page has answered the last action."""
-    page.wait_for_timeout(200)
-    page.locator("[data-test-script-state=notRunning]").wait_for()
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_role("combobox", name=label).first.click()
-    page.get_by_role("option", name=option).click()
-    settle(page)
-
-
-def fill(page: Page, label: str, value: object) -> None:
-    field = page.get_by_label(label, exact=True)
-    field.fill(str(value))
-    field.press("Enter")
-    settle(page)
-
-
-def no_traceback(page: Page) -> None:
-    expect(page.get_by_text("Traceback")).to_have_count(0)
-    expect(page.locator("[data-testid=stException]")).to_have_count(0)
-
-
-def test_train_reload_generate_download_load(browser, page, address, runs_folder, tmp_path):
+def test_train_reload_generate_download_load(new_page, page, address, runs_folder, tmp_path):
     expect(page.get_by_text("348,288")).to_be_visible()  # weights of Quick start
     run_id = start(page, 600)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
@@ -114,7 +28,7 @@ def test_train_reload_generate_download_load(browser, page, address, runs_folder
 
     page.reload()  # while it trains
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    second_tab = browser.new_page()
+    second_tab = new_page()
     second_tab.goto(address)  # finds the run without being told
     expect(second_tab.get_by_role("button", name="Stop")).to_be_visible(timeout=30 * SECOND)
     second_tab.close()
@@ -158,7 +72,7 @@ def test_train_reload_generate_download_load(browser, page, address, runs_folder
     assert page.locator(".st-key-generated-0").inner_text() == shown
 
 
-def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(browser, page, address, runs_folder):
+def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(page, address, runs_folder):
     run_id = start(page, 100_000)
     folder = RunFolder(runs_folder / run_id)
     expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
@@ -270,7 +184,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     no_traceback(page)
 
 
-def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(browser, page, address, runs_folder):
+def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(new_page, page, address, runs_folder):
     """Two runs alike but for their ids, as after two clicks within a second."""
     folders = [RunFolder(runs_folder / f"20260102-000000-{mark * 6}") for mark in "ab"]
     for folder in folders:
@@ -289,7 +203,7 @@ def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(browser, page, addres
     expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
     expect(page).to_have_url(re.compile(f"/\\?.*{folders[0].run_id}"))
 
-    other = browser.new_page()
+    other = new_page()
     other.goto(page.url)
     other.get_by_role("button", name="Delete").click()
     other.get_by_role("button", name="Delete it").click()

@@ -1,0 +1,68 @@
+"""A server of the page, and browsers whose every complaint fails the test."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from keras_lm.run_folder import list_runs
+from keras_lm.runs.process import is_alive
+from tests.page_server import page_server
+from tests.ui.browsing import CHROMIUM, FLAGS, SECOND, Complaints, settle
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory):
+    """The folder of the server's runs, empty at first."""
+    return tmp_path_factory.mktemp("page") / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(runs_folder) -> Iterator[str]:
+    """A server of its own."""
+    try:
+        with page_server(runs_folder) as (port, _):
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        for folder in list_runs(runs_folder):
+            status = folder.read_status()
+            if "pid" in status and is_alive(folder):
+                os.kill(status["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def new_page(browser) -> Iterator[Callable[..., Page]]:
+    """Makes pages, each in a context of its own; afterwards none may have complained."""
+    opened = []
+
+    def make(**options) -> Page:
+        """`options` are Playwright's for a context, such as `color_scheme`."""
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+        context.set_default_timeout(60 * SECOND)
+        opened.append((context, Complaints(context)))
+        return context.new_page()
+
+    yield make
+    for context, _ in opened:
+        context.close()
+    assert [heard for _, complaints in opened for heard in complaints.heard] == []
+
+
+@pytest.fixture
+def page(new_page, address) -> Page:
+    """The form of a new run."""
+    page = new_page()
+    page.goto(f"{address}/?run=new")
+    settle(page)
+    return page
