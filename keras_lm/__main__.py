@@ -177,6 +177,8 @@ def prepare(config: RunConfig) -> corpus.Corpus:
     """The run's text as tokens; ValueError when text or memory will not do."""
     prepared = corpus.prepare(config.data, config.model.context_length)
     estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
+    for warning in config.warnings():
+        print(warning, file=sys.stderr)
     return prepared
 
 

@@ -5,10 +5,10 @@ the README all come from the metadata here.
 """
 
 import dataclasses
-import math
-import re
 from dataclasses import dataclass
 from typing import Any, Self
+
+from keras_lm.checks import Checked, ConfigError, field
 
 ATTENTIONS = ("standard", "flash", "linear")
 NORMS = ("layernorm", "rmsnorm")
@@ -21,61 +21,7 @@ SCHEDULES = ("cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
 SCHEMA = 1
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one sentence for a person."""
-
-
-def field(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """A dataclass field that knows its help text and its allowed values (`low` to `high`)."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def check_field(owner: str, spec: dataclasses.Field, value: Any) -> None:
-    """Raises ConfigError unless `value` has the field's type and lies in its range."""
-    name, kind = f"{owner}.{spec.name}", spec.type
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is bool or kind is str:
-        fits = isinstance(value, kind)
-    else:
-        fits = is_number and abs(value) < math.inf and (kind is float or isinstance(value, int))
-    if not fits:
-        expected = {bool: "true or false", str: "text", int: "a whole number"}.get(kind, "a number")
-        raise ConfigError(f"{name} must be {expected}, but {value!r} came.")
-    if kind is str and (lone := re.search("[\ud800-\udfff]", value)):
-        raise ConfigError(f"{name} must have a UTF-8 form, but {lone[0]!r} in it has none.")
-    choices, low, high = (spec.metadata[key] for key in ("choices", "low", "high"))
-    if choices and value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, but {value!r} came.")
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ConfigError(f"{name} must be from {low} to {high}, but {value!r:.60} came.")
-
-
-class Checked:
-    """A dataclass that checks each of its fields when it is made, and can be read from JSON."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            check_field(type(self).__name__, spec, getattr(self, spec.name))
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Self:
-        """Makes the config from a JSON object; an unknown or mistyped key is a ConfigError."""
-        if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__} must be a JSON object, but {values!r:.60} came.")
-        known = {spec.name for spec in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r:.60}; remove it.")
-        return cls(**values)
+MAX_CONTEXT, MAX_WIDTH = 65_536, 8_192
 
 
 @dataclass(frozen=True)
@@ -89,13 +35,13 @@ class ModelConfig(Checked):
         64,
         "How many tokens the model sees at once. Longer remembers more and costs more: 64 to 512.",
         low=2,
-        high=65_536,
+        high=MAX_CONTEXT,
     )
     d_model: int = field(
         128,
         "Width of the stream between blocks. Wider learns more and is slower: 64 to 768.",
         low=2,
-        high=8_192,
+        high=MAX_WIDTH,
     )
     num_heads: int = field(
         4,
@@ -181,12 +127,14 @@ class ModelConfig(Checked):
         if self.positions == "rotary" and self.head_dim % 2:
             raise ConfigError(
                 f"rotary positions need an even head size (d_model / num_heads), but "
-                f"{self.d_model} / {self.num_heads} = {self.head_dim}: choose another num_heads, "
-                f"or positions learned."
+                f"{self.d_model} / {self.num_heads} = {self.head_dim}: choose positions learned, "
+                f"or for example d_model {self._nearest_width()}."
             )
 
     def _nearest_width(self) -> int:
-        return max(1, round(self.d_model / self.num_heads)) * self.num_heads
+        """The d_model nearest to this one that num_heads can share."""
+        step = self.num_heads * (2 if self.positions == "rotary" else 1)
+        return step * min(max(1, round(self.d_model / step)), MAX_WIDTH // step)
 
     @property
     def head_dim(self) -> int:
@@ -329,8 +277,8 @@ class TrainingConfig(Checked):
         super().__post_init__()
         if self.min_learning_rate > self.learning_rate:
             raise ConfigError(
-                f"min_learning_rate must not exceed learning_rate, but {self.min_learning_rate:g} "
-                f"is more than {self.learning_rate:g}."
+                f"min_learning_rate must not exceed learning_rate, but {self.min_learning_rate} "
+                f"is more than {self.learning_rate}: choose at most {self.learning_rate}."
             )
 
 
@@ -386,6 +334,28 @@ class RunConfig:
         return dataclasses.replace(
             self, model=dataclasses.replace(self.model, vocab_size=vocab_size)
         )
+
+    def warnings(self) -> list[str]:
+        """Sentences about settings that are allowed but cannot do what they are for."""
+        model, training, found = self.model, self.training, []
+        if training.warmup_steps >= training.steps:
+            reached = round(100 * training.steps / training.warmup_steps)
+            found.append(
+                f"The warm-up of {training.warmup_steps:,} steps does not end before the run of "
+                f"{training.steps:,}: the learning rate rises to the last step, to {reached}% of "
+                f"its peak. Choose for example warmup_steps {training.steps // 10:,}."
+            )
+        window, length = 2 * model.chunk_length, model.context_length
+        if model.attention == "linear" and length <= window:
+            ways = ["attention standard"]
+            ways += [f"a context_length above {window:,}"] if window < MAX_CONTEXT else []
+            ways += [f"a chunk_length of at most {(length - 1) // 2:,}"] if length > 2 else []
+            found.append(
+                f"Attention linear never uses its slots here: its window of two chunks, {window:,} "
+                f"tokens, holds the whole context of {length:,}, so it computes what standard "
+                f"does. Choose {' or '.join(ways)}."
+            )
+        return found
 
     def to_dict(self) -> dict:
         """A JSON object with the schema's number."""

@@ -273,8 +273,8 @@ def test_characters_that_the_vocabulary_lacks_are_left_out_of_the_prompt(bundle)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -0.1}, "temperature must be from 0.0 to 10.0, but -0.1 came"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be from 1 to"),
+        ({"temperature": -0.1}, "temperature must be between 0 and 10, but got -0.1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be between 1 and"),
         ({"length": 5}, "GenerationConfig has no field 'length'; remove it"),
     ],
 )

@@ -130,22 +130,22 @@ HOSTILE = {  # by the reason for which they are refused
     "its config.json has no config": {
         "config has no values": set_config(config=None),
     },
-    "ModelConfig must be a JSON object, but None came": {
+    "ModelConfig must be a JSON object, but got None": {
         "model config missing": lambda m: with_config(m, lambda c: c["config"].pop("config")),
     },
     "ModelConfig has no field 'surprise'; remove it": {
         "unknown field": set_model_field(surprise=1),
     },
-    "d_model must be a whole number, but '30' came": {
+    "d_model must be a whole number, but got '30'": {
         "field of another type": set_model_field(d_model="30"),
     },
-    "dropout must be a number, but nan came": {
+    "dropout must be a number, but got nan": {
         "field that is not a number": set_model_field(dropout=float("nan")),
     },
-    "d_model must be from 2 to 8192, but 10{50}": {
+    "d_model must be between 2 and 8,192, but got 10,000,000,000": {
         "field beyond any float": set_model_field(d_model=10**400),
     },
-    "num_blocks must be from 1 to 128, but 0 came": {
+    "num_blocks must be between 1 and 128, but got 0": {
         "field out of range": set_model_field(num_blocks=0),
     },
     "d_model must be a multiple of num_heads": {

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
 RANKS = {
+    "keras_lm.checks": -1,
     "keras_lm.config": 0,
     "keras_lm.progress": 0,
     "keras_lm.memorization": 0,
@@ -56,11 +57,12 @@ MAY_USE_TENSORFLOW = {
     "tracing",
     "training",
 }
-STANDARD_LIBRARY_ONLY = ["config", "memorization", "progress", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["checks", "config", "memorization", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "cache",
     "checkpoint",
+    "checks",
     "config",
     "corpus",
     "estimates",
@@ -138,7 +140,7 @@ def test_tensorflow_is_imported_only_where_it_may(module):
 
 @pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)
 def test_the_lowest_modules_need_the_standard_library_only(name):
-    assert top_level(PACKAGE / f"{name}.py") <= sys.stdlib_module_names
+    assert top_level(PACKAGE / f"{name}.py") <= sys.stdlib_module_names | {"keras_lm"}
 
 
 def test_streamlit_is_imported_by_the_page_only():

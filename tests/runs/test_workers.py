@@ -73,7 +73,7 @@ def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     assert not wait(long_reply).error and 100 <= len(long_reply.texts[0]) < 100_000
 
     _, refused = worker.generate(["The"], {"temperature": -1})
-    assert "temperature must be from" in wait(refused).error
+    assert "temperature must be between" in wait(refused).error
     _, unknown = worker.generate(["The"], {"heat": 1})
     assert "no field 'heat'" in wait(unknown).error
 

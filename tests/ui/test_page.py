@@ -102,7 +102,7 @@ def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     page.get_by_role("radio", name="Quick start").click()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
     fill(page, "Steps", 0)
-    expect(page.get_by_text("Steps must be from 1 to 10000000, but 0 came.")).to_be_visible()
+    expect(page.get_by_text("Steps must be between 1 and 10,000,000, but got 0.")).to_be_visible()
     no_traceback(page)
 
 
