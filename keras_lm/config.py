@@ -267,7 +267,7 @@ class TrainingConfig(Checked):
         200, "Steps between validations; 0: only at the end.", low=0, high=10_000_000
     )
     sample_every: int = field(200, "Steps between samples; 0: none.", low=0, high=10_000_000)
-    sample_prompt: str = field("The man", "What the samples continue.")
+    sample_prompt: str = field("", "What the samples continue; empty: the text's first words.")
     sample_tokens: int = field(100, "Length of a sample in tokens.", low=1, high=10_000)
     checkpoint_every: int = field(
         500, "Steps between checkpoints to resume from; 0: none.", low=0, high=10_000_000

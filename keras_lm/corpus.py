@@ -23,6 +23,9 @@ MAX_TEXT_MB = DataConfig.max_text_mb
 MEGABYTE = 1_000_000
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 
+BEGINNING = 2_000  # tokens: where a text's first words are looked for
+TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
+
 Ids = TypeVar("Ids", bound=Sequence[int] | np.ndarray)
 
 
@@ -93,6 +96,17 @@ class Corpus:
     def unigram_entropy(self) -> float:
         """Nats a token of a guess by frequency alone, in the part that measures the model."""
         return unigram_entropy(self.validation if len(self.validation) else self.train)
+
+    @cached_property
+    def first_words(self) -> str:
+        """The training text's first three words, or where it has no spaces its first letters.
+
+        Titles and chapter numbers are passed over: a line of prose is longer.
+        """
+        start = self.tokenizer.decode(self.train[:BEGINNING].tolist())
+        lines = (line for line in start.splitlines() if len(line) > TITLE_LENGTH)
+        prose = next((line for line in lines if line[0].isalpha()), start)
+        return " ".join(prose.split()[:3])[:PROMPT_LENGTH].strip()
 
     @cached_property
     def sha256(self) -> str:

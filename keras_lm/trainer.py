@@ -90,6 +90,7 @@ class Run:
         self.started, self.report = started, report
         self.request: str | None = None
         self.steps_per_call = 1
+        self.train_loss: float | None = None
         self._last_status = 0.0
         self._set_position()
 
@@ -266,6 +267,7 @@ class Run:
         settings = self.config.training
         means = {name: float(np.mean(values)) for name, values in self.pending.items()}
         self.pending = {name: [] for name in METRICS}
+        self.train_loss = means["loss"]
         tokens_per_step = self.windows_per_step * self.config.model.context_length
         event = {
             "kind": "metrics",
@@ -317,14 +319,22 @@ class Run:
         }
 
     def _sample(self) -> None:
-        settings = self.config.training
+        settings, tokenizer = self.config.training, self.corpus.tokenizer
         config = GenerationConfig(max_new_tokens=settings.sample_tokens, seed=settings.seed)
-        pieces = stream_text(self.generator, self.corpus.tokenizer, settings.sample_prompt, config)
-        event = {"kind": "sample", "step": self.step, "prompt": settings.sample_prompt}
-        self.folder.append_event(event | {"text": "".join(pieces)})
+        prompt = settings.sample_prompt or self.corpus.first_words
+        pieces = stream_text(self.generator, tokenizer, prompt, config)
+        event = {"kind": "sample", "step": self.step, "prompt": prompt, "text": "".join(pieces)}
+        if unknown := tokenizer.unknown(prompt):
+            event["unknown"] = unknown
+        self.folder.append_event(event)
         seal_programs()  # the first sample compiles
         if self.request == "sample":
             self.request = None
+
+    @property
+    def newest_loss(self) -> float | None:
+        """Of the newest validation; where nothing is validated, of the newest point."""
+        return self.train_loss if self.val_loss is None else self.val_loss
 
     def _save_checkpoint(self) -> None:
         position = {
@@ -379,7 +389,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         signal.signal(name, lambda *_: setattr(run, "request", "stop"))
     try:
         state = run.run()
-        folder.write_status(state=state, step=run.step, message="")
+        folder.write_status(state=state, step=run.step, message="", loss=run.newest_loss)
     except Diverged as error:
         rate = scale_rate(config.training, run.rate_factor).learning_rate
         return _fail(folder, run, DIVERGED.format(reason=error, learning_rate=rate))

@@ -15,6 +15,7 @@ import pytest
 
 from keras_lm import corpus
 from keras_lm.corpus import Text, TextError, check_length, clean, load_text, read_text, split
+from keras_lm.tokenizer import tokenize
 
 ROOT = Path(corpus.__file__).parent.parent
 
@@ -342,3 +343,22 @@ def test_no_tensorflow_is_loaded():
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "keras_lm.corpus" in loaded.stdout.split()
     assert not {"tensorflow", "keras", "streamlit"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ήταν ένας άνθρωπος που ζούσε δίπλα στη θάλασσα.\n" * 3, "Ήταν ένας άνθρωπος"),
+        (
+            "[A Title]\n\nCHAPTER I\n\nThere was once a king with twelve daughters.\n",
+            "There was once",
+        ),
+        ("one two three four\n" * 9, "one two three"),
+        ("あ" * 99, "あ" * 30),
+    ],
+)
+def test_a_text_s_first_words_are_its_own(text, words):
+    tokenizer, ids = tokenize("char", text)
+    prepared = corpus.Corpus(tokenizer, np.array(ids), np.array([], "int32"))
+    assert prepared.first_words == words
+    assert tokenizer.unknown(words) == []

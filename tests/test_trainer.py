@@ -72,6 +72,20 @@ def told(folder: RunFolder) -> list[dict]:
     return [{k: v for k, v in event.items() if k not in clock} for event in events]
 
 
+@pytest.mark.parametrize(
+    ("set_prompt", "prompt", "unknown"), [("", "Alice was beginning", None), ("Ωme", "Ωme", ["Ω"])]
+)
+def test_samples_continue_the_text_s_own_words_unless_set(
+    set_prompt, prompt, unknown, corpus, tmp_path, monkeypatch, quick
+):
+    settings = dataclasses.replace(CONFIG.training, steps=2, sample_prompt=set_prompt)
+    config = dataclasses.replace(CONFIG, training=settings)
+    folder = train(tmp_path / "run", corpus, monkeypatch, config)
+    sample = told(folder)[-1]
+    assert (sample["prompt"], sample.get("unknown")) == (prompt, unknown)
+    assert folder.read_status()["loss"] == told(folder)[-2]["val_loss"]
+
+
 def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
     tmp_path, corpus, monkeypatch, quick
 ):

@@ -1,4 +1,4 @@
-"""The charts of a run, drawn with Altair from its events."""
+"""The charts of a run, drawn with Altair from its events; empty ones before its first."""
 
 import math
 from functools import cache
@@ -11,10 +11,12 @@ from streamlit.delta_generator import DeltaGenerator
 OVERFITTING = 1.01  # times the least validation loss; noise between validations is less
 MAX_POINTS = 400  # more are not seen, and cost the browser time
 SMOOTHING_POINTS = 4  # on either side
-HEIGHT = 320
+HEIGHT = 290  # with all that stands above, within a laptop's 720 pixels
+MARGIN = 0.04  # of the height, above and below the curves
 TABLE = "curves"
-GREY = "#7d8f93"  # seen on white and on black
-BY_FREQUENCY = "guess by frequency: unigram entropy"  # never above ln(vocabulary)
+GREY = "#738489"  # seen on white and on black
+AT_RANDOM = "random guessing, ln(vocabulary)"
+BY_FREQUENCY = "guessing by frequency, unigram entropy"  # never above AT_RANDOM
 LOSS_COLOURS = {"train": "#8fb9be", "train, smoothed": "#0f8a94", "validation": "#e07a2f"}
 
 
@@ -47,14 +49,16 @@ def overfitting_hint(frame: pd.DataFrame) -> str | None:
 
 
 def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | None:
-    """A sentence when the newest loss, validated if it was, is that of a guess by frequency."""
+    """A sentence when the newest loss, validated if it was, is no better than by frequency."""
+    if frame.empty or not unigram_entropy:  # of a text of one letter there is nothing to learn
+        return None
     losses = frame["val_loss" if "val_loss" in frame else "loss"].dropna()
-    if unigram_entropy is None or losses.empty or losses.iloc[-1] < unigram_entropy:
+    if losses.empty or losses.iloc[-1] < unigram_entropy:
         return None
     return (
         f"With a loss of {losses.iloc[-1]:.3f} the model guesses no better than by frequency alone "
-        f"({unigram_entropy:.3f}): it learned nothing from what came before. A lower learning rate "
-        "or more steps help."
+        f"({unigram_entropy:.3f}): it has not learned anything from the context yet. A lower "
+        "learning rate or more steps help."
     )
 
 
@@ -67,12 +71,14 @@ def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFram
     """Training loss raw and smoothed, validation loss, and a row for each reference line.
 
     Args:
-        frame: from `metrics_frame`, with at least one row.
+        frame: from `metrics_frame`.
         references: name of each line and its height in nats.
 
     Returns:
         Columns step, curve and value.
     """
+    if frame.empty:
+        return pd.DataFrame(columns=["step", "curve", "value"])
     curves = {"train": frame["loss"], "train, smoothed": smooth(frame["loss"])}
     if "val_loss" in frame:
         curves["validation"] = frame["val_loss"]
@@ -87,7 +93,7 @@ def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFram
 def curve_table(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Columns of `frame` under the names of their curves: columns step, curve and value."""
     curves = {name: frame[column] for column, name in columns.items() if column in frame}
-    return _long(frame["step"], curves)
+    return _long(frame["step"] if curves else pd.Series(dtype=int), curves)
 
 
 def _long(steps: pd.Series, curves: dict[str, pd.Series]) -> pd.DataFrame:
@@ -98,10 +104,10 @@ def _long(steps: pd.Series, curves: dict[str, pd.Series]) -> pd.DataFrame:
 def smooth(values: pd.Series) -> np.ndarray:
     """The mean over as many neighbours on either side: a falling curve is not shown late."""
     count = len(values)
-    place = np.arange(count)
-    reach = np.minimum(SMOOTHING_POINTS, np.minimum(place, count - 1 - place))
+    index = np.arange(count)
+    reach = np.minimum(SMOOTHING_POINTS, np.minimum(index, count - 1 - index))
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    return (sums[place + reach + 1] - sums[place - reach]) / (2 * reach + 1)
+    return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
 
 
 @cache
@@ -111,7 +117,7 @@ def loss_spec() -> dict:
     Drawings are made once and hold no data: making one takes Altair longer than all the rest of a
     refresh, and with an unchanged drawing the browser replaces the points alone.
     """
-    base = _base("loss (nats a token)", alt.Scale(zero=False), tuple(LOSS_COLOURS))
+    base = _base("loss (nats per token)", False, tuple(LOSS_COLOURS))
     raw, smoothed, validation = (
         base.transform_filter(alt.datum.curve == name) for name in LOSS_COLOURS
     )
@@ -133,8 +139,7 @@ def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
         names: of the curves; one alone needs no legend.
         log: whether the vertical axis is logarithmic.
     """
-    scale = alt.Scale(type="log" if log else "linear", zero=False)
-    line = _base(title, scale, names).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=12))
+    line = _base(title, log, names).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=12))
     return _without_data(line)
 
 
@@ -149,13 +154,31 @@ def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
 _LEGEND = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=3)
 
 
-def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
+def _scale(column: str, log: bool = False, margin: float = 0.0) -> alt.Scale:
+    """A scale over the table's values of `column`, and one from 1 to 10 while there are none.
+
+    A domain that Vega derives from the data itself has no ends until the first point has come,
+    which it complains about at every drawing.
+    """
+    low, high = (f"extent(pluck(data('{TABLE}'), '{column}'))[{end}]" for end in (0, 1))
+    if log:
+        ends = f"[{low} * {1 - margin}, {high} * {1 + margin}]"
+    else:
+        ends = f"[{low} - {margin} * ({high} - {low}), {high} + {margin} * ({high} - {low})]"
+    raw = alt.ExprRef(f"length(data('{TABLE}')) ? {ends} : null")
+    kind = {"type": "log"} if log else {"zero": False}
+    return alt.Scale(domain=[1, 10], domainRaw=raw, **kind)
+
+
+def _base(title: str, log: bool, names: tuple[str, ...]) -> alt.Chart:
     colours = [LOSS_COLOURS.get(name, "#0f8a94") for name in names]
     if len(names) == 2:  # train and validation
         colours[0] = "#0f8a94"
     return alt.Chart().encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(format="d", tickMinStep=1)),
-        y=alt.Y("value:Q", title=title, scale=scale),
+        x=alt.X(
+            "step:Q", title="step", scale=_scale("step"), axis=alt.Axis(format=",d", tickMinStep=1)
+        ),
+        y=alt.Y("value:Q", title=title, scale=_scale("value", log, MARGIN)),
         color=alt.Color(
             "curve:N",
             scale=alt.Scale(domain=list(names), range=colours),
@@ -166,14 +189,14 @@ def _base(title: str, scale: alt.Scale, names: tuple[str, ...]) -> alt.Chart:
 
 
 def _reference_lines() -> list[alt.Chart]:
-    """Dashed horizontal lines with their names: BY_FREQUENCY's below it, any other's above."""
+    """Dashed horizontal lines with their names: BY_FREQUENCY's below it, AT_RANDOM's above."""
     is_curve = alt.FieldOneOfPredicate("curve", list(LOSS_COLOURS))
     base = alt.Chart().transform_filter({"not": is_curve}).encode(y="value:Q")
     return [
         base.mark_rule(strokeDash=[5, 4], color=GREY),
         *(
             base.transform_filter(is_this)
-            .mark_text(align="right", dy=shift, color=GREY, fontSize=11)
+            .mark_text(align="right", dy=shift, color=GREY, fontSize=12)
             .encode(x=alt.value("width"), text="curve:N")
             for is_this, shift in (
                 (alt.datum.curve != BY_FREQUENCY, -7),
