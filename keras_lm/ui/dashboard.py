@@ -13,6 +13,7 @@ from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts, generate
 from keras_lm.ui.honesty import tell
+from keras_lm.ui.models import open_page
 from keras_lm.ui.services import (
     describe_run,
     escape_markdown,
@@ -191,8 +192,7 @@ def buttons(summary: RunSummary) -> None:
             return
         if folder.model_file.exists():
             if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
-                st.session_state["generate.model"] = summary.run_id
-                st.switch_page(st.Page(generate.page, url_path="generate"), query_params={})
+                open_page(generate.page, summary.run_id)
             st.download_button(
                 "Download .keras",
                 folder.model_file.read_bytes,

@@ -9,7 +9,16 @@ import streamlit as st
 from keras_lm.config import GenerationConfig
 from keras_lm.ui import inspect
 from keras_lm.ui.honesty import tell
-from keras_lm.ui.models import BUSY, choose_model, find_worker, loading_error, text_of
+from keras_lm.ui.models import (
+    BUSY,
+    binding,
+    choose_model,
+    find_worker,
+    loading_error,
+    name_of,
+    open_page,
+    text_of,
+)
 from keras_lm.ui.services import escape_markdown
 
 POLL_SECONDS = 0.2
@@ -42,9 +51,7 @@ def page() -> None:
     model_file = choose_model()
     if model_file is None:
         return
-    prompt = st.text_area(
-        "Prompt", "The man", key="generate.prompt", height=80, persist_state="session"
-    )
+    prompt = st.text_area("Prompt", "The man", key="prompt", height=80, bind=binding("prompt"))
     if st.button("Generate", type="primary", icon=":material/auto_awesome:", key="generate.go"):
         begin(model_file, prompt, settings, count)
     output(model_file)
@@ -120,8 +127,7 @@ def draw_output(was_done: bool) -> None:
                     if st.button(
                         "Inspect", icon=":material/search:", key=f"generate.inspect.{row}"
                     ):
-                        st.session_state["inspect.text"] = whole
-                        st.switch_page(st.Page(inspect.page, url_path="inspect"), query_params={})
+                        open_page(inspect.page, name_of(model_file), text=whole)
     if not worker.loading.done:
         st.caption("Loading the model into a process of its own; this takes some seconds.")
     elif not done and not any(reply.texts):

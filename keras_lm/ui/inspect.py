@@ -9,7 +9,7 @@ import streamlit as st
 
 from keras_lm.runs.workers import Reply
 from keras_lm.ui import maps
-from keras_lm.ui.models import BUSY, choose_model, find_worker, loading_error
+from keras_lm.ui.models import BUSY, binding, choose_model, find_worker, loading_error
 from keras_lm.ui.services import escape_markdown
 
 POLL_SECONDS = 0.2
@@ -27,10 +27,10 @@ def page() -> None:
     text = st.text_area(
         "Text",
         "The man",
-        key="inspect.text",
+        key="text",
         height=120,
         on_change=forget_choice,
-        persist_state="session",
+        bind=binding("text"),
     )
     if "inspection" in st.session_state and st.session_state["inspection"][0] != model_file:
         forget_choice()

@@ -1,10 +1,17 @@
-"""Choosing a model, as the pages that use one do."""
+"""Which model a page uses: it is named in the address, and the same on all pages.
 
+The query parameter `model` is a run's id, or `upload-` with the name of the kept file. Nothing else
+reads or writes it.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NoReturn
+from urllib.parse import quote
 
 import streamlit as st
 
-from keras_lm.config import DataConfig
+from keras_lm.config import ConfigError, DataConfig
 from keras_lm.model_file import ModelFileError
 from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
@@ -13,43 +20,121 @@ from keras_lm.ui.services import (
     label_runs,
     runs_with_models,
     supervisor,
+    told_disk_errors,
     worker_pool,
 )
 
-UPLOADED = "uploaded"
+MODEL = "model"  # the query parameter
+UPLOAD_NEW = "upload"  # the choice that asks for a file
+KEPT = "upload-"
+UPLOAD_TITLES = "upload.titles"  # in the session: by name, what the person's file was called
 BUSY = "Other models are at work, and no more fit beside them"
+LONGEST_IN_ADDRESS = 8_000  # bytes; servers refuse a request line of more than 64 kB
 
 
 def choose_model() -> Path | None:
-    """The file of a run's model or of one that is handed in; None, which is told, without any.
-
-    The choice is the same on all pages.
-    """
-    summaries = {summary.run_id: summary for summary in runs_with_models()}
-    options, labels = [*summaries, UPLOADED], label_runs([*summaries.values()])
-    if st.session_state.get("generate.model") not in options:
-        st.session_state["generate.model"] = options[0]
-    chosen = st.selectbox(
+    """Draws the choice of a model; returns its file, or None after a sentence that says why."""
+    labels = label_runs(runs_with_models())
+    chosen = _looked_at() or next(iter(labels), UPLOAD_NEW)
+    model_file = find_model_file(chosen)
+    if chosen.startswith(KEPT) and model_file:
+        titles = st.session_state.get(UPLOAD_TITLES, {})
+        labels[chosen] = titles.get(chosen, f"Uploaded model {chosen.removeprefix(KEPT)[:8]}")
+    labels[UPLOAD_NEW] = "Upload a .keras file"
+    st.session_state["model.choice"] = chosen if chosen in labels else None
+    st.selectbox(
         "Model",
-        options,
-        format_func=lambda name: labels.get(name, "Load a .keras file"),
-        key="generate.model",
-        persist_state="session",
+        [*labels],
+        format_func=lambda name: labels.get(name, name),
+        key="model.choice",
+        placeholder="Choose a model",
+        on_change=lambda: _look_at(st.session_state["model.choice"]),
     )
-    if chosen != UPLOADED:
-        return supervisor().folder(chosen).model_file
-    upload = st.file_uploader("A .keras file made here", type=["keras"], key="generate.upload")
-    if upload:
+    if chosen == UPLOAD_NEW:
+        upload_model(has_others=len(labels) > 1)
+    elif model_file is None:
+        st.warning(
+            f"There is no model {escape_markdown(f'{chosen!r:.40}')} any more: choose another one "
+            "above.",
+            icon=":material/search_off:",
+        )
+    else:
+        _look_at(chosen)  # so that a reload finds it again
+    return model_file
+
+
+def upload_model(has_others: bool) -> None:
+    """Asks for a `.keras` file; one that is sound becomes the model that is looked at."""
+    upload = st.file_uploader("A .keras file made here", type=["keras"], key="model.upload")
+    if upload is None:
+        fix = "Upload a .keras file, or choose a trained model above."
+        if not has_others:
+            fix = "Train a model on the Train page, or upload a .keras file."
+        st.info(fix, icon=":material/info:")
+        return
+    with told_disk_errors():
         try:
-            return supervisor().keep_upload(upload.getvalue(), ".keras")
+            name = name_of(supervisor().keep_upload(upload.getvalue(), ".keras"))
         except ModelFileError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
-            return None
-    mend = "hand in a .keras file above, or choose a trained model there"
-    if not summaries:
-        mend = "train one on the Train page, or hand in a .keras file above"
-    st.info(f"There is no model to use: {mend}.", icon=":material/info:")
-    return None
+            return
+        st.session_state.setdefault(UPLOAD_TITLES, {})[name] = upload.name
+        _look_at(name)
+        st.rerun()
+
+
+def name_of(model_file: Path) -> str:
+    """What stands for a model in the address."""
+    if model_file.parent.name == UPLOADS:
+        return KEPT + model_file.stem
+    return model_file.parent.name
+
+
+def find_model_file(name: str) -> Path | None:
+    """The file of the model that the address names so; None when there is none."""
+    if name.startswith(KEPT):
+        return supervisor().kept_upload(name.removeprefix(KEPT), ".keras")
+    try:
+        model_file = supervisor().folder(name).model_file
+    except ConfigError:
+        return None
+    return model_file if model_file.exists() else None
+
+
+def _looked_at() -> str | None:
+    return st.query_params.get(MODEL) or st.session_state.get(MODEL)
+
+
+def _look_at(name: str) -> None:
+    """Puts the model into the address, for a reload, and into the session, for other pages."""
+    st.session_state[MODEL] = name
+    if st.query_params.get(MODEL) != name:
+        st.query_params[MODEL] = name
+
+
+def open_page(page: Callable[[], None], model: str, **parameters: str) -> NoReturn:
+    """Switches to a page of models.
+
+    Args:
+        page: its function; its address is its module's name.
+        model: a run's id, or what `name_of` gives.
+        **parameters: further query parameters, which are the keys of the page's widgets.
+    """
+    st.session_state.update(parameters)  # a widget ignores a parameter that is its default
+    st.switch_page(
+        st.Page(page, url_path=page.__module__.rpartition(".")[2]),
+        query_params={MODEL: model} | {key: text for key, text in parameters.items() if fits(text)},
+    )
+
+
+def fits(text: str) -> bool:
+    """Whether a text is short enough for the address."""
+    return len(quote(text)) <= LONGEST_IN_ADDRESS
+
+
+def binding(key: str) -> Literal["query-params"] | None:
+    """`bind` of the text widget with that key: to the address, unless its text is too long."""
+    return "query-params" if fits(st.session_state.get(key) or "") else None
 
 
 def text_of(model_file: Path) -> DataConfig | None:
@@ -70,6 +155,6 @@ def find_worker(model_file: Path) -> WorkerClient | None:
 
 def loading_error(worker: WorkerClient, model_file: Path) -> str | None:
     """Why the worker cannot use the file, if so."""
-    # A file that was handed in has a name of ours, which says nothing to a person.
+    # An uploaded file has a name of ours, which means nothing to a person.
     error = worker.loading.error
     return error and error.replace(str(model_file.resolve()), "The file")

@@ -18,7 +18,7 @@ HEAD_COUNTS = (1, 2, 3, 4, 6, 8, 12)
 CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 SOURCE = "data.data"  # the key of the choice of text
-KEPT_TEXT, KEPT_TITLE = "text", "title"  # in the address: the text that was handed in last
+KEPT_TEXT, KEPT_TITLE = "own_text", "own_title"  # in the address: the last uploaded or pasted text
 
 # The fields the page offers, in its order: label and, for a number, its step or its choices.
 TEXT_FIELDS = {

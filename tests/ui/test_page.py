@@ -64,9 +64,9 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     stored = keras_lm.load(folder.model_file)
     assert np.array_equal(bundle.model(ids), stored.model(ids))
 
-    choose(page, "Model", "Load a .keras file")
+    choose(page, "Model", "Upload a .keras file")
     page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_text("downloaded.keras")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("downloaded.keras")
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("100 characters in")).to_be_visible()
     assert page.locator(".st-key-generated-0").inner_text() == shown
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     page.goto(f"{address}/generate")
     path = tmp_path / "bad.keras"
     path.write_bytes(b"nothing of the kind")
-    choose(page, "Model", "Load a .keras file")
+    choose(page, "Model", "Upload a .keras file")
     page.locator("input[type=file]").set_input_files(path)
     expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
     no_traceback(page)
