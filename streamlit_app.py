@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from keras_lm.ui import generate, inspect, train
+from keras_lm.ui import generate, inspect, reach, train
 
 ICON = Path(generate.__file__).with_name("icon.svg")
 
@@ -19,4 +19,5 @@ pages = [
 ]
 chosen = st.navigation(pages, position="top")
 st.set_page_config(page_title=f"{chosen.title} · keras_lm")
+reach.prepare(pages)
 chosen.run()

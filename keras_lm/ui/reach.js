@@ -1,0 +1,55 @@
+// Speaks, names and keeps the focus for people who do not see the page; Streamlit has no such thing.
+
+const QUIET = 250; // milliseconds after which the page has stopped changing
+
+function region() {
+  // A screen reader hears changes only of a region that was there before them.
+  let found = document.getElementById("reach-region");
+  if (!found) {
+    found = document.createElement("div");
+    found.id = "reach-region";
+    found.className = "for-readers";
+    found.setAttribute("role", "status");
+    found.setAttribute("aria-live", "polite");
+    document.body.append(found);
+  }
+  return found;
+}
+
+function focusHeading() {
+  const heading = document.querySelector(".stMain :is(h1, h2, h3)");
+  if (!heading) return;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
+function keepFocus() {
+  // A button that is gone after its click would leave the focus nowhere: the heading gets it.
+  if (window.reachKeepsFocus) return;
+  window.reachKeepsFocus = true;
+  let last = null;
+  let timer = 0;
+  document.addEventListener("focusin", (event) => (last = event.target));
+  document.addEventListener("pointerdown", (event) => {
+    if (!event.target.closest("a, button, input, select, textarea, [tabindex]")) last = null;
+  });
+  const check = () => {
+    const nowhere = document.activeElement === document.body || !document.activeElement;
+    if (nowhere && last && (!last.isConnected || last.disabled)) focusHeading();
+  };
+  new MutationObserver(() => {
+    clearTimeout(timer);
+    timer = setTimeout(check, QUIET);
+  }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] });
+}
+
+export default function ({ data }) {
+  keepFocus();
+  const spoken = region();
+  if (data.say && spoken.textContent !== data.say) spoken.textContent = data.say;
+  for (const [key, label] of Object.entries(data.labels)) {
+    const element = document.querySelector(`.st-key-${key}`);
+    element?.setAttribute("role", "img");
+    element?.setAttribute("aria-label", label);
+  }
+}

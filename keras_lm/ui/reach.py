@@ -1,0 +1,38 @@
+"""What lets everybody reach everything: a voice and names for screen readers, focus, style."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+
+
+@cache
+def _component() -> Any:
+    return st.components.v2.component("reach", js=(HERE / "reach.js").read_text())
+
+
+def prepare(pages: list) -> None:
+    """Draws what every page needs: the style, and the links of a telephone.
+
+    Args:
+        pages: of `st.Page`, in the order of the links.
+    """
+    st.html(HERE / "style.css")
+    with st.container(horizontal=True, key="pages"):
+        for page in pages:
+            st.page_link(page, label=page.title)
+    tell_readers(key="reach")
+
+
+def tell_readers(say: str = "", labels: dict[str, str] | None = None, *, key: str) -> None:
+    """Speaks to a screen reader, and gives elements a text that stands for them.
+
+    Args:
+        say: a sentence, spoken when it differs from the last one; empty: nothing new.
+        labels: by the key of a chart or container, what a person who does not see it needs to know.
+        key: of this call, beginning with "reach", different from all others on the page.
+    """
+    _component()(data={"say": say, "labels": labels or {}}, key=key)
