@@ -119,20 +119,19 @@ class Corpus:
 
     def bits_per_byte(self, loss: float, ids: np.ndarray) -> float:
         """A loss in nats a token of `ids` (train or validation) as bits a byte of their text."""
-        size = self._train_size if ids is self.train else self._mean_size(ids)
-        return loss / math.log(2) / size
+        size = self.train_bytes if ids is self.train else self._size(ids)
+        return loss / math.log(2) / (size / len(ids))
 
     @cached_property
-    def _train_size(self) -> float:
-        """Asked for at every point of the loss curve."""
-        return self._mean_size(self.train)
+    def train_bytes(self) -> int:
+        """Size of the text that is trained on; asked for at every point of the loss curve."""
+        return self._size(self.train)
 
-    def _mean_size(self, ids: np.ndarray) -> float:
-        """Bytes a token."""
+    def _size(self, ids: np.ndarray) -> int:
         rows = range(self.tokenizer.vocab_size)
         sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows], "int32")
         parts = np.array_split(ids, len(ids) // 1_000_000 + 1)  # a whole copy would be large
-        return sum(int(sizes[part].sum()) for part in parts) / len(ids)
+        return sum(int(sizes[part].sum()) for part in parts)
 
 
 def prepare(data: DataConfig, context_length: int) -> Corpus:
@@ -170,6 +169,14 @@ def load_text(data: str, max_text_mb: float = MAX_TEXT_MB) -> str:
         book = _BOOK.search(text)
         return book[1] + "\n" if book else text
     return _read_file(Path(data), max_text_mb)
+
+
+def size_on_disk(data: str) -> int:
+    """How many bytes the text has that `data` names, as far as that is known without reading it."""
+    if data in BUILT_IN:
+        return sum((DATA_FOLDER / file).stat().st_size for file in BUILT_IN[data].files)
+    path = Path(data)
+    return path.stat().st_size if data not in CATALOGUE and path.is_file() else 0
 
 
 def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TEXT_MB) -> str:

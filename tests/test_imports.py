@@ -21,6 +21,7 @@ RANKS = {
     "keras_lm.cache": 1,
     "keras_lm.corpus": 2,
     "keras_lm.estimates": 1,
+    "keras_lm.text_work": 3,
     "keras_lm.model_file": 1,
     "keras_lm.presets": 1,
     "keras_lm.products": 1,
@@ -57,7 +58,7 @@ MAY_USE_TENSORFLOW = {
     "tracing",
     "training",
 }
-STANDARD_LIBRARY_ONLY = ["checks", "config", "memorization", "progress", "run_folder"]
+STANDARD_LIBRARY_ONLY = ["checks", "config", "progress", "run_folder"]
 TENSORFLOW_FREE = [
     "__init__",
     "cache",
@@ -72,6 +73,7 @@ TENSORFLOW_FREE = [
     "presets",
     "progress",
     "run_folder",
+    "text_work",
     "tokenizer",
 ]
 

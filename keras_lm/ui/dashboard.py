@@ -319,4 +319,4 @@ def samples(events: list[dict], summary: RunSummary) -> None:
         for sample in found:
             st.caption(f"after step {sample['step']:,}")
             st.code(sample["prompt"] + sample["text"], language=None, wrap_lines=True)
-            tell(data, sample["text"])
+            tell(data, sample["text"], brief=True)

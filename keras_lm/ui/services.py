@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from keras_lm import corpus, estimates
+from keras_lm import estimates, text_work
 from keras_lm.config import ConfigError, DataConfig, RunConfig
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
@@ -54,14 +54,7 @@ class TextFacts:
 @st.cache_data(show_spinner="Reading the text", max_entries=20)
 def text_facts(data: DataConfig, context_length: int) -> TextFacts:
     """Reads and tokenizes the text; ValueError with one sentence when it cannot be used."""
-    prepared = corpus.prepare(data, context_length)
-    return TextFacts(
-        prepared.tokenizer.vocab_size,
-        len(prepared.train),
-        len(prepared.validation),
-        prepared.unigram_entropy,
-        prepared.tokenizer.decode(prepared.train[:400].tolist()),
-    )
+    return TextFacts(**text_work.ask("facts", data, context_length=context_length))
 
 
 @st.cache_resource

@@ -59,7 +59,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     text = keras_lm.generate(bundle, "7 green", max_new_tokens=100, seed=1)
     assert "".join(shown.split()) == "".join(("7 green" + text).split())
     assert "bottles" in text
-    expect(page.get_by_text("Longest stretch that stands in the training text")).to_be_visible()
+    expect(page.get_by_text("Copied from the training text: at most")).to_be_visible()
     ids = np.array([bundle.tokenizer.encode("7 green bottles")], "int32")
     stored = keras_lm.load(folder.model_file)
     assert np.array_equal(bundle.model(ids), stored.model(ids))

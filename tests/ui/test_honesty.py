@@ -1,0 +1,63 @@
+"""What is said about copies under a model's text."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from keras_lm.ui import honesty
+
+LONG = "sat down with her among the candles and the flowers"
+
+
+@pytest.mark.parametrize(
+    ("copy", "novelty", "sentence"),
+    [
+        ("", None, "Copied from the training text: nothing."),
+        ("a", 1.0, "at most 1 character in a row (“a”). All of its four-word phrases are new."),
+        (" of\nher <i>", 0.0, "at most 11 characters in a row (“of her &lt;i&gt;”). None of its"),
+        ("x" * 121, 0.995, f"at most 121 characters in a row (“{'x' * 120}…”). 99% of its"),
+        ("x", 0.001, "(“x”). 1% of its four-word phrases are new."),
+    ],
+)
+def test_the_sentences(copy, novelty, sentence):
+    said = honesty.describe_copy(copy)
+    if novelty is not None:
+        said += honesty.describe_novelty(novelty)
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("sample", "full", "brief"),
+    [
+        (LONG, 1, 1),
+        ("the cat is on the map of", 1, 0),
+        ("", 0, 0),
+    ],
+)
+def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(f"So the cat sat on a mat. She {LONG} once. " * 9)
+    program = (
+        "from keras_lm.config import DataConfig\n"
+        "from keras_lm.ui.honesty import tell\n"
+        f"tell(DataConfig(data={str(path)!r}), {sample!r}, brief={{brief}})"
+    )
+    for is_brief, lines in ((False, full), (True, brief)):
+        page = AppTest.from_string(program.format(brief=is_brief)).run(timeout=30)
+        assert not page.exception
+        assert len(page.get("html")) == lines
+        assert bool(lines and not is_brief) == any(
+            "four-word" in line.proto.body for line in page.get("html")
+        )
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_text_that_is_gone_is_said_under_generated_texts_only(brief):
+    program = (
+        "from keras_lm.config import DataConfig\n"
+        "from keras_lm.ui.honesty import tell\n"
+        f"tell(DataConfig(data='no/such.txt'), {LONG!r}, brief={brief})"
+    )
+    page = AppTest.from_string(program).run(timeout=30)
+    assert [caption.value for caption in page.caption] == [
+        "Its training text is gone, so copies from it cannot be found."
+    ] * (not brief)
