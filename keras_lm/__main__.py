@@ -27,6 +27,7 @@ from keras_lm.config import (
 )
 from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.presets import PRESETS
+from keras_lm.progress import accept_any_character, printable
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import claim, is_alive, process_identity
 from keras_lm.runs.queue import wait_for_turn
@@ -45,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 def refuse(message: str) -> int:
     """Prints one line about bad input; returns the exit code for it."""
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
     return BAD_INPUT
 
 
@@ -138,14 +139,7 @@ def train(arguments: argparse.Namespace) -> int:
                 f"--run-dir must name a new or an empty folder, but {folder.path} holds "
                 f"{found[0]!r:.60}: choose another name."
             )
-        base = PRESETS[arguments.preset or "quick-start"]
-        if arguments.like:
-            base = read_config(existing_run(arguments.like)).with_vocab_size(0)
-        config = RunConfig(
-            dataclasses.replace(base.model, **typed[0]),
-            dataclasses.replace(base.data, **typed[1]),
-            dataclasses.replace(base.training, **typed[2]),
-        )
+        config = new_config(arguments)
         prepared = prepare(config)
         folder.create()
         folder.write_config(config.to_dict())
@@ -157,6 +151,23 @@ def train(arguments: argparse.Namespace) -> int:
             f"another name, or go on with it by the command resume."
         )
     return run(folder, read_config(folder), None, arguments.wait_turn)
+
+
+def new_config(arguments: argparse.Namespace) -> RunConfig:
+    """What a new run is made with: the flags over a preset or over another run's config."""
+    model, data, training = (
+        given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)
+    )
+    base = PRESETS[arguments.preset or "quick-start"]
+    if arguments.like:
+        base = read_config(existing_run(arguments.like)).with_vocab_size(0)
+        if "data" in data:  # another text has another title
+            data.setdefault("title", "")
+    return RunConfig(
+        dataclasses.replace(base.model, **model),
+        dataclasses.replace(base.data, **data),
+        dataclasses.replace(base.training, **training),
+    )
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -217,11 +228,13 @@ def generate(arguments: argparse.Namespace) -> int:
 
     bundle = load(arguments.model)
     if unknown := bundle.tokenizer.unknown(arguments.prompt):
-        print(f"Left out, the model does not know: {' '.join(unknown)}", file=sys.stderr)
+        shown = printable(" ".join(unknown))
+        print(f"Ignored, since the training text does not contain them: {shown}", file=sys.stderr)
     if cut := bundle.tokens_cut(arguments.prompt):
         print(f"Longer than the context: the first {cut} tokens are not read.", file=sys.stderr)
+    on_terminal = sys.stdout.isatty()
     for piece in stream_text(bundle.generator, bundle.tokenizer, arguments.prompt, config):
-        print(piece, end="", flush=True)
+        print(printable(piece, keep="\n\t") if on_terminal else piece, end="", flush=True)
     print()
     return 0
 
@@ -254,9 +267,10 @@ def check(arguments: argparse.Namespace) -> int:
     try:
         config = check_model_file(arguments.file)
     except ModelFileError as error:
-        print(error)
+        print(printable(str(error)))
         return 1
-    print(f"{arguments.file} is a sound model with {config.parameter_count():,} weights.")
+    name, count = printable(str(arguments.file)), config.parameter_count()
+    print(f"{name} is a sound model with {count:,} weights.")
     return 0
 
 
@@ -282,6 +296,7 @@ def existing_file(path: Path) -> None:
 def main() -> int:
     """Runs one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    accept_any_character()
     arguments = build_parser().parse_args()
     commands = {
         "train": train,

@@ -1,7 +1,30 @@
 """What a run says in a terminal."""
 
 import contextlib
+import re
 import sys
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with its control characters, but for those in `keep`, as escapes such as \\x1b.
+
+    Sent to a terminal as they are, they would move its cursor, colour it or do worse.
+    """
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), text)
+
+
+def escape(character: str) -> str:
+    """A character as Python writes it: \\n, \\x1b, \\ud800."""
+    return repr(character)[1:-1]
+
+
+def accept_any_character() -> None:
+    """Lets stdout and stderr replace what their encoding has not, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started this process
+            stream.reconfigure(errors="replace")
 
 
 def describe(event: dict, steps: int) -> str:
@@ -21,4 +44,4 @@ def report_progress(line: str) -> None:
 def say(line: str, end: str = "\n") -> None:
     """Prints to stderr; a run goes on when nobody can hear it."""
     with contextlib.suppress(OSError):
-        print(line, end=end, file=sys.stderr, flush=True)
+        print(printable(line), end=end, file=sys.stderr, flush=True)

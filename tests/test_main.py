@@ -13,9 +13,10 @@ from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
 TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
+def run(*words: object, **environment: str) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", "keras_lm", *map(str, words)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+    environment = os.environ | environment
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,33 @@ def test_generate_prints_the_continuation_only_and_the_same_for_a_seed(trained):
     assert first.returncode == 0 and len(first.stdout) == 9 + 1
     assert "\u2603" in first.stderr  # the dropped character is told
     assert run(*words, "--prompt", "on the ", "--seed", 3).stdout == first.stdout
+
+
+def test_what_an_output_cannot_show_is_replaced_or_escaped(trained):
+    words = ["generate", "--model", trained[0] / "model.keras", "--max-new-tokens", 3]
+    latin = run(*words, "--prompt", "\u2603\r\x1b[31m on", PYTHONIOENCODING="latin-1")
+    assert latin.returncode == 0 and len(latin.stdout) == 3 + 1
+    ignored = "Ignored, since the training text does not contain them: ? \\r \\x1b [ m\n"
+    assert latin.stderr == ignored
+    for command in (["check"], ["train", "--run-dir", "x", "--data"]):
+        process = run(*command, "no\u2603\x1bfile", LC_ALL="C", PYTHONIOENCODING="ascii")
+        assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+        assert "\x1b" not in process.stderr and "x1bfile" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [("", "Green bottles"), ("--data alice", ""), ("--data alice --title Mine", "Mine")],
+)
+def test_another_text_than_that_of_the_run_has_its_own_title(trained, tmp_path, flags, title):
+    from keras_lm.__main__ import build_parser, new_config
+
+    config = json.loads((trained[0] / "config.json").read_text())
+    config["data"]["title"] = "Green bottles"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "status.json").write_text("{}")
+    words = ["train", "--run-dir", "x", "--like", str(tmp_path), *flags.split()]
+    assert new_config(build_parser().parse_args(words)).data.title == title
 
 
 def test_export_and_check(trained, tmp_path):
