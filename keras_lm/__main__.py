@@ -8,13 +8,17 @@ import contextlib
 import dataclasses
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras_lm import corpus, estimates, run_folder
+if __name__ == "__main__":  # what is imported next takes a moment, in which a Ctrl-C just ends
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from keras_lm import corpus, estimates, files, run_folder, signals
 from keras_lm.cache import keep_compiled_programs
 from keras_lm.config import (
     Checked,
@@ -29,11 +33,13 @@ from keras_lm.model_file import ModelFileError, check_model_file
 from keras_lm.presets import PRESETS
 from keras_lm.progress import accept_any_character, printable
 from keras_lm.run_folder import RunFolder
-from keras_lm.runs.process import claim, is_alive, process_identity
+from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
 
 STARTED = time.time()
 BAD_INPUT = 2
+LEFTOVER_SECONDS = 60.0  # no export takes longer
+ENDED_EARLY = "Its process was asked to end before it trained a step."
 NICENESS = 5  # of a run that the page started: the page comes first
 
 
@@ -63,7 +69,8 @@ def import_of_tensorflow() -> Iterator[None]:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with signals.ending_later():
+            yield
     finally:
         gc.freeze()
         gc.enable()
@@ -99,15 +106,21 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     train_parser = commands.add_parser("train", help="train a model into a new run folder")
-    train_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+    train_parser.add_argument(
+        "--run-dir", type=files.absolute, required=True, help="The run's folder."
+    )
     start = train_parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
-    start.add_argument("--like", type=Path, help="Another run's folder: start from its settings.")
+    start.add_argument(
+        "--like", type=files.absolute, help="Another run's folder: start from its settings."
+    )
     for config in (ModelConfig, DataConfig, TrainingConfig):
         add_config_flags(train_parser, config)
 
     resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
-    resume_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
+    resume_parser.add_argument(
+        "--run-dir", type=files.absolute, required=True, help="The run's folder."
+    )
     for command in (train_parser, resume_parser):
         command.add_argument(
             "--wait-turn",
@@ -116,16 +129,22 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     generate_parser = commands.add_parser("generate", help="continue a text")
-    generate_parser.add_argument("--model", type=Path, required=True, help="A .keras file.")
+    generate_parser.add_argument(
+        "--model", type=files.absolute, required=True, help="A .keras file."
+    )
     generate_parser.add_argument("--prompt", default="", help="The text to continue.")
     add_config_flags(generate_parser, GenerationConfig)
 
     export_parser = commands.add_parser("export", help="copy a run's model to a file")
-    export_parser.add_argument("--run-dir", type=Path, required=True, help="The run's folder.")
-    export_parser.add_argument("--out", type=Path, required=True, help="The .keras file to write.")
+    export_parser.add_argument(
+        "--run-dir", type=files.absolute, required=True, help="The run's folder."
+    )
+    export_parser.add_argument(
+        "--out", type=files.absolute, required=True, help="The .keras file to write."
+    )
 
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
-    check_parser.add_argument("file", type=Path, metavar="FILE.keras")
+    check_parser.add_argument("file", type=files.absolute, metavar="FILE.keras")
     return parser
 
 
@@ -134,14 +153,12 @@ def train(arguments: argparse.Namespace) -> int:
     folder = RunFolder(arguments.run_dir)
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
     if not folder.holds_run:
-        if found := run_folder.other_names(folder.path, ()):
-            raise ConfigError(
-                f"--run-dir must name a new or an empty folder, but {folder.path} holds "
-                f"{found[0]!r:.60}: choose another name."
-            )
+        check_holds_nothing(folder)
         config = new_config(arguments)
         prepared = prepare(config)
         folder.create()
+        claim_alone(folder)
+        check_holds_nothing(folder)  # since it was looked at, another process may have filled it
         folder.write_config(config.to_dict())
         return run(folder, config, prepared, arguments.wait_turn)
     started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
@@ -150,6 +167,7 @@ def train(arguments: argparse.Namespace) -> int:
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
             f"another name, or go on with it by the command resume."
         )
+    claim_alone(folder)
     return run(folder, read_config(folder), None, arguments.wait_turn)
 
 
@@ -165,7 +183,7 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
             data.setdefault("title", "")
     return RunConfig(
         dataclasses.replace(base.model, **model),
-        dataclasses.replace(base.data, **data),
+        corpus.with_absolute_path(dataclasses.replace(base.data, **data)),
         dataclasses.replace(base.training, **training),
     )
 
@@ -173,15 +191,29 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
 def resume(arguments: argparse.Namespace) -> int:
     """`resume`: the run's own config, from its newest checkpoint or from the start."""
     folder = existing_run(arguments.run_dir)
+    claim_alone(folder)
     state = folder.read_status().get("state")
     if state == run_folder.FINISHED:
         raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
     # The page marks a run as queued and then starts this very process.
-    if state in (run_folder.PREPARING, run_folder.TRAINING) and is_alive(folder):
-        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
     if state != run_folder.QUEUED:
         folder.take_request()  # what was asked of the process before this one
     return run(folder, read_config(folder), None, arguments.wait_turn)
+
+
+def claim_alone(folder: RunFolder) -> None:
+    """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
+    if not claim(folder):
+        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+
+
+def check_holds_nothing(folder: RunFolder) -> None:
+    """ConfigError unless a new run can be made there."""
+    if found := run_folder.other_names(folder.path, [folder.lock_file.name]):
+        raise ConfigError(
+            f"--run-dir must name a new or an empty folder, but {folder.path} holds "
+            f"{found[0]!r:.60}: choose another name."
+        )
 
 
 def prepare(config: RunConfig) -> corpus.Corpus:
@@ -196,26 +228,27 @@ def prepare(config: RunConfig) -> corpus.Corpus:
 def run(
     folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
 ) -> int:
-    """Trains the run in this process; bad input is told in the run's status too."""
-    if not claim(folder):
-        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+    """Trains a claimed run in this process; bad input is told in the run's status too."""
     if wait_turn:
         os.nice(NICENESS)
-    folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
-    if wait_turn and not wait_for_turn(folder):
-        folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
-        return 0
-    folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
     try:
+        folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
+        if wait_turn and not wait_for_turn(folder):
+            folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
+            return 0
+        folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
         prepared = prepared or prepare(config)
+        folder.write_status(message="Loading TensorFlow.")
+        with import_of_tensorflow():
+            from keras_lm import trainer
+
+        return trainer.train(folder, config, prepared, STARTED)
     except ValueError as error:
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))
-    folder.write_status(message="Loading TensorFlow.")
-    with import_of_tensorflow():
-        from keras_lm import trainer
-
-    return trainer.train(folder, config, prepared, STARTED)
+    except KeyboardInterrupt:
+        folder.write_status(state=run_folder.STOPPED, message=ENDED_EARLY)
+        raise
 
 
 def generate(arguments: argparse.Namespace) -> int:
@@ -242,7 +275,7 @@ def generate(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """`export`: the newest whole model of a run."""
     folder = existing_run(arguments.run_dir)
-    if not folder.model_file.exists():
+    if not folder.has_model:
         raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
     if arguments.out.suffix != ".keras":
         raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
@@ -255,7 +288,8 @@ def export(arguments: argparse.Namespace) -> int:
                 "something else: choose another name."
             ) from None
     try:
-        run_folder.write_atomically(arguments.out, folder.model_file.read_bytes())
+        files.remove_leftovers(arguments.out.parent, before=time.time() - LEFTOVER_SECONDS)
+        files.write_atomically(arguments.out, folder.model_file.read_bytes())
     except OSError as error:
         raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
     return 0
@@ -296,6 +330,7 @@ def existing_file(path: Path) -> None:
 def main() -> int:
     """Runs one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signals.on_ending(signals.interrupt)
     accept_any_character()
     arguments = build_parser().parse_args()
     commands = {

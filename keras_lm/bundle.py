@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_lm.config import ModelConfig
+from keras_lm.files import PARTIAL, write_atomically
 from keras_lm.generation import Generator
 from keras_lm.model import LanguageModel, build_model
 from keras_lm.model_file import read_model_file
-from keras_lm.run_folder import PARTIAL, write_atomically
 from keras_lm.tokenizer import Tokenizer, tokenizer_from_dict
 
 

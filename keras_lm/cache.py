@@ -7,24 +7,40 @@ to its driver's own cache.
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import os
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pooch
 
-from keras_lm.run_folder import write_atomically
+from keras_lm.files import (
+    DamagedFile,
+    open_plain,
+    path_from_environment,
+    read_plain,
+    remove_leftovers,
+    write_atomically,
+)
 
 CACHE_VARIABLE = "KERAS_LM_CACHE"  # another folder than the system's usual one for caches
 MOST_BYTES = 100 * 2**20  # some dozens of programs
 SEAL = ".sha256"
+LEFTOVER_SECONDS = 60.0  # no write takes longer
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled programs are kept."""
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("keras_lm"))
+    """Where downloads and compiled programs are kept; FileNotFoundError when there is no place."""
+    if chosen := path_from_environment(CACHE_VARIABLE):
+        return chosen
+    try:
+        return pooch.os_cache("keras_lm")
+    except RuntimeError:  # the user has no home folder, as in some containers
+        message = f"There is no home folder; name a folder in {CACHE_VARIABLE}"
+        raise FileNotFoundError(errno.ENOENT, message) from None
 
 
 def keep_compiled_programs() -> None:
@@ -33,9 +49,10 @@ def keep_compiled_programs() -> None:
     TensorFlow believes whatever it finds, so a program counts only with its SHA-256 beside it,
     which `seal_programs` writes when something was compiled, and when a process ends in good order.
     """
-    folder = _programs_folder()
     try:
+        folder = _programs_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_leftovers(folder, before=time.time() - LEFTOVER_SECONDS)
         _drop_unsound_and_oldest(folder)
     except OSError:  # without a cache all works, only later
         return
@@ -77,15 +94,31 @@ def _machine() -> str:
 
 
 def _digest(program: Path) -> str:
-    return hashlib.sha256(program.read_bytes()).hexdigest()
+    with open_plain(program) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_sound(program: Path) -> bool:
+    try:
+        seal = read_plain(program.with_suffix(SEAL), most_bytes=64)
+        return seal == _digest(program).encode()
+    except (OSError, DamagedFile):
+        return False
 
 
 def _drop_unsound_and_oldest(folder: Path) -> None:
-    """Removes programs without their right hash, and the oldest of what is too much."""
+    """Removes programs without their right hash, and the oldest of what is too much.
+
+    OSError when something stays that TensorFlow would find.
+    """
     total = 0
-    for program in sorted(folder.glob("*.pb"), key=os.path.getmtime, reverse=True):
-        seal = program.with_suffix(SEAL)
-        total += program.stat().st_size
-        if total > MOST_BYTES or not seal.exists() or seal.read_text() != _digest(program):
+    for program in sorted(folder.glob("*.pb"), key=_age):
+        total += program.lstat().st_size
+        if total > MOST_BYTES or not _is_sound(program):
             program.unlink(missing_ok=True)
-            seal.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                program.with_suffix(SEAL).unlink()
+
+
+def _age(program: Path) -> float:
+    return -program.lstat().st_mtime

@@ -11,25 +11,24 @@ import json
 import math
 import os
 import shutil
-import tempfile
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_lm.model_file import ModelFileError
-from keras_lm.run_folder import (
-    MANIFEST_FILE,
-    PARTIAL,
-    POSITION_FILE,
-    STATE_FILE,
+from keras_lm.files import (
     flush_folder,
+    open_plain,
+    partial_path,
     read_json,
-    remove_checkpoint,
     write_atomically,
 )
+from keras_lm.model_file import ModelFileError
+from keras_lm.run_folder import MANIFEST_FILE, POSITION_FILE, STATE_FILE, remove_checkpoint
 
 KEPT_CHECKPOINTS = 3  # the newest; and the one with the lowest validation loss
+MOST_POSITION_BYTES = 256 * 2**20  # a million updates that wait for their event
 
 
 class Checkpoint(NamedTuple):
@@ -76,8 +75,9 @@ def save_checkpoint(folder: Path, step: int, variables: list, position: dict) ->
     }
     digests = {name: hashlib.sha256(part).hexdigest() for name, part in files.items()}
     files[MANIFEST_FILE] = json.dumps({"sha256": digests}).encode()
-    temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    temporary = partial_path(folder)
     try:
+        temporary.mkdir()
         for name, part in files.items():
             write_atomically(temporary / name, part)
         flush_folder(temporary)
@@ -108,8 +108,9 @@ def _paths(folder: Path) -> list[Path]:
 
 def _val_loss(path: Path) -> float:
     try:
-        return float(read_json(path / POSITION_FILE)["position"]["val_loss"])
-    except (KeyError, TypeError, ValueError):
+        position = read_json(path / POSITION_FILE, MOST_POSITION_BYTES)["position"]
+        return float(position["val_loss"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return math.inf
 
 
@@ -126,19 +127,24 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[int]]:
 
 def _read(path: Path) -> Checkpoint | None:
     """The checkpoint in a folder, or None unless every byte is as it was written."""
-    manifest = read_json(path / MANIFEST_FILE)
     try:
+        manifest = read_json(path / MANIFEST_FILE, MOST_POSITION_BYTES)
         in_manifest = "position" in manifest  # where earlier versions kept it
         names = (STATE_FILE,) if in_manifest else (STATE_FILE, POSITION_FILE)
-        files = {name: (path / name).read_bytes() for name in names}
-        if any(hashlib.sha256(files[n]).hexdigest() != manifest["sha256"][n] for n in names):
+        if any(_digest(path / name) != manifest["sha256"][name] for name in names):
             return None
-        stored = manifest if in_manifest else json.loads(files[POSITION_FILE])
+        position_file = path / (MANIFEST_FILE if in_manifest else POSITION_FILE)
+        stored = read_json(position_file, MOST_POSITION_BYTES)
         step, position = int(stored["step"]), stored["position"]
-    except (OSError, KeyError, TypeError, ValueError):
+        with open_plain(path / STATE_FILE) as file, np.load(file, allow_pickle=False) as arrays:
+            return Checkpoint(step, [arrays[name] for name in arrays.files], position)
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, zipfile.BadZipFile):
         return None
-    with np.load(io.BytesIO(files[STATE_FILE]), allow_pickle=False) as arrays:
-        return Checkpoint(step, [arrays[name] for name in arrays.files], position)
+
+
+def _digest(path: Path) -> str:
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def restore(variables: list, arrays: list[np.ndarray]) -> None:

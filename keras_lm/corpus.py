@@ -1,9 +1,11 @@
 """The texts to train on, built in, downloaded or read; cleaning, splitting, measuring them."""
 
+import dataclasses
 import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import pooch
 
 from keras_lm.cache import cache_folder
 from keras_lm.config import CLEANINGS, DataConfig
+from keras_lm.files import absolute
 from keras_lm.tokenizer import Tokenizer, tokenize
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
@@ -281,6 +284,15 @@ def check_length(train: Sequence[int], validation: Sequence[int], context_length
             f"text has {len(train):,} for training and {len(validation):,} for validation; choose "
             "a longer text, a smaller context_length or another validation_fraction."
         )
+
+
+def with_absolute_path(data: DataConfig) -> DataConfig:
+    """The same text; a file's path means it in every folder."""
+    path = absolute(data.data)
+    is_name = data.data in BUILT_IN or data.data in CATALOGUE
+    return (
+        data if is_name or not os.path.exists(path) else dataclasses.replace(data, data=str(path))
+    )
 
 
 def unigram_entropy(ids: Sequence[int]) -> float:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -23,12 +22,14 @@ from keras_lm.checkpoint import Checkpoint, latest_checkpoint, restore, save_che
 from keras_lm.config import GenerationConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import Corpus
 from keras_lm.dataset import WindowOrder
+from keras_lm.files import open_plain, write_atomically
 from keras_lm.generation import Generator, stream_text
 from keras_lm.model import build_model
 from keras_lm.model_file import ModelFileError
 from keras_lm.optimizers import create_optimizer
 from keras_lm.progress import describe, report_progress, say
-from keras_lm.run_folder import RunFolder, write_atomically
+from keras_lm.run_folder import RunFolder
+from keras_lm.signals import on_ending
 from keras_lm.training import (
     METRICS,
     OUT_OF_MEMORY_ERRORS,
@@ -113,6 +114,8 @@ class Run:
     def run(self) -> str:
         """Trains to the end, as `train`; when it diverges, once more from the newest checkpoint."""
         self.prepare()
+        # Ctrl-C, a closed terminal and a shutdown keep the model, as the page's Stop does.
+        on_ending(lambda: setattr(self, "request", "stop"))
         try:
             return self.train()
         except Diverged as error:
@@ -137,7 +140,7 @@ class Run:
         """Builds the model, restores the newest checkpoint if there is one, compiles the step."""
         found, damaged = latest_checkpoint(self.folder.checkpoints)
         self._check_text(found)
-        self.folder.remove_leftovers()
+        self.folder.remove_leftovers(before=self.started)
         self.folder.write_config(self.config.to_dict())
         tokenizer = self.corpus.tokenizer.to_dict()
         write_atomically(self.folder.tokenizer_file, json.dumps(tokenizer).encode())
@@ -384,11 +387,9 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     """
     config = config.with_vocab_size(corpus.tokenizer.vocab_size)
     run = Run(folder, config, corpus, started, report_progress)
-    # A terminal's Ctrl-C and a server's shutdown keep the model, as the page's Stop does.
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: setattr(run, "request", "stop"))
     try:
         state = run.run()
+        folder.take_request()  # one that came too late
         folder.write_status(state=state, step=run.step, message="", loss=run.newest_loss)
     except Diverged as error:
         rate = scale_rate(config.training, run.rate_factor).learning_rate
@@ -402,8 +403,8 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         message = DISK_REFUSED.format(step=run.step, reason=reason)
         return _fail(folder, run, message, run_folder.PAUSED)
     except Exception as error:  # a fault of ours: the log keeps what a person need not see
-        with open(folder.log_file, "a") as log:
-            traceback.print_exc(file=log)
+        with contextlib.suppress(OSError), open_plain(folder.log_file, "ab") as log:
+            log.write(traceback.format_exc().encode(errors="replace"))
         reason = str(error).strip().splitlines() or [""]
         return _fail(folder, run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
     say(f"{state}: {folder.model_file}")

@@ -11,8 +11,9 @@ import pytest
 
 from keras_lm import checkpoint
 from keras_lm.config import ConfigError
+from keras_lm.files import PARTIAL
 from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import CHECKPOINT_FILES, PARTIAL, RunFolder
+from keras_lm.run_folder import CHECKPOINT_FILES, RunFolder
 from keras_lm.runs.supervisor import Supervisor
 
 NAMED_LIKE_OURS = "20260101-000000-abcdef"
@@ -176,7 +177,7 @@ def test_leftovers_are_only_what_this_program_was_writing(tmp_path):
         (folder.checkpoints / name).mkdir()
     for path in tmp_path.rglob("*"):
         os.utime(path, (LONG_AGO, LONG_AGO))
-    folder.remove_leftovers()
+    folder.remove_leftovers(before=LONG_AGO + 1)
     for place in (folder.path, folder.checkpoints):
         left = [name for name in os.listdir(place) if name.startswith(".")]
         assert sorted(left) == sorted(others)

@@ -13,9 +13,12 @@ PACKAGE = ROOT / "keras_lm"
 RANKS = {
     "keras_lm.checks": -1,
     "keras_lm.config": 0,
+    "keras_lm.files": 0,
     "keras_lm.progress": 0,
+    "keras_lm.records": 0,
+    "keras_lm.signals": 0,
     "keras_lm.memorization": 0,
-    "keras_lm.run_folder": 0,
+    "keras_lm.run_folder": 1,
     "keras_lm.tokenizer": 0,
     "keras_lm.attention": 1,
     "keras_lm.cache": 1,
@@ -58,7 +61,15 @@ MAY_USE_TENSORFLOW = {
     "tracing",
     "training",
 }
-STANDARD_LIBRARY_ONLY = ["checks", "config", "progress", "run_folder"]
+STANDARD_LIBRARY_ONLY = [
+    "checks",
+    "config",
+    "files",
+    "progress",
+    "records",
+    "run_folder",
+    "signals",
+]
 TENSORFLOW_FREE = [
     "__init__",
     "cache",
@@ -67,12 +78,15 @@ TENSORFLOW_FREE = [
     "config",
     "corpus",
     "estimates",
+    "files",
     "memorization",
     "model_file",
     "model_reader",
     "presets",
     "progress",
+    "records",
     "run_folder",
+    "signals",
     "text_work",
     "tokenizer",
 ]

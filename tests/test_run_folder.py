@@ -8,7 +8,8 @@ import time
 import pytest
 
 from keras_lm import run_folder
-from keras_lm.run_folder import RunFolder, list_runs, new_run_id, read_json, write_atomically
+from keras_lm.files import DamagedFile, read_json, write_atomically
+from keras_lm.run_folder import RunFolder, list_runs, new_run_id
 
 
 @pytest.fixture
@@ -30,11 +31,11 @@ def test_a_write_replaces_the_whole_content(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("call", ["fdopen", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failing_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, call):
     path = tmp_path / "file"
     write_atomically(path, b"old")
-    monkeypatch.setattr(run_folder.os, call, refuse)
+    monkeypatch.setattr(os, call, refuse)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
@@ -46,18 +47,21 @@ def test_the_content_is_on_the_disk_before_the_name_changes(tmp_path, monkeypatc
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            run_folder.os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))
+            os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))
         )
     write_atomically(tmp_path / "file", b"content")
     assert calls[:2] == ["fsync", "replace"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b'{"a": 1} x'])
-def test_an_unreadable_json_file_reads_as_none(tmp_path, content):
+def test_a_file_that_is_no_json_is_damaged_and_one_that_is_missing_is_none(tmp_path, content):
     path = tmp_path / "file.json"
-    if content is not None:
-        path.write_bytes(content)
-    assert read_json(path) is None
+    if content is None:
+        assert read_json(path) is None
+        return
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile, match="^file.json must be JSON, but "):
+        read_json(path)
 
 
 def test_create_keeps_what_is_there(folder):
@@ -84,7 +88,7 @@ def test_a_damaged_status_is_replaced(folder):
 
 def test_events_come_in_pieces_without_gap_or_repetition(folder):
     assert folder.read_events() == ([], 0)
-    events = [{"kind": "sample", "step": step, "text": "é\n\u2028"} for step in range(5)]
+    events = [{"kind": "mark", "step": step, "text": "é\n\u2028"} for step in range(5)]
     seen, offset = [], 0
     for event in events:
         folder.append_event(event)
@@ -96,41 +100,49 @@ def test_events_come_in_pieces_without_gap_or_repetition(folder):
 
 
 def test_a_torn_last_line_waits_until_it_is_whole(folder):
-    folder.append_event({"step": 1})
-    line = json.dumps({"step": 2}).encode() + b"\n"
+    folder.append_event({"kind": "mark", "step": 1})
+    line = json.dumps({"kind": "mark", "step": 2}).encode() + b"\n"
     _, offset = folder.read_events()
     for cut in range(1, len(line)):
         with open(folder.events_file, "ab") as file:
             file.write(line[cut - 1 : cut])
-        assert folder.read_events() == ([{"step": 1}], offset)
+        assert folder.read_events() == ([{"kind": "mark", "step": 1}], offset)
         assert folder.read_events(offset) == ([], offset)
     with open(folder.events_file, "ab") as file:
         file.write(line[-1:])
-    assert folder.read_events(offset) == ([{"step": 2}], offset + len(line))
+    assert folder.read_events(offset) == ([{"kind": "mark", "step": 2}], offset + len(line))
 
 
 @pytest.mark.parametrize("line", [b"{torn", b"[1]", b"1", b"", b"\xff\xfe"])
-def test_a_damaged_line_in_the_middle_is_skipped(folder, line):
-    folder.append_event({"step": 1})
+def test_a_damaged_line_in_the_middle_is_left_out_with_a_note(folder, line):
+    folder.append_event({"kind": "mark", "step": 1})
     with open(folder.events_file, "ab") as file:
         file.write(line + b"\n")
-    folder.append_event({"step": 2})
-    assert folder.read_events()[0] == [{"step": 1}, {"step": 2}]
+    folder.append_event({"kind": "mark", "step": 2})
+    (*events, note), _ = folder.read_events()
+    assert events == [{"kind": "mark", "step": 1}, {"kind": "mark", "step": 2}]
+    assert note["kind"] == "note"
+    assert note["message"].startswith("Lines of events.jsonl left out: 1; the first: an event must")
 
 
 @pytest.mark.parametrize(
     ("last_step", "kept"), [(-1, 0), (0, 1), (9, 1), (10, 3), (11, 3), (20, 4)]
 )
 def test_truncation_keeps_the_events_up_to_a_step_and_drops_a_torn_line(folder, last_step, kept):
-    events = [{"step": 0}, {"step": 10}, {"kind": "sample", "step": 10}, {"step": 20}]
+    events = [
+        {"kind": "mark", "step": 0},
+        {"kind": "mark", "step": 10},
+        {"kind": "other", "step": 10},
+        {"kind": "mark", "step": 20},
+    ]
     for event in events:
         folder.append_event(event)
     with open(folder.events_file, "ab") as file:
         file.write(b'{"step": 1')
     folder.truncate_events(last_step)
     assert folder.read_events() == (events[:kept], folder.events_file.stat().st_size)
-    folder.append_event({"step": 30})
-    assert folder.read_events()[0] == [*events[:kept], {"step": 30}]
+    folder.append_event({"kind": "mark", "step": 30})
+    assert folder.read_events()[0] == [*events[:kept], {"kind": "mark", "step": 30}]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

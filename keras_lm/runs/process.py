@@ -1,5 +1,6 @@
 """Is the process that a run folder names still that process? And who holds what alone."""
 
+import errno
 import fcntl
 import os
 import time
@@ -8,10 +9,12 @@ from typing import BinaryIO
 
 import psutil
 
+from keras_lm.files import open_plain
 from keras_lm.run_folder import RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
 CLAIM_SECONDS = 2.0  # so long another's look at the lock never lasts
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock says that another has
 
 _held: list[BinaryIO] = []  # locked files, open for as long as this process lives
 
@@ -24,16 +27,24 @@ def process_identity() -> dict:
 def hold(path: Path) -> bool:
     """Locks the file for the rest of this process's life; false while another process holds it.
 
-    The system ends the lock with the process, however that ends.
+    The system ends the lock with the process, however that ends. A file system without locks holds
+    nobody off.
     """
-    file = open(path, "ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    file = open_plain(path, "ab")
+    if _is_locked(file, fcntl.LOCK_EX):
         file.close()
         return False
     _held.append(file)
     return True
+
+
+def _is_locked(file: BinaryIO, lock: int) -> bool:
+    """Takes a lock on the file; whether another process keeps it from doing so."""
+    try:
+        fcntl.flock(file, lock | fcntl.LOCK_NB)
+    except OSError as error:  # some file systems have no locks
+        return error.errno in HELD
+    return False
 
 
 def claim(folder: RunFolder) -> bool:
@@ -43,19 +54,17 @@ def claim(folder: RunFolder) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
-    return True
+    status = folder.read_status()  # which knows as much where there are no locks
+    return status.get("pid") == os.getpid() or not _lives(status)
 
 
 def is_claimed(folder: RunFolder) -> bool:
     """Whether a living process has claimed the run."""
     try:
-        with open(folder.lock_file, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        with open_plain(folder.lock_file) as file:
+            return _is_locked(file, fcntl.LOCK_SH)
     except OSError:  # there is no such file yet
         return False
-    return False
 
 
 def is_alive(folder: RunFolder) -> bool:
@@ -67,11 +76,16 @@ def is_alive(folder: RunFolder) -> bool:
     if is_claimed(folder):
         return True
     status = folder.read_status()
-    if status.get("pid") is None:
-        return time.time() - status.get("heartbeat", 0.0) < START_SECONDS
+    if "pid" not in status:
+        return abs(time.time() - status.get("heartbeat", 0.0)) < START_SECONDS
+    return _lives(status)
+
+
+def _lives(status: dict) -> bool:
+    """Whether there is a process with the status' number and start."""
     try:
         process = psutil.Process(status["pid"])
         same = abs(process.create_time() - status["pid_started"]) < 1.0
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except (KeyError, TypeError, ValueError, psutil.Error):
+    except (KeyError, psutil.Error):
         return False

@@ -9,18 +9,28 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, RunConfig
+from keras_lm.files import (
+    PARTIAL,
+    DamagedFile,
+    open_plain,
+    read_plain,
+    remove_leftovers,
+    write_atomically,
+)
 from keras_lm.model_file import ModelFileError, check_model_file
-from keras_lm.run_folder import RunFolder, list_runs, new_run_id, write_atomically
-from keras_lm.runs.process import is_alive
+from keras_lm.run_folder import RunFolder, list_runs, new_run_id
+from keras_lm.runs.process import is_alive, is_claimed
 
 PROJECT = Path(__file__).resolve().parents[2]
 UPLOADS = "uploads"  # the folder beside the runs for what people hand in
 UPLOAD_STEM = re.compile("[0-9a-f]{16}")  # of a file there
+LEFTOVER_SECONDS = 60.0  # no upload takes longer to write
 
 
 @dataclass(frozen=True)
@@ -31,18 +41,33 @@ class RunSummary:
         run_id: the folder's name.
         state: one of the states in `run_folder`; what the status says, but for a dead process.
         config: the run's config, or None where it cannot be read.
-        status: the whole of `status.json`.
+        status: what fits of `status.json`.
+        damage: a sentence about the first of its files that cannot be used; "" when all is well.
     """
 
     run_id: str
     state: str
     config: RunConfig | None
     status: dict
+    damage: str = ""
 
     @property
     def is_active(self) -> bool:
         """Whether it waits, prepares or trains."""
         return self.state in run_folder.ACTIVE_STATES
+
+
+@contextlib.contextmanager
+def disk_in_words() -> Iterator[None]:
+    """Makes whatever the disk refuses a ConfigError, as all that a person is shown."""
+    try:
+        yield
+    except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        raise ConfigError(
+            f"The disk refused{where}: {error.strerror}. Make room or permit writing, then try "
+            "again."
+        ) from error
 
 
 class Supervisor:
@@ -63,6 +88,7 @@ class Supervisor:
             raise ConfigError(f"There is no run {run_id!r:.40}.")
         return RunFolder(self.root / run_id)
 
+    @disk_in_words()
     def start(self, config: RunConfig) -> str:
         """Starts a run in a process of its own, or queues it behind the others; returns its id."""
         folder = RunFolder(self.root / new_run_id())
@@ -82,6 +108,7 @@ class Supervisor:
             raise
         return folder.run_id
 
+    @disk_in_words()
     def resume(self, run_id: str) -> None:
         """Queues a run that ended early again; it goes on from its newest checkpoint."""
         with self._lock:
@@ -102,7 +129,7 @@ class Supervisor:
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
         words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]
-        with open(folder.log_file, "ab") as log:
+        with open_plain(folder.log_file, "ab") as log:
             child = subprocess.Popen(
                 [*words, *flags],
                 cwd=PROJECT,
@@ -120,6 +147,7 @@ class Supervisor:
             if child.poll() is not None:
                 self._children.pop(run_id, None)
 
+    @disk_in_words()
     def request(self, run_id: str, action: str) -> None:
         """Asks a run to "stop" or to make a "sample"; it answers within seconds."""
         self.folder(run_id).request(action)
@@ -127,18 +155,25 @@ class Supervisor:
     def summary(self, run_id: str) -> RunSummary | None:
         """One run as it is now; None when there is none. A run whose process died is told so."""
         folder = self.folder(run_id)
+        if os.path.isdir(folder.path) and not os.access(folder.path, os.R_OK | os.X_OK):
+            damage = f"The folder {folder.path} cannot be read: permission denied."
+            return RunSummary(run_id, run_folder.INTERRUPTED, None, {}, damage)
         if not folder.is_made_here:
             return None
         self._reap()
-        status = folder.read_status()
+        status, damage = folder.status_and_damage()
         if status.get("state") in run_folder.ACTIVE_STATES:
             if run_id not in self._children and not is_alive(folder):
                 status = self._settle(folder, status)
+        elif "state" not in status and is_claimed(folder):
+            status["state"], damage = run_folder.PREPARING, ""  # it will write its status soon
         try:
             config = RunConfig.from_dict(folder.read_config())
-        except ConfigError:
-            config = None
-        return RunSummary(run_id, status.get("state", run_folder.INTERRUPTED), config, status)
+        except ValueError as error:
+            config, damage = None, damage or f"config.json cannot be used: {error!s:.300}"
+        damage = damage or folder.events_damage()
+        state = status.get("state", run_folder.INTERRUPTED)
+        return RunSummary(run_id, state, config, status, damage)
 
     def _settle(self, folder: RunFolder, status: dict) -> dict:
         """Marks a run whose process is gone; its last word counts if it came in between."""
@@ -165,6 +200,7 @@ class Supervisor:
         found = (self.summary(folder.run_id) for folder in list_runs(self.root))
         return [summary for summary in found if summary is not None]
 
+    @disk_in_words()
     def delete(self, run_id: str) -> None:
         """Removes a run that is not active; what this program did not make stays in its folder."""
         folder, summary = self.folder(run_id), self.summary(run_id)
@@ -172,10 +208,12 @@ class Supervisor:
             raise ConfigError(f"The run {run_id} is still active: stop it first.")
         if folder.path.exists() and not folder.is_made_here:
             raise ConfigError(
-                f"The folder {folder.path} was not made by this program: remove it by hand."
+                (summary.damage if summary else "")
+                or f"The folder {folder.path} was not made by this program: remove it by hand."
             )
         folder.remove()
 
+    @disk_in_words()
     def keep_upload(self, content: bytes, suffix: str) -> Path:
         """Stores what a person handed in under a name of our own; the same bytes once only.
 
@@ -188,8 +226,9 @@ class Supervisor:
         """
         folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, before=time.time() - LEFTOVER_SECONDS)
         path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
-        if not path.exists():
+        if not _holds(path, content):
             if suffix == ".keras":
                 _check_model(content, folder)
             write_atomically(path, content)
@@ -198,12 +237,19 @@ class Supervisor:
     def kept_upload(self, stem: str, suffix: str) -> Path | None:
         """The file that `keep_upload` once stored under that name; None when there is none."""
         path = self.root / UPLOADS / f"{stem}{suffix}"
-        return path if UPLOAD_STEM.fullmatch(stem) and path.exists() else None
+        return path if UPLOAD_STEM.fullmatch(stem) and path.is_file() else None
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_plain(path, len(content)) == content
+    except DamagedFile:
+        return False
 
 
 def _check_model(content: bytes, folder: Path) -> None:
     """ModelFileError, which speaks of "The file", unless `content` is a sound model."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".unchecked-") as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=PARTIAL) as file:
         file.write(content)
         file.flush()
         try:

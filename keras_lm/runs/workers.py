@@ -9,8 +9,9 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from keras_lm.files import open_plain
 from keras_lm.runs.supervisor import PROJECT
 
 MAX_WORKERS = 2
@@ -57,7 +58,7 @@ class WorkerClient:
         requests_read, requests_write = os.pipe()
         replies_read, replies_write = os.pipe()
         words = [sys.executable, "-m", "keras_lm.worker", str(model_file.resolve())]
-        with open(log_file, "ab") as log:
+        with open_log(log_file) as log:
             self.process = subprocess.Popen(
                 [*words, str(requests_read), str(replies_write)],
                 cwd=PROJECT,
@@ -157,6 +158,15 @@ class WorkerClient:
             self.process.wait()
 
 
+def open_log(path: Path) -> BinaryIO:
+    """Opens the log to append to; one that cannot be written is done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open_plain(path, "ab")
+    except OSError:
+        return open(os.devnull, "ab")
+
+
 class WorkerPool:
     """At most MAX_WORKERS workers; the least recently used of those at rest makes room.
 
@@ -183,7 +193,6 @@ class WorkerPool:
             if worker is None:
                 if len(self._workers) >= MAX_WORKERS and not self._make_room():
                     return None
-                self.log_file.parent.mkdir(parents=True, exist_ok=True)
                 worker = WorkerClient(model_file, self.log_file)
             self._workers[key] = worker
             return worker

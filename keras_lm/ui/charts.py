@@ -21,16 +21,15 @@ LOSS_COLOURS = {"train": "#8fb9be", "train, smoothed": "#0f8a94", "validation": 
 
 
 def metrics_frame(events: list[dict]) -> pd.DataFrame:
-    """The metrics events, one a row, thinned to MAX_POINTS; every validation is kept."""
-    frame = pd.DataFrame([event for event in events if event["kind"] == "metrics"])
-    if len(frame) <= MAX_POINTS:
-        return frame
-    stride = math.ceil(len(frame) / MAX_POINTS)
-    kept = pd.Series(frame.index % stride == 0)
-    if "val_loss" in frame:
-        kept |= frame["val_loss"].notna()
-    kept.iloc[-1] = True
-    return frame[kept]
+    """The metrics events, one per row: MAX_POINTS, as many that have a validation, and the last."""
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    validated = [event for event in metrics if "val_loss" in event]
+    kept = {id(event) for event in (*_thin(metrics), *_thin(validated), *metrics[-1:])}
+    return pd.DataFrame([event for event in metrics if id(event) in kept])
+
+
+def _thin(events: list[dict]) -> list[dict]:
+    return events[:: math.ceil(len(events) / MAX_POINTS) or 1]
 
 
 def overfitting_hint(frame: pd.DataFrame) -> str | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import math
+import os
 
 import pandas as pd
 import streamlit as st
@@ -126,7 +127,7 @@ def read_events(folder: RunFolder) -> list[dict]:
     """All events of a run; what this tab has read before is not read again."""
     cache = st.session_state.setdefault("events", {})
     file = folder.events_file
-    inode = file.stat().st_ino if file.exists() else 0
+    inode = file.stat().st_ino if os.path.exists(file) else 0
     events, offset, read_inode = cache.get(folder.run_id, ([], 0, inode))
     if inode != read_inode:
         events, offset = [], 0  # a resumed run took back what it will do again
@@ -146,6 +147,8 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         st.error(escape_markdown(message), icon=icon)
     elif message and not summary.is_active:  # why it paused
         st.warning(escape_markdown(message), icon=icon)
+    if summary.damage:
+        st.error(escape_markdown(f"This run is damaged: {summary.damage}"), icon=icon)
     for event in events:
         if event["kind"] == "note":
             st.caption(escape_markdown(event["message"]))
@@ -190,7 +193,7 @@ def buttons(summary: RunSummary) -> None:
                     supervisor().request(summary.run_id, "stop")
                     st.rerun()  # the whole page: from now on it looks often
             return
-        if folder.model_file.exists():
+        if folder.has_model:
             if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
                 open_page(generate.page, summary.run_id)
             st.download_button(
@@ -236,8 +239,9 @@ def confirm_deletion(run_id: str) -> None:
     st.write("Its curves, samples and model are removed for good:")
     told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
     st.write(f"**{told}**")
-    if others := supervisor().folder(run_id).other_names():
-        st.write(f"Not made by this program, so they stay: {escape_markdown(', '.join(others))}.")
+    with told_disk_errors():
+        if others := escape_markdown(", ".join(supervisor().folder(run_id).other_names())):
+            st.write(f"Not made by this program, so they stay: {others}.")
     confirmed, cancelled = st.columns(2)
     if cancelled.button("Cancel", width="stretch"):
         st.rerun()

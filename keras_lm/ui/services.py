@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm import estimates, text_work
-from keras_lm.config import ConfigError, DataConfig, RunConfig
+from keras_lm.config import DataConfig, RunConfig
+from keras_lm.files import path_from_environment
 from keras_lm.run_folder import list_runs
-from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor
+from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 
 RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
@@ -22,7 +22,7 @@ RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
 @st.cache_resource
 def supervisor() -> Supervisor:
     """The runs of this installation."""
-    return Supervisor(Path(os.environ.get(RUNS_VARIABLE, PROJECT / "runs")))
+    return Supervisor(path_from_environment(RUNS_VARIABLE) or PROJECT / "runs")
 
 
 @st.cache_resource
@@ -84,11 +84,10 @@ def escape_markdown(text: str) -> str:
 def told_disk_errors() -> Iterator[None]:
     """Shows in a sentence what the disk or the supervisor refuses."""
     try:
-        yield
-    except ConfigError as error:
+        with disk_in_words():
+            yield
+    except ValueError as error:
         st.error(escape_markdown(str(error)))
-    except OSError as error:
-        st.error(escape_markdown(f"The disk refused: {error.strerror}. Nothing was changed."))
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
@@ -101,13 +100,14 @@ def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
         day, clock, suffix = summary.run_id.split("-")
         when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}:{clock[4:]}"
         label = f"{when} · {describe_run(summary.config)}"
+        label += " · damaged" if summary.damage else ""
         labels[summary.run_id] = f"{label} · {suffix}" if label in labels.values() else label
     return labels
 
 
 def runs_with_models() -> list[RunSummary]:
     """The runs that have a model to use, newest first."""
-    folders = (f for f in list_runs(supervisor().root) if f.model_file.exists())
+    folders = (f for f in list_runs(supervisor().root) if f.has_model)
     found = (supervisor().summary(folder.run_id) for folder in folders)
     return [summary for summary in found if summary is not None]
 

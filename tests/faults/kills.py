@@ -22,6 +22,7 @@ from keras_lm import run_folder, trainer
 from keras_lm.checkpoint import latest_checkpoint
 from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.corpus import prepare
+from keras_lm.files import PARTIAL
 from keras_lm.model_file import read_model_file
 from keras_lm.run_folder import RunFolder
 from keras_lm.training import Training
@@ -107,6 +108,7 @@ def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
             whole = min(whole, time.monotonic() - begin)
             arrays = read_model_file(folder.model_file)[2]
             same = all(np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
+            result["left something behind"] += any(folder.path.rglob(f"{PARTIAL}*"))
             result["differ from the straight run"] += not same or told(folder) != told(straight)
             folder = None
         else:
@@ -127,7 +129,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     arguments = parser.parse_args()
-    broken = ("differ from the straight run", "bad checkpoints", "lost more than an interval")
+    broken = (
+        "differ from the straight run",
+        "bad checkpoints",
+        "lost more than an interval",
+        "left something behind",
+    )
     result = dict.fromkeys(("kills", "before the first step", "finished", *broken), 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     with tempfile.TemporaryDirectory() as root:

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_lm import checkpoint
 from keras_lm.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
-from keras_lm.run_folder import PARTIAL
+from keras_lm.files import PARTIAL
 
 VALUES = 200_000
 BOUNDARIES = ("mkdtemp", "mkdir", "open", "fsync", "replace", "rmtree")

@@ -1,0 +1,128 @@
+"""What a run's status and events consist of. What does not fit is left out and named.
+
+Fields that are not listed are kept as they are: a later version may have written them.
+"""
+
+import re
+import sys
+from typing import Any, NamedTuple
+
+STATES = (
+    "queued",
+    "preparing",
+    "training",
+    "paused",
+    "finished",
+    "stopped",
+    "failed",
+    "interrupted",
+)
+MOST = 10**15  # of whatever is counted or timed
+
+
+class Kind(NamedTuple):
+    """The values that a field may have: in words, their types, the range of numbers, the texts."""
+
+    words: str
+    types: tuple[type, ...]
+    low: float = 0
+    high: float = MOST
+    choices: tuple[str, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Whether the value is one of them."""
+        if type(value) not in self.types:  # a bool is no number here
+            return False
+        if isinstance(value, str):
+            return value in self.choices if self.choices else not LONE_SURROGATE.search(value)
+        is_small = isinstance(value, float) or -MOST <= value <= MOST
+        return is_small and self.low <= value <= self.high
+
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # which has no UTF-8 form
+TEXT = Kind("text", (str,))
+NUMBER = Kind("a number", (float, int), -sys.float_info.max, sys.float_info.max)
+AMOUNT = Kind("a number from 0", (float, int))
+WHOLE = Kind("a whole number from 0", (int,))
+COUNT = Kind("a whole number from 1", (int,), 1)
+PID = Kind("a process's number", (int,), 1, 2**31 - 1)
+FACTOR = Kind("a number above 0, at most 1", (float, int), sys.float_info.min, 1)
+STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
+
+STATUS = {
+    "state": STATE,
+    "message": TEXT,
+    "precision": TEXT,
+    "pid": PID,
+    **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
+    **dict.fromkeys(("step", "train_tokens", "validation_tokens"), WHOLE),
+    **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
+    "rate_factor": FACTOR,
+    "loss": NUMBER,
+}
+METRICS = {
+    "step": COUNT,
+    **dict.fromkeys(("seconds", "train_seconds", "tokens", "tokens_per_second"), AMOUNT),
+    **dict.fromkeys(("memory_mb", "gpu_memory_mb"), AMOUNT),
+    **dict.fromkeys(("loss", "perplexity", "bits_per_byte", "accuracy"), NUMBER),
+    **dict.fromkeys(("learning_rate", "grad_norm"), NUMBER),
+    **dict.fromkeys(("val_loss", "val_perplexity", "val_bits_per_byte", "val_accuracy"), NUMBER),
+}
+EVENTS = {
+    "metrics": METRICS,
+    "sample": {"step": WHOLE, "prompt": TEXT, "text": TEXT},
+    "note": {"step": WHOLE, "message": TEXT},
+}
+# What there must be; every other field may be missing.
+NEEDED = {
+    "metrics": ("step", "loss", "seconds", "train_seconds"),
+    "sample": ("step", "prompt", "text"),
+    "note": ("message",),
+}
+
+
+def check_status(value: Any) -> tuple[dict, str]:
+    """The fields of a status that fit, and a sentence about the first that does not, or ""."""
+    if not isinstance(value, dict):
+        return {}, f"It must be a JSON object, but got {describe(value)}."
+    status, fault = _fitting(value, STATUS)
+    if not fault and "state" not in status:
+        fault = "It must have a state, but there is none."
+    return status, fault
+
+
+def check_event(value: Any) -> tuple[dict, str]:
+    """The event without what does not fit, and what must be wrong with it, or ""."""
+    if not isinstance(value, dict):
+        return {}, f"an event must be a JSON object, but got {describe(value)}"
+    kind = value.get("kind")
+    if not TEXT.fits(kind):
+        return {}, f"its kind must be text, but got {describe(kind)}"
+    event, fault = _fitting(value, EVENTS.get(kind, {"step": WHOLE}))
+    if not fault:
+        missing = [name for name in NEEDED.get(kind, ()) if name not in event]
+        fault = f"{kind} must have {missing[0]}, but there is none" if missing else ""
+    return event, fault
+
+
+def _fitting(record: dict, fields: dict[str, Kind]) -> tuple[dict, str]:
+    """The fields that fit, null being none, and a sentence about the first that does not."""
+    kept, fault = {}, ""
+    for name, value in record.items():
+        kind = fields.get(name)
+        if value is None:
+            continue
+        if kind is None or kind.fits(value):
+            kept[name] = value
+        elif not fault:
+            fault = f"{name} must be {kind.words}, but got {describe(value)}"
+    return kept, fault
+
+
+def describe(value: Any) -> str:
+    """A JSON value in few characters."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    return "null" if value is None else ascii(value)[:40]
