@@ -22,7 +22,7 @@ def next_token_loss(
         soft_cap: logits are cap * tanh(logits / cap); 0: as they are.
 
     Returns:
-        Scalars in float32: nats a token, and the part of tokens whose target is the likeliest.
+        Scalars in float32: nats per token, and the part of tokens whose target is the likeliest.
     """
 
     @tf.custom_gradient
@@ -75,8 +75,10 @@ def _chunk(x, kernel, targets, soft_cap):
     exponentials = tf.exp(logits - maxima)
     totals = tf.reduce_sum(exponentials, -1, keepdims=True)
     loss = tf.reduce_sum(counts * (tf.math.log(totals) + maxima - target_logits))
-    # An argmax would take longer than all else. Where all are equally likely, none is right.
-    is_right = (target_logits == maxima) & (totals < kernel.shape[1] - 0.5)
+    # An argmax would take longer than all else.
+    is_right = target_logits == maxima
+    if kernel.shape[1] > 1:  # where all are equally likely, none is right
+        is_right &= tf.reduce_min(logits, -1, keepdims=True) < maxima
     right = tf.reduce_sum(counts * tf.cast(is_right, tf.float32))
     is_target = tf.range(kernel.shape[1]) == targets[:, None]
     d_logits = counts * (exponentials / totals - tf.cast(is_target, tf.float32))

@@ -84,6 +84,18 @@ def test_where_all_tokens_are_alike_none_is_right():
     assert accuracy == 0.0
 
 
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 1000])
+@pytest.mark.parametrize("lead", [1e-6, 0.1, 30.0])
+def test_a_likeliest_token_is_right_however_small_its_lead(vocab_size, lead, xla):
+    kernel = np.zeros((1, vocab_size), "float32")
+    kernel[0, vocab_size // 2] = lead
+    run = tf.function(next_token_loss, jit_compile=xla)
+    targets = tf.constant([vocab_size // 2, 0, vocab_size // 2, -1])
+    _, accuracy = run(tf.ones((4, 1)), tf.constant(kernel), targets)
+    assert float(accuracy) == pytest.approx(1.0 if vocab_size == 1 else 2 / 3)
+
+
 def test_without_a_token_that_counts_the_loss_is_zero():
     x, kernel, _ = arguments()
     results = chunked(tf.constant(x), tf.constant(kernel), tf.fill([TOKENS], -1))
