@@ -3,7 +3,8 @@
 import functools
 
 import numpy as np
-import tensorflow as tf
+
+from keras_lm.backend import tf
 
 
 class WindowOrder:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
+from keras_lm.backend import tf
 from keras_lm.config import GenerationConfig
 from keras_lm.sampling import penalize, sample_tokens
 from keras_lm.tracing import traced
@@ -38,7 +38,8 @@ class Generator:
 
     def __init__(self, model: "LanguageModel", jit_compile: bool = True):
         self.model = model
-        self._pace = math.inf  # seconds a token of the last call
+        self.compile_seconds = 0.0  # of all calls so far that compiled
+        self._pace = math.inf  # seconds per token of the last call
         self._empty = traced(self._empty_state)
         self._read = traced(self._read_loop, jit_compile)
         self._write = traced(self._write_loop, jit_compile)
@@ -48,6 +49,14 @@ class Generator:
         """How many programs have been compiled: two at most for each number of sequences."""
         functions = (self._read, self._write)
         return sum(function.experimental_get_tracing_count() for function in functions)
+
+    def _call(self, function: Callable, *arguments):
+        """Calls one of the two programs, and counts the time when that compiled it."""
+        compilations, begin = self.compilations, time.perf_counter()
+        result = function(*arguments)
+        if self.compilations > compilations:
+            self.compile_seconds += time.perf_counter() - begin
+        return result
 
     def stream(self, prompt_ids: Sequence[int], config: GenerationConfig) -> Iterator[int]:
         """Yields the continuation of one prompt token by token; the rest is as for `stream_all`."""
@@ -65,8 +74,8 @@ class Generator:
         Args:
             prompts: the last context_length tokens of each count; an empty one begins with a token
                 drawn from all alike.
-            config: length and sampling. A model with learned positions stops where its context
-                ends.
+            config: length and sampling. A model with learned positions, which end with its
+                context, reads the last half of the context again from position 0 and goes on.
 
         Yields:
             The prompt's index and a token.
@@ -76,7 +85,7 @@ class Generator:
         context_length = self.model.config.context_length
         prompts = [list(prompt)[-context_length:] for prompt in prompts]
         begins = [len(prompt) for prompt in prompts]
-        ends = [begin + self._room(begin, config) for begin in begins]
+        ends = [begin + config.max_new_tokens for begin in begins]
         given = np.full((len(prompts), max(ends)), SAMPLE, "int32")
         draws = np.zeros(given.shape, "float32")
         for row, (prompt, begin, end) in enumerate(zip(prompts, begins, ends, strict=True)):
@@ -92,47 +101,53 @@ class Generator:
             tf.constant(config.min_p, tf.float32),
             tf.constant(config.repetition_penalty, tf.float32),
         )
-        start, state = self._read_beginnings(given[:, : min(begins)])
-        # The first token as soon as it is there.
-        count = max(min(begins) + 1 - start, int(FIRST_CALL_SECONDS / self._pace))
-        while start < max(ends):
-            count = min(count, TOKENS_PER_CALL, max(ends) - start)
+        # Learned positions end with the context, whose last token is followed by one more.
+        is_bounded = self.model.config.positions == "learned"
+        span = context_length + 1 if is_bounded else max(ends)
+        origin, made = 0, min(begins)  # where position 0 is; how many columns are known
+        start, state = self._read_beginnings(given[:, :made], origin)
+        count = int(FIRST_CALL_SECONDS / self._pace)  # the first token as soon as it is there
+        while made < max(ends):
+            if start == origin + span:
+                origin = made - max(1, context_length // 2)
+                start, state = self._read_beginnings(given[:, :made], origin)
+            count = max(count, made + 1 - start)
+            count = min(count, TOKENS_PER_CALL, min(max(ends), origin + span) - start)
             called = time.perf_counter()
-            tokens, state = self._write(
+            tokens, state = self._call(
+                self._write,
                 state,
                 *(tf.constant(_window(x, start, count)) for x in (given, draws)),
                 tf.constant(count),
-                tf.constant(start),
+                tf.constant(start - origin),
                 sampling,
             )
-            tokens = tokens.numpy()
+            given[:, start : start + count] = tokens.numpy()[:count].T
             self._pace = (time.perf_counter() - called) / count
-            for place in range(start, start + count):
+            start += count
+            for column in range(made, start):
                 for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-                    if begin <= place < end:
-                        yield row, int(tokens[place - start, row])
-            start, count = start + count, max(1, int(CALL_SECONDS / self._pace))
+                    if begin <= column < end:
+                        yield row, int(given[row, column])
+            made, count = max(made, start), max(1, int(CALL_SECONDS / self._pace))
 
-    def _room(self, prompt_length: int, config: GenerationConfig) -> int:
-        """How many tokens can be made after a prompt."""
-        if self.model.config.positions != "learned":
-            return config.max_new_tokens
-        left = self.model.config.context_length - prompt_length
-        return min(config.max_new_tokens, max(1, left + 1))
+    def _read_beginnings(self, ids: np.ndarray, origin: int) -> tuple[int, tuple]:
+        """Reads ids (batch, length) from the column `origin` on, where position 0 is.
 
-    def _read_beginnings(self, ids: np.ndarray) -> tuple[int, tuple]:
-        """Reads whole blocks of ids (batch, length); returns how much that is, and the state."""
+        Returns:
+            The column up to which whole blocks were read, and the state there.
+        """
         model, (batch, length) = self.model, ids.shape
         vocab_size, at_once = model.config.vocab_size, model.at_once
-        num_blocks, most = length // at_once, model.config.context_length // at_once
-        read = num_blocks * at_once
+        num_blocks, most = (length - origin) // at_once, model.config.context_length // at_once
+        read = origin + num_blocks * at_once
         seen = np.zeros((batch, vocab_size), bool)
         np.put_along_axis(seen, ids[:, :read], True, axis=1)
         logits, states = self._empty(batch)
         if num_blocks:
-            padded = np.pad(ids[:, :read], ((0, 0), (0, most * at_once - read)))
+            padded = np.pad(ids[:, origin:read], ((0, 0), (0, (most - num_blocks) * at_once)))
             blocks = tf.constant(padded.reshape(batch, most, at_once))
-            logits, states = self._read(blocks, tf.constant(num_blocks), logits, states)
+            logits, states = self._call(self._read, blocks, tf.constant(num_blocks), logits, states)
         return read, (logits, tf.constant(seen), states)
 
     def _empty_state(self, batch: int) -> tuple:

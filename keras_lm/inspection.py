@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from keras import ops
+
+from keras_lm.backend import ops
 
 if TYPE_CHECKING:
     from keras_lm.bundle import Bundle

@@ -1,9 +1,7 @@
 """Norms, the feed-forward layer and the decoder block."""
 
-import keras
-from keras import ops
-
 from keras_lm.attention import ATTENTION_LAYERS
+from keras_lm.backend import keras, ops
 from keras_lm.config import ACTIVATIONS, NORMS
 from keras_lm.products import multiply, scale_features
 

@@ -5,7 +5,7 @@ its gradient is known already: softmax minus one-hot. So nothing as large as the
 the backward pass, and none of it is computed twice.
 """
 
-import tensorflow as tf
+from keras_lm.backend import tf
 
 CHUNK_LOGITS = 2**22  # at once: 16 MB; fewer cost time, more cost memory
 

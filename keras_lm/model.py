@@ -2,9 +2,7 @@
 
 import dataclasses
 
-import keras
-from keras import ops
-
+from keras_lm.backend import keras, ops
 from keras_lm.config import ConfigError, ModelConfig
 from keras_lm.layers import DecoderBlock, build_norm
 

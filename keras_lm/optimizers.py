@@ -1,10 +1,8 @@
 """How weights change: optimizers and the learning rate's schedule."""
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import ops
 
+from keras_lm.backend import keras, ops, tf
 from keras_lm.config import TrainingConfig
 from keras_lm.tracing import traced
 

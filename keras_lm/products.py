@@ -3,8 +3,7 @@
 The numbers are those of the plain form up to rounding; only the way there is another.
 """
 
-import tensorflow as tf
-from keras import ops
+from keras_lm.backend import ops, tf
 
 CROWDED_FEATURES, PADDING = 256, 4  # float32: rows of 1,024 bytes, and 16 bytes more
 

@@ -1,6 +1,6 @@
 """Which token comes next: filters of the distribution, and the draw from it."""
 
-import tensorflow as tf
+from keras_lm.backend import tf
 
 FEW = 256  # of so many likeliest tokens most settings choose; more are sorted only when needed
 

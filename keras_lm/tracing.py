@@ -3,8 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
-from tensorflow.python.util import tf_stack
+from keras_lm.backend import tf, tf_stack
 
 
 def traced(

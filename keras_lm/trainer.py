@@ -11,11 +11,11 @@ import time
 import traceback
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import psutil
 
 from keras_lm import run_folder
+from keras_lm.backend import keras
 from keras_lm.bundle import save_model
 from keras_lm.cache import seal_programs
 from keras_lm.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint

@@ -8,10 +8,9 @@ import contextlib
 import ctypes
 import os
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_lm.backend import keras, tf
 from keras_lm.dataset import cut_windows
 from keras_lm.losses import next_token_loss
 from keras_lm.tracing import traced

@@ -11,8 +11,9 @@ whatever libraries print cannot disturb the protocol. Every line bears the reque
     {"id": 4, "do": "inspect", "text": "The man", "token": null, "block": 0}
     {"id": 4, "kind": "end", ...}   what keras_lm.inspection.inspect gives, or "error"
 
-Id 0 is the model itself: one line "ready" or "error" before the first request is served. The
-process ends when the requests' pipe closes or nothing was asked for IDLE_SECONDS.
+`seconds` leave out compiling, which the first answer waits for. Id 0 is the model itself: one line
+"ready" or "error" before the first request is served. The process ends when the requests' pipe
+closes or nothing was asked for IDLE_SECONDS.
 """
 
 import gc
@@ -120,9 +121,10 @@ class Worker:
         from keras_lm.generation import stream_texts
 
         begin, request_id, prompts = time.perf_counter(), request["id"], request["prompts"]
-        tokenizer = self.bundle.tokenizer
+        tokenizer, generator = self.bundle.tokenizer, self.bundle.generator
+        compiled_before = generator.compile_seconds
         pieces = stream_texts(
-            self.bundle.generator,
+            generator,
             tokenizer,
             prompts,
             GenerationConfig.from_dict(request["settings"]),
@@ -142,10 +144,11 @@ class Worker:
                 send()
                 sent = time.perf_counter()
         send()
+        compiling = generator.compile_seconds - compiled_before
         self.reply(
             request_id,
             "end",
-            seconds=time.perf_counter() - begin,
+            seconds=time.perf_counter() - begin - compiling,
             unknown=tokenizer.unknown("".join(dict.fromkeys(prompts))),
             tokens_cut=max(map(self.bundle.tokens_cut, prompts)),
         )

@@ -1,5 +1,7 @@
 """Generation: the cached loop against full passes, streaming."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -95,17 +97,57 @@ def test_of_a_long_prompt_the_last_context_counts(make_generator, small_ids, pos
     assert continued(generator, prompt, 1, **GREEDY) == first
 
 
+def by_full_passes_with_learned_positions(model, prompt, count):
+    """As `greedy_by_full_passes`; where the context is full, its last half becomes its beginning.
+
+    The context's last token is followed by one more, of which the passes make one half.
+    """
+    ids, made = list(prompt)[-CONTEXT:], []
+    while len(made) < count:
+        made += greedy_by_full_passes(model, ids, CONTEXT + 1 - len(ids))
+        ids = (ids + made)[-(CONTEXT // 2) :]
+    return made[:count]
+
+
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize(
-    ("length", "room"), [(1, CONTEXT), (CONTEXT - 1, 2), (CONTEXT, 1), (CONTEXT + 1, 1)]
-)
-def test_learned_positions_end_with_the_context(make_generator, small_ids, xla, length, room):
+@pytest.mark.parametrize("length", [1, CONTEXT - 1, CONTEXT, CONTEXT + 1])
+def test_learned_positions_begin_again_where_the_context_ends(
+    monkeypatch, make_generator, small_ids, xla, length
+):
     generator = make_generator(xla, positions="learned")
     prompt = small_ids(length).tolist()
-    expected = greedy_by_full_passes(generator.model, prompt, room)
-    for asked in (1, room - 1, room, room + 1, 100):
-        if asked:
-            assert continued(generator, prompt, asked, **GREEDY) == expected[:asked]
+    expected = by_full_passes_with_learned_positions(generator.model, prompt, 40)
+    for asked in (1, 2, CONTEXT, 40):
+        assert continued(generator, prompt, asked, **GREEDY) == expected[:asked]
+    generator._pace = 1.0  # so slow that every call makes one token
+    monkeypatch.setattr(generation, "CALL_SECONDS", 0.0)
+    assert continued(generator, prompt, 40, **GREEDY) == expected
+
+
+@pytest.mark.parametrize("context_length", [2, 3, 40])
+def test_a_text_of_learned_positions_is_as_long_as_asked(small_model, context_length):
+    """In a context of 40, the half that is read again has a block of tokens and some more."""
+    model = small_model(positions="learned", context_length=context_length)
+    generator = Generator(model, jit_compile=False)
+    settings = {"seed": 2, "repetition_penalty": 1.5, **ALL}
+    whole = continued(generator, [5, 7], 100, **settings)
+    assert len(whole) == 100
+    prompts, rows = [[5, 7], [], [3] * 90], [[], [], []]
+    config = GenerationConfig(max_new_tokens=100, **settings)
+    for row, token in generator.stream_all(prompts, config):
+        rows[row].append(token)
+    assert rows[0] == whole and [len(row) for row in rows] == [100] * 3
+
+
+def test_the_time_of_compiling_is_known(small_model):
+    generator = Generator(small_model())
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        continued(generator, [5] * 3, 5)
+        seconds.append((generator.compile_seconds, time.perf_counter() - begin))
+    assert seconds[0][1] / 2 < seconds[0][0] < seconds[0][1]
+    assert seconds[1][0] == seconds[0][0]
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17])

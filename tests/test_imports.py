@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
 RANKS = {
+    "keras_lm.backend": 0,
     "keras_lm.checks": -1,
     "keras_lm.config": 0,
     "keras_lm.files": 0,
@@ -50,17 +51,6 @@ RANKS = {
 }
 SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
 EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
-MAY_USE_TENSORFLOW = {
-    "attention",
-    "dataset",
-    "generation",
-    "losses",
-    "optimizers",
-    "products",
-    "sampling",
-    "tracing",
-    "training",
-}
 STANDARD_LIBRARY_ONLY = [
     "checks",
     "config",
@@ -148,10 +138,11 @@ def test_a_module_imports_from_lower_ranks_only(module):
         assert allowed or RANKS[other] < RANKS[own], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_tensorflow_is_imported_only_where_it_may(module):
-    if row(module).removeprefix("keras_lm.") not in MAY_USE_TENSORFLOW:
-        assert "tensorflow" not in top_level(FILES[module])
+def test_tensorflow_and_keras_are_imported_in_one_place():
+    heavy = {"keras", "tensorflow"}
+    assert [row(name) for name, path in FILES.items() if top_level(path) & heavy] == [
+        "keras_lm.backend"
+    ]
 
 
 @pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)

@@ -5,9 +5,9 @@ Shapes: `x` is (batch, length, d_model); `queries`, `keys` and `values` are
 one token at a time with a state of fixed size (`initial_state`, `attend_to_state`).
 """
 
-import keras
 import numpy as np
-from keras import ops
+
+from keras_lm.backend import keras, ops
 
 MASKED = -1e9  # a score no key survives; finite in float32, where scores live
 AT_ONCE = 16  # tokens of a prompt: the weights are read once for all of them

@@ -20,11 +20,8 @@ has it: in a sum with a large maximum, the logarithm would lose its last digits.
 A tensor in blocks is (blocks, batch, num_heads, block, head_dim).
 """
 
-import keras
-import tensorflow as tf
-from keras import ops
-
 from keras_lm.attention.base import MASKED, CausalSelfAttention
+from keras_lm.backend import keras, ops, tf
 
 LARGEST_BLOCK = 128  # rows; 64 to 512 take about the same time on a CPU
 

@@ -21,12 +21,10 @@ sums are in float32.
 
 import math
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import ops
 
 from keras_lm.attention.base import MASKED, CausalSelfAttention
+from keras_lm.backend import keras, ops, tf
 
 # At e^0 slots drown the window in averages, so they begin nearly closed, each head's at another
 # gate from the first of these to the last; and gates move fast, so that useful slots open soon.

@@ -1,9 +1,7 @@
 """Exact softmax attention by blocks of rows."""
 
-import keras
-from keras import ops
-
 from keras_lm.attention.base import CausalSelfAttention, masked_softmax
+from keras_lm.backend import keras, ops
 
 # Rows of the score matrix computed at once: few waste less of the upper triangle, but a program of
 # many blocks takes long to compile.

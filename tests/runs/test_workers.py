@@ -47,8 +47,11 @@ def wait(reply, seconds: float = 60.0):
 def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     worker = pool.worker(model_file)
     assert pool.worker(model_file) is worker
+    wait(worker.loading)
+    begin = time.perf_counter()
     _, reply = worker.generate(["The ☃"], SETTINGS)
     assert not wait(reply).error and len(reply.texts[0]) == 31
+    assert 0 < reply.result["seconds"] < (time.perf_counter() - begin) / 2  # most is compiling
     assert reply.result["tokens_cut"] == 0
     for length in (10, 11, 12):
         _, long = worker.generate(["T" * length], SETTINGS)
