@@ -79,6 +79,14 @@ def import_of_tensorflow() -> Iterator[None]:
         os.close(nowhere)
 
 
+class Several(argparse.Action):
+    """Joins the names of several texts into one value."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Called by argparse when the flag is read."""
+        setattr(namespace, self.dest, corpus.SEVERAL.join(values))
+
+
 def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
     """One flag a field, named like it with hyphens; absent flags leave no trace."""
     group = parser.add_argument_group(config.__name__)
@@ -87,7 +95,10 @@ def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> 
             continue
         flag = "--" + spec.name.replace("_", "-")
         options: dict[str, Any] = {"help": spec.metadata["help"].replace("%", "%%")}
-        if spec.type is bool:
+        if (config, spec.name) == (DataConfig, "data"):
+            options |= {"action": Several, "nargs": "+", "metavar": "TEXT"}
+            options["help"] += " Several are joined; - reads standard input."
+        elif spec.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options |= {"type": spec.type, "choices": spec.metadata["choices"], "metavar": "VALUE"}
@@ -154,11 +165,16 @@ def train(arguments: argparse.Namespace) -> int:
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
     if not folder.holds_run:
         check_holds_nothing(folder)
-        config = new_config(arguments)
-        prepared = prepare(config)
+        config, source = new_config(arguments), None
+        if config.data.data == corpus.STDIN:
+            source = sys.stdin.buffer.read(int(config.data.max_text_mb * corpus.MEGABYTE) + 1)
+            config = config.with_data(str(folder.text_file.absolute()), "standard input")
+        prepared = prepare(config, source)
         folder.create()
         claim_alone(folder)
         check_holds_nothing(folder)  # since it was looked at, another process may have filled it
+        if source is not None:  # to resume from
+            files.write_atomically(folder.text_file, source)
         folder.write_config(config.to_dict())
         return run(folder, config, prepared, arguments.wait_turn)
     started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
@@ -216,9 +232,9 @@ def check_holds_nothing(folder: RunFolder) -> None:
         )
 
 
-def prepare(config: RunConfig) -> corpus.Corpus:
-    """The run's text as tokens; ValueError when text or memory will not do."""
-    prepared = corpus.prepare(config.data, config.model.context_length)
+def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
+    """The run's text, maybe read already, as tokens; ValueError if text or memory will not do."""
+    prepared = corpus.prepare(config.data, config.model.context_length, source)
     estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
     for warning in config.warnings():
         print(warning, file=sys.stderr)

@@ -6,6 +6,7 @@ the README all come from the metadata here.
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from keras_lm.checks import Checked, ConfigError, field
@@ -161,7 +162,12 @@ class DataConfig(Checked):
     """Which text, and how it becomes tokens."""
 
     data: str = field(
-        "sense-and-sensibility", "Name of a built-in or catalogue text, or a file's path."
+        "sense-and-sensibility",
+        "Name of a built-in or catalogue text, or the path of a file, maybe gzip's, of a folder, "
+        "or a pattern such as 'books/*.txt'.",
+    )
+    encoding: str = field(
+        "", "Of the text's files, such as latin-1; empty: UTF-8, or UTF-16 with a byte order mark."
     )
     title: str = field("", "What lists call the text; empty: its name, or its file's.")
     tokenizer: str = field(
@@ -183,6 +189,13 @@ class DataConfig(Checked):
         high=0.5,
     )
     max_text_mb: float = field(50.0, "Largest text accepted, in megabytes.", low=0.001, high=1024)
+
+    @property
+    def label(self) -> str:
+        """What lists call the text."""
+        first, *others = self.data.split("\n")
+        more = f" and {len(others)} more" if others else ""
+        return self.title or f"{Path(first).stem}{more}"
 
 
 @dataclass(frozen=True)
@@ -356,6 +369,13 @@ class RunConfig:
                 f"does. Choose {' or '.join(ways)}."
             )
         return found
+
+    def with_data(self, data: str, title: str) -> Self:
+        """The same run with a text from elsewhere; a title that was set is kept."""
+        title = self.data.title or title
+        return dataclasses.replace(
+            self, data=dataclasses.replace(self.data, data=data, title=title)
+        )
 
     def to_dict(self) -> dict:
         """A JSON object with the schema's number."""

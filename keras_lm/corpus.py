@@ -19,21 +19,29 @@ import pooch
 from keras_lm.cache import cache_folder
 from keras_lm.config import CLEANINGS, DataConfig
 from keras_lm.files import absolute
+from keras_lm.reading import (
+    MAX_TEXT_MB,
+    MEGABYTE,
+    TextError,
+    check_size,
+    is_packed,
+    is_pattern,
+    read_text,
+    shorten,
+    text_files,
+)
 from keras_lm.tokenizer import Tokenizer, tokenize
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
-MAX_TEXT_MB = DataConfig.max_text_mb
-MEGABYTE = 1_000_000
+SEVERAL = "\n"  # between the names of several texts
+STDIN = "-"
+SAVE_AS_UTF8 = "Save it as UTF-8, or name its encoding, such as --encoding latin-1."
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 
 BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
 
 Ids = TypeVar("Ids", bound=Sequence[int] | np.ndarray)
-
-
-class TextError(ValueError):
-    """A text that cannot be used; the message is one sentence for a person."""
 
 
 @dataclass(frozen=True)
@@ -137,104 +145,93 @@ class Corpus:
         return sum(int(sizes[part].sum()) for part in parts)
 
 
-def prepare(data: DataConfig, context_length: int) -> Corpus:
+def prepare(data: DataConfig, context_length: int, source: bytes | None = None) -> Corpus:
     """Reads, cleans, tokenizes and splits a text.
 
     Args:
         data: which text, and how.
         context_length: tokens a window feeds to the model; each part needs one more.
+        source: the text's bytes when they have been read from standard input.
 
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
-    text = clean(load_text(data.data, data.max_text_mb), data.cleaning)
-    tokenizer, ids = tokenize(data.tokenizer, text)
+    if source is None:
+        text = load_text(data.data, data.max_text_mb, data.encoding)
+    else:
+        limits = (data.max_text_mb, data.encoding, SAVE_AS_UTF8)
+        text = read_text(source, "Standard input", *limits)
+    tokenizer, ids = tokenize(data.tokenizer, clean(text, data.cleaning))
     train, validation = split(ids, data.validation_fraction)
-    check_length(train, validation, context_length)
+    unit = "characters" if data.tokenizer == "char" else "tokens"
+    check_length(train, validation, context_length, data.validation_fraction, unit)
     return Corpus(tokenizer, train, validation)
 
 
-def load_text(data: str, max_text_mb: float = MAX_TEXT_MB) -> str:
-    """The text that `data` names: a built-in one, one of the catalogue, or a file.
+def load_text(data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "") -> str:
+    """The text that `data` names; several names, one per line, are joined in their order.
 
     Args:
-        data: a name in BUILT_IN or CATALOGUE, else a path (`./alice` for a file named `alice`).
+        data: a name in BUILT_IN or CATALOGUE, else a path (`./alice` for a file named `alice`), a
+            folder or a pattern: see `text_files`.
         max_text_mb: the most that is read, in megabytes (1,000,000 bytes).
+        encoding: of the files; empty: UTF-8, or UTF-16 with a byte order mark.
 
     Raises TextError when there is no such text or it cannot be read, downloaded or used.
     """
-    if data in BUILT_IN:
-        paths = [DATA_FOLDER / file for file in BUILT_IN[data].files]
-        text = "\n".join(_read_file(path, max_text_mb) for path in paths)
-        _check_size(len(text.encode()), data, max_text_mb)
-        return text
-    if data in CATALOGUE:
-        text = _read_file(_download(CATALOGUE[data]), max_text_mb)
-        book = _BOOK.search(text)
-        return book[1] + "\n" if book else text
-    return _read_file(Path(data), max_text_mb)
-
-
-def size_on_disk(data: str) -> int:
-    """How many bytes the text has that `data` names, as far as that is known without reading it."""
-    if data in BUILT_IN:
-        return sum((DATA_FOLDER / file).stat().st_size for file in BUILT_IN[data].files)
-    path = Path(data)
-    return path.stat().st_size if data not in CATALOGUE and path.is_file() else 0
-
-
-def read_text(source: bytes, name: str = "the text", max_text_mb: float = MAX_TEXT_MB) -> str:
-    """The text in `source`, UTF-8 or UTF-16 with a byte order mark; every newline becomes "\\n".
-
-    Args:
-        source: a file's bytes.
-        name: what messages call it.
-        max_text_mb: the most that is accepted, in megabytes (1,000,000 bytes).
-
-    Raises TextError when it is too large, too short, binary or in another encoding.
-    """
-    _check_size(len(source), name, max_text_mb)
-    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff")) and _looks_like(source) != "UTF-32"
-    if not is_utf16 and b"\0" in source:
-        raise TextError(
-            f"Expected text, but {name} has a NUL byte at offset {source.index(0)}; "
-            f"choose a text file that is not {_looks_like(source)}, or save it as UTF-8."
-        )
-    try:
-        text = source.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        # After a byte order mark, the error counts from behind it.
-        offset = error.start + len(source) - len(error.object)
-        looks = "a damaged UTF-16 file" if is_utf16 else _looks_like(source[offset:])
-        raise TextError(
-            f"Expected UTF-8, but {name} has the byte 0x{source[offset]:02x} at offset {offset}, "
-            f"which looks like {looks}; save it as UTF-8."
-        ) from error
-    if "\0" in text:
-        raise TextError(
-            f"Expected text, but {name} has a NUL character at position {text.index(chr(0))}; "
-            "choose a text file that is not binary, or save it as UTF-8."
-        )
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if len(text) < 2 or text.isspace():
-        is_blank = text.isspace()
-        came = "is empty" if not text else "is blank" if is_blank else "has one character only"
-        raise TextError(f"Expected text, but {name} {came}; choose a longer one.")
+    names = data.split(SEVERAL)
+    documents = [text for name in names for text in _documents(name, max_text_mb, encoding)]
+    if len(documents) == 1:
+        return documents[0]
+    text = "\n".join(documents)
+    check_size(len(text.encode()), names[0] if len(names) == 1 else "The text", max_text_mb)
     return text
 
 
-def _looks_like(source: bytes) -> str:
-    """What bytes that are no UTF-8 seem to be."""
-    start = source[:10_000]
-    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "UTF-32"
-    if 0 in start:
-        zeros = [start[parity::2].count(0) for parity in (0, 1)]
-        looks_utf16 = max(zeros) > len(start) / 4 > 4 * min(zeros)
-        return "UTF-16 without a byte order mark" if looks_utf16 else "binary"
-    if re.match(rb"\xed[\xa0-\xbf]", start):
-        return "a lone surrogate"
-    name = "Windows-1252" if re.search(rb"[\x80-\x9f]", start) else "Latin-1"
-    return f"{name} or another old encoding"
+def _documents(name: str, max_text_mb: float, encoding: str) -> list[str]:
+    """The texts of one name, file by file."""
+    if name in CATALOGUE:
+        text = _read_file(_download(CATALOGUE[name]), max_text_mb)
+        book = _BOOK.search(text)
+        return [book[1] + "\n" if book else text]
+    if name in BUILT_IN:
+        return [_read_file(path, max_text_mb) for path in _paths(name)]
+    paths = _paths(name)
+    if len(paths) > 1:  # before the first is read
+        check_size(sum(path.stat().st_size for path in paths), shorten(name), max_text_mb)
+    return [_read_file(path, max_text_mb, encoding) for path in paths]
+
+
+def with_absolute_path(data: DataConfig) -> DataConfig:
+    """The same texts; a path or a pattern means them in every folder."""
+
+    def from_anywhere(name: str) -> str:
+        path = str(absolute(name))
+        is_name = name in {STDIN, *BUILT_IN, *CATALOGUE}
+        return path if not is_name and (os.path.exists(path) or is_pattern(name)) else name
+
+    names = map(from_anywhere, data.data.split(SEVERAL))
+    return dataclasses.replace(data, data=SEVERAL.join(names))
+
+
+def size_on_disk(data: str) -> float:
+    """How many bytes the text has that `data` names, at most; of what is packed: infinitely many.
+
+    0 where that is not known before it is read or downloaded.
+    """
+    try:
+        paths = [path for name in data.split(SEVERAL) for path in _paths(name)]
+        if any(map(is_packed, paths)):
+            return math.inf
+        return sum(path.stat().st_size for path in paths)
+    except (OSError, ValueError):
+        return 0
+
+
+def _paths(name: str) -> list[Path]:
+    """The files of one name, as far as they are there without a download."""
+    if name in BUILT_IN:
+        return [DATA_FOLDER / file for file in BUILT_IN[name].files]
+    return [] if name in CATALOGUE else text_files(name)
 
 
 def clean(text: str, cleaning: str) -> str:
@@ -275,24 +272,31 @@ def split(ids: Ids, validation_fraction: float) -> tuple[Ids, Ids]:
     return ids[:cut], ids[cut:]
 
 
-def check_length(train: Sequence[int], validation: Sequence[int], context_length: int) -> None:
+def check_length(
+    train: Sequence[int],
+    validation: Sequence[int],
+    context_length: int,
+    validation_fraction: float,
+    unit: str = "tokens",
+) -> None:
     """TextError unless each part has `context_length` + 1 tokens; validation may have none."""
     needed = context_length + 1
-    if len(train) < needed or 0 < len(validation) < needed:
-        raise TextError(
-            f"A context_length of {context_length:,} needs {needed:,} tokens in each part, but the "
-            f"text has {len(train):,} for training and {len(validation):,} for validation; choose "
-            "a longer text, a smaller context_length or another validation_fraction."
-        )
+    if len(train) >= needed and (not len(validation) or len(validation) >= needed):
+        return
+    size = len(train) + len(validation)
+    longest = min(len(part) for part in (train, validation) if len(part) or part is train) - 1
+    advice = f"Use at least {_enough(needed, validation_fraction):,}"
+    if longest >= 2:
+        advice += f", or a context of at most {longest:,}"
+    raise TextError(f"The text is too short: it has {size:,} {unit}. {advice}.")
 
 
-def with_absolute_path(data: DataConfig) -> DataConfig:
-    """The same text; a file's path means it in every folder."""
-    path = absolute(data.data)
-    is_name = data.data in BUILT_IN or data.data in CATALOGUE
-    return (
-        data if is_name or not os.path.exists(path) else dataclasses.replace(data, data=str(path))
-    )
+def _enough(needed: int, validation_fraction: float) -> int:
+    """A length of which each part has `needed` tokens, the next round number."""
+    shares = [share for share in (validation_fraction, 1 - validation_fraction) if share]
+    least = math.ceil((needed + 1) / min(shares)) if validation_fraction else needed
+    step = 10 ** max(0, len(str(least)) - 2)
+    return -(-least // step) * step
 
 
 def unigram_entropy(ids: Sequence[int]) -> float:
@@ -306,31 +310,23 @@ def unigram_entropy(ids: Sequence[int]) -> float:
     return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0.0
 
 
-def _check_size(size: int, name: str, max_text_mb: float) -> None:
-    if size > max_text_mb * MEGABYTE:
-        raise TextError(
-            f"Expected at most {max_text_mb:g} MB, but {name} has {size:,} bytes; "
-            "choose a shorter text or raise max_text_mb."
-        )
-
-
-def _read_file(path: Path, max_text_mb: float) -> str:
+def _read_file(path: Path, max_text_mb: float, encoding: str = "") -> str:
     names = [*BUILT_IN, *CATALOGUE]
-    mend = f"name a text file or one of {', '.join(names)}"
-    shown = repr(str(path) if len(str(path)) <= 80 else f"…{str(path)[-79:]}")
+    advice = f"Name a text file, a folder or one of {', '.join(names)}"
+    shown = shorten(str(path))
     try:
         if path.is_file():
-            _check_size(path.stat().st_size, str(path), max_text_mb)
+            check_size(path.stat().st_size, str(path), max_text_mb)
             with path.open("rb") as file:  # which may grow, or not have told its size
-                return read_text(file.read(int(max_text_mb * MEGABYTE) + 1), str(path), max_text_mb)
+                source = file.read(int(max_text_mb * MEGABYTE) + 1)
+            return read_text(source, str(path), max_text_mb, encoding, SAVE_AS_UTF8)
         if path.exists():
-            came = "a folder" if path.is_dir() else "no ordinary file"
-            raise TextError(f"Expected a text, but {shown} is {came}; {mend}.")
+            raise TextError(f"{shown} is no ordinary file. {advice}.")
     except OSError as error:
-        raise TextError(f"Expected a text, but {shown} gives: {error.strerror}; {mend}.") from error
+        raise TextError(f"{shown} cannot be read: {error.strerror}. {advice}.") from error
     close = difflib.get_close_matches(str(path).lower(), names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise TextError(f"Expected a text, but there is no file {shown}; {mend}{hint}.")
+    raise TextError(f"There is no file {shown}. {advice}{hint}.")
 
 
 def _download(text: Text) -> Path:

@@ -82,6 +82,7 @@ class RunFolder:
         self._earlier_taken_file = self.path / "control.taken"  # of earlier versions
         self.log_file = self.path / "log.txt"
         self.tokenizer_file = self.path / "tokenizer.json"
+        self.text_file = self.path / "text.txt"  # what came from standard input
         self.lock_file = self.path / "process.lock"
         self.checkpoints = self.path / "checkpoints"
         self.model_file = self.path / "model.keras"
@@ -105,7 +106,8 @@ class RunFolder:
     def _files(self) -> list[str]:
         """The names of a run's files, its config last: half removed, it can be removed again."""
         own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
-        own += [self.log_file, self.tokenizer_file, self.lock_file, self.model_file]
+        own += [self.log_file, self.text_file, self.tokenizer_file]
+        own += [self.lock_file, self.model_file]
         return [file.name for file in (*own, self.config_file)]
 
     @property

@@ -1,5 +1,6 @@
 """Texts: encodings, names, downloads over loopback, cleaning, splitting, and every message."""
 
+import gzip
 import hashlib
 import math
 import os
@@ -14,76 +15,23 @@ import numpy as np
 import pytest
 
 from keras_lm import corpus
+from keras_lm.config import DataConfig
 from keras_lm.corpus import Text, TextError, check_length, clean, load_text, read_text, split
 from keras_lm.tokenizer import tokenize
 
 ROOT = Path(corpus.__file__).parent.parent
 
 
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        ("né".encode(), "né"),
-        ("né".encode("utf-8-sig"), "né"),
-        (b"\xff\xfe" + "né😀".encode("utf-16-le"), "né😀"),
-        (b"\xfe\xff" + "né😀".encode("utf-16-be"), "né😀"),
-        ("a\ufeffb".encode(), "a\ufeffb"),
-        (b"a\r\nb\rc\n\r\n\rd", "a\nb\nc\n\n\nd"),
-        (b"\xff\xfe" + "a\r\nb".encode("utf-16-le"), "a\nb"),
-        (b"aa", "aa"),
-        (b"a\n", "a\n"),
-        (b"tab\t\x0c\x1b", "tab\t\x0c\x1b"),
-    ],
-)
-def test_read_text(source, text):
-    assert read_text(source) == text
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (b"", "but x.txt is empty; choose a longer one"),
-        (b"\xef\xbb\xbf", "x.txt is empty"),
-        (b"\xff\xfe", "x.txt is empty"),
-        (b" \r\n\t", "x.txt is blank"),
-        (b"a", "x.txt has one character only"),
-        ("日".encode(), "x.txt has one character only"),
-        (b"ab\0c", "x.txt has a NUL byte at offset 2; choose a text file"),
-        ("ab".encode("utf-16-le"), "x.txt has a NUL byte at offset 1"),
-        ("a text".encode("utf-16-le"), "that is not UTF-16 without a byte order mark, or save"),
-        (
-            "a text".encode("utf-16-be"),
-            "not UTF-16 without a byte order mark, or",
-        ),
-        ("a text".encode("utf-32"), "NUL byte at offset 2; choose a text file that is not UTF-32,"),
-        (b"a\xed\xa0\x80b", "byte 0xed at offset 1, which looks like a lone surrogate"),
-        (b"it\x92s", "byte 0x92 at offset 2, which looks like Windows-1252"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "x.txt has a NUL byte at offset 8"),
-        ("ab\0".encode("utf-16"), "x.txt has a NUL character at position 2"),
-        (b"caf\xe9 au", "x.txt has the byte 0xe9 at offset 3, which looks like Latin-1"),
-        (b"\xef\xbb\xbfcaf\xe9 au", "x.txt has the byte 0xe9 at offset 6"),
-        (b"ab\xc3", "x.txt has the byte 0xc3 at offset 2"),
-        (b"ab\xed\xa0\x80", "x.txt has the byte 0xed at offset 2"),
-        (b"\xff\xfea\0b", "x.txt has the byte 0x62 at offset 4, which looks like a damaged UTF-16"),
-        (b"\xff\xfea\0\x00\xd8b\0", "offset 4, which looks like a damaged UTF-16"),
-    ],
-)
-def test_read_text_refuses_with_one_sentence(source, message):
-    with pytest.raises(TextError, match=re.escape(message)) as caught:
-        read_text(source, "x.txt")
-    assert str(caught.value).startswith("Expected ") and "\n" not in str(caught.value)
-
-
 def test_the_limit_is_inclusive_and_checked_before_a_file_is_read(tmp_path, monkeypatch):
     assert len(read_text(b"a" * 2000, max_text_mb=0.002)) == 2000
-    with pytest.raises(TextError, match="at most 0.002 MB, but the text has 2,001 bytes; .* raise"):
+    with pytest.raises(TextError, match="2,001 bytes, but at most 0.002 MB are accepted. .* raise"):
         read_text(b"a" * 2001, max_text_mb=0.002)
     path = tmp_path / "huge.txt"
     with path.open("wb") as file:
         file.truncate(2**40)  # a sparse file of a terabyte
     monkeypatch.setattr(Path, "open", lambda path, mode: pytest.fail("was read"))
     with pytest.raises(
-        TextError, match="at most 50 MB, but .*huge.txt has 1,099,511,627,776 bytes"
+        TextError, match="huge.txt has 1,099,511,627,776 bytes, but at most 50 MB are"
     ):
         load_text(str(path))
 
@@ -92,14 +40,14 @@ def test_a_file_that_does_not_tell_its_size_is_read_to_the_limit_only():
     endless = Path("/proc/self/maps")  # of size 0, to believe the system
     if not endless.exists():
         pytest.skip("needs a file of unknown size")
-    with pytest.raises(TextError, match="at most 0.001 MB, but /proc/self/maps has 1,001 bytes"):
+    with pytest.raises(TextError, match="/proc/self/maps has 1,001 bytes, but at most 0.001 MB"):
         load_text(str(endless), 0.001)
 
 
 def test_the_limit_holds_for_texts_of_several_files():
     size = len(load_text("shakespeare").encode())
     assert load_text("shakespeare", size / 1_000_000)
-    with pytest.raises(TextError, match=f"but shakespeare has {size:,} bytes"):
+    with pytest.raises(TextError, match=f"shakespeare has {size:,} bytes"):
         load_text("shakespeare", (size - 1) / 1_000_000)
 
 
@@ -140,14 +88,22 @@ def test_load_text_reads_a_file_and_prefers_a_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("mobydick", r"no file 'mobydick'; name a text file or one of .*did you mean moby-dick\?"),
+        (
+            "mobydick",
+            r"no file 'mobydick'. Name a text file, a folder or .*did you mean moby-dick\?",
+        ),
         ("Alice", r"did you mean alice\?"),
-        ("nothing like it", r"no file 'nothing like it'; .* tiny-shakespeare\.$"),
-        ("no/such/file.txt", "no file 'no/such/file.txt'; name a text file or one of alice, "),
-        ("", "'.' is a folder; name a text file"),
-        (str(ROOT), "is a folder; name a text file"),
-        (os.devnull, "is no ordinary file; name a text file"),
-        ("x" * 5000, "gives: File name too long; name a text file"),
+        ("nothing like it", r"no file 'nothing like it'. .* tiny-shakespeare\.$"),
+        (
+            "no/such/file.txt",
+            "no file 'no/such/file.txt'. Name a text file, a folder or one of",
+        ),
+        ("", "'.' is no ordinary file. Name a text file"),
+        (str(ROOT / ".git"), "has no text files. Name a folder with .txt, .text, .md files, or a"),
+        (str(ROOT / "*.nothing"), "has no text files. Name a pattern that some files match"),
+        ("alice\nno/such", "no file 'no/such'. Name a text file"),
+        (os.devnull, "is no ordinary file. Name a text file"),
+        ("x" * 5000, "cannot be read: File name too long. Name a text file"),
         ("a\0b", "no file 'a.x00b'"),
         ("a\ud800b", "no file 'a.ud800b'"),
     ],
@@ -158,6 +114,59 @@ def test_load_text_refuses_with_one_sentence(data, message):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 350
 
 
+@pytest.fixture
+def books(tmp_path):
+    """A folder with texts, packed ones, others, and hidden ones."""
+    contents = {
+        "b.txt": "bb",
+        "a.txt": "aa",
+        "deep/er/c.md": "cc",
+        "d.txt.gz": gzip.compress(b"dd"),
+        "code.py": "print()",
+        ".hidden.txt": "no",
+        ".git/e.txt": "no",
+    }
+    for name, content in contents.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("{}", "aa\nbb\ndd\ncc"),
+        ("{}/*.txt", "aa\nbb"),
+        ("{}/**/*.[pm]*", "print()\ncc"),
+        ("{}/d.txt.gz", "dd"),
+        ("{0}/b.txt\n{0}/a.txt", "bb\naa"),
+    ],
+)
+def test_several_files_are_joined_in_a_fixed_order(books, data, text):
+    data = data.format(books)
+    assert load_text(data) == text
+    with pytest.raises(TextError, match=" bytes, but at most 1e-06 MB"):
+        load_text(data, 1e-6)
+
+
+def test_names_and_files_can_be_joined(books):
+    assert load_text(f"{books}/a.txt\nalice") == "aa\n" + load_text("alice")
+
+
+def test_the_size_is_known_before_the_files_are_read(books):
+    assert corpus.size_on_disk(f"{books}/*.txt") == 4
+    assert corpus.size_on_disk(f"{books}/d.txt.gz") == corpus.size_on_disk(str(books)) == math.inf
+    assert corpus.size_on_disk("alice") == 144_395
+    assert corpus.size_on_disk("tiny-shakespeare") == corpus.size_on_disk("no/such") == 0
+
+
+def test_absolute_paths_mean_the_same_from_any_folder(books, monkeypatch):
+    monkeypatch.chdir(books)
+    data = corpus.with_absolute_path(DataConfig(data="alice\na.txt\ndeep\n*.py\nnone\n-")).data
+    assert data == f"alice\n{books}/a.txt\n{books}/deep\n{books}/*.py\nnone\n-"
+
+
 def test_load_text_without_permission(tmp_path, monkeypatch):
     def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
@@ -166,7 +175,7 @@ def test_load_text_without_permission(tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_text("text")
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(TextError, match="secret.txt' gives: Permission denied; name a text file"):
+    with pytest.raises(TextError, match="secret.txt' cannot be read: Permission denied. Name a"):
         load_text(str(path))
 
 
@@ -312,11 +321,38 @@ def test_split_refuses(fraction):
 @pytest.mark.parametrize("validation", [0, 1, 64, 65, 66])
 def test_check_length_needs_one_token_more_than_the_context(train, validation):
     if train >= 65 and validation in (0, 65, 66):
-        check_length(range(train), np.zeros(validation), 64)
+        check_length(range(train), np.zeros(validation), 64, 0.5)
         return
-    message = f"needs 65 tokens in each part, .* {train} for training and {validation} for valid"
+    message = f"too short: it has {train + validation} tokens. Use at least 1"
     with pytest.raises(TextError, match=message):
-        check_length(range(train), np.zeros(validation), 64)
+        check_length(range(train), np.zeros(validation), 64, 0.5)
+
+
+def test_a_short_text_is_described_in_characters(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("a" * 65)
+    data = DataConfig(data=str(path))
+    message = (
+        "The text is too short: it has 65 characters. "
+        "Use at least 1,300, or a context of at most 5."
+    )
+    with pytest.raises(TextError, match=message):
+        corpus.prepare(data, context_length=128)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("context_length", [2, 3, 10, 64, 1000])
+@pytest.mark.parametrize("length", [5, 30, 100, 640])
+def test_the_advice_about_a_short_text_works(fraction, context_length, length):
+    try:
+        check_length(*split(range(length), fraction), context_length, fraction)
+    except TextError as error:
+        enough = int(re.search(r"Use at least ([\d,]+)", str(error))[1].replace(",", ""))
+        check_length(*split(range(enough), fraction), context_length, fraction)
+        assert length < enough
+        if shorter := re.search(r"context of at most ([\d,]+)", str(error)):
+            most = int(shorter[1].replace(",", ""))
+            check_length(*split(range(length), fraction), most, fraction)
 
 
 @pytest.mark.parametrize(

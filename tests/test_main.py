@@ -13,10 +13,15 @@ from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
 TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
 
 
-def run(*words: object, **environment: str) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "keras_lm", *map(str, words)]
-    environment = os.environ | environment
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
+def run(*words: object, given: str = "", **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "keras_lm", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=given,
+        env=os.environ | environment,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,29 @@ def test_what_an_output_cannot_show_is_replaced_or_escaped(trained):
         process = run(*command, "no\u2603\x1bfile", LC_ALL="C", PYTHONIOENCODING="ascii")
         assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
         assert "\x1b" not in process.stderr and "x1bfile" in process.stderr
+
+
+def test_a_text_from_standard_input_stays_with_its_run(tmp_path):
+    folder, text = tmp_path / "run", "piped text, " * 99
+    words = ["train", "--data", "-", "--steps", 1, "--sample-every", 0, "--run-dir", folder]
+    bad = run(*words, *TINY.split())
+    assert bad.returncode == 2 and not folder.exists()
+    assert bad.stderr == "Standard input is empty. Choose one with some text.\n"
+    assert run(*words, *TINY.split(), given=text).returncode == 0
+    data = json.loads((folder / "config.json").read_text())["data"]
+    assert (data["data"], data["title"]) == (str(folder / "text.txt"), "standard input")
+    assert (folder / "text.txt").read_text() == text
+
+
+def test_several_texts_get_absolute_paths(tmp_path, monkeypatch):
+    from keras_lm.__main__ import build_parser, new_config
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("text")
+    words = ["train", "--run-dir", "x", "--data", "a.txt", "alice", "b/*.md", "--steps", "3"]
+    data = new_config(build_parser().parse_args(words)).data
+    assert data.data == f"{tmp_path}/a.txt\nalice\n{tmp_path}/b/*.md"
+    assert data.label == "a and 2 more"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +172,7 @@ BAD_INPUT = {
     "--run-dir /dev/null/run": "/dev/null/run cannot be used",
     "--no-such-flag 1": "unrecognized arguments|Unrecognized arguments",
     "--preset huge": "Argument --preset",
-    "--cleaning classic --data alice --context-length 60000": "needs 60,001 tokens",
+    "--cleaning classic --data alice --context-length 60000": "Use at least 610,000",
 }
 
 

@@ -5,7 +5,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
@@ -68,9 +67,8 @@ def describe_run(config: RunConfig | None) -> str:
     if config is None:
         return "unreadable settings"
     model = config.model
-    text = config.data.title or Path(config.data.data).stem
     return (
-        f"{text}, {config.data.tokenizer}, {model.attention}, "
+        f"{config.data.label}, {config.data.tokenizer}, {model.attention}, "
         f"{model.num_blocks} block{'s' if model.num_blocks > 1 else ''} of {model.d_model}"
     )
 

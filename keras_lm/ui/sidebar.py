@@ -219,7 +219,7 @@ def text_form() -> tuple[str, str, bytes | None]:
 def own_text(content: bytes | None, title: str) -> tuple[str, str]:
     """The file in which a text is kept, and its title; a reload goes on with the one before."""
     if content is not None:
-        corpus.read_text(content, "the text", DataConfig.max_text_mb)
+        corpus.read_text(content, max_text_mb=DataConfig.max_text_mb)
         stem = supervisor().keep_upload(content, ".txt").stem
     elif KEPT_TEXT in st.query_params:
         stem, title = (st.query_params.get(key, "") for key in (KEPT_TEXT, KEPT_TITLE))
