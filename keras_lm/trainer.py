@@ -100,14 +100,13 @@ class Run:
         step: int = 0,
         seconds: float = 0.0,  # of the process's predecessors, when the run was resumed
         train_seconds: float = 0.0,
-        last_logged: int = 0,
         pending: dict[str, list] | None = None,  # of the updates since the last event
         val_loss: float | None = None,  # the last one measured
         text_sha256: str = "",
     ) -> None:
         """Where the run stands: at its beginning, or where a checkpoint says."""
         self.step, self.earlier_seconds, self.train_seconds = step, seconds, train_seconds
-        self.last_logged, self.val_loss = last_logged, val_loss
+        self.val_loss = val_loss
         self.pending = pending or {name: [] for name in METRICS}
         self._rate_mark = (step, train_seconds)
 
@@ -200,7 +199,9 @@ class Run:
             self.folder.truncate_events(last_step=-1)
             return
         restore(self.variables, found.arrays)
-        self._set_position(found.step, **found.position)
+        # An entry that earlier versions wrote and none reads.
+        position = {key: value for key, value in found.position.items() if key != "last_logged"}
+        self._set_position(found.step, **position)
         self.folder.truncate_events(self.step)
 
     def note(self, message: str) -> None:
@@ -214,7 +215,7 @@ class Run:
         self._write_status(force=True)
         while self.step < settings.steps:
             self._run_steps(self._next_count())
-            if self.step % settings.log_every == 0 or self.step == settings.steps:
+            if self._due(settings.log_every) or self._validation_due():
                 self._log()
             is_first_point = bool(settings.sample_every) and self.step == settings.log_every
             self._write_status(force=is_first_point)  # before the first sample, which compiles
@@ -234,10 +235,20 @@ class Run:
         """Whether a thing done every so many steps is due; at the last step it always is."""
         return bool(every) and (self.step % every == 0 or self.step == self.config.training.steps)
 
+    def _validation_due(self) -> bool:
+        at_the_end = self.step == self.config.training.steps
+        has_text = len(self.corpus.validation) > 0
+        return has_text and (at_the_end or self._due(self.config.training.eval_every))
+
     def _next_count(self) -> int:
         """Steps of the next compiled call: never past a step at which something is due."""
         settings = self.config.training
-        intervals = (settings.log_every, settings.sample_every, settings.checkpoint_every)
+        intervals = (
+            settings.log_every,
+            settings.eval_every,
+            settings.sample_every,
+            settings.checkpoint_every,
+        )
         to_next = [every - self.step % every for every in intervals if every]
         return min(settings.steps - self.step, self.steps_per_call, *to_next)
 
@@ -285,12 +296,8 @@ class Run:
         }
         if (gpu_bytes := gpu_memory()) is not None:
             event["gpu_memory_mb"] = gpu_bytes / 2**20
-        crossed = settings.eval_every and (
-            self.step // settings.eval_every > self.last_logged // settings.eval_every
-        )
-        if len(self.corpus.validation) and (crossed or self.step == settings.steps):
+        if self._validation_due():
             event |= self._validate()
-        self.last_logged = self.step
         event |= {"seconds": self._seconds(), "train_seconds": self.train_seconds}
         # JSON has no infinity: a gradient that float16 could not hold is left out.
         event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
@@ -343,7 +350,6 @@ class Run:
         position = {
             "seconds": self._seconds(),
             "train_seconds": self.train_seconds,
-            "last_logged": self.last_logged,
             "pending": self.pending,
             "val_loss": self.val_loss,
             "text_sha256": self.corpus.sha256,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import shutil
 import time
 
@@ -86,6 +87,27 @@ def test_samples_continue_the_text_s_own_words_unless_set(
     assert folder.read_status()["loss"] == told(folder)[-2]["val_loss"]
 
 
+@pytest.mark.parametrize("checkpoint_every", [0, 1])
+def test_validation_comes_at_its_own_steps_and_means_cover_every_update_once(
+    tmp_path, corpus, monkeypatch, checkpoint_every, quick
+):
+    """However many steps a call has, and with points of the curve at other steps."""
+
+    def events(**changes):
+        training = dataclasses.replace(PLAIN.training, checkpoint_every=checkpoint_every, **changes)
+        config = dataclasses.replace(PLAIN, training=training)
+        folder = train(tmp_path / f"run-{changes['log_every']}", corpus, monkeypatch, config)
+        return {event["step"]: event for event in told(folder) if event["kind"] == "metrics"}
+
+    found, every = events(log_every=4, eval_every=5), events(log_every=1)
+    steps = PLAIN.training.steps
+    assert list(found) == sorted({*range(4, steps, 4), *range(5, steps, 5), steps})
+    assert [step for step in found if "val_loss" in found[step]] == [*range(5, steps, 5), steps]
+    for previous, step in itertools.pairwise([0, *found]):
+        mean = np.mean([every[each]["loss"] for each in range(previous + 1, step + 1)])
+        assert found[step]["loss"] == pytest.approx(mean, rel=1e-6)
+
+
 def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
     tmp_path, corpus, monkeypatch, quick
 ):
@@ -140,7 +162,7 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
             shutil.rmtree(again.checkpoints)
             shutil.copytree(straight.checkpoints / point, again.checkpoints / point)
         shutil.copy(straight.events_file, again.events_file)
-        run.pending = run.val_loss = run.last_logged = None
+        run.pending = run.val_loss = None
         run._restore(checkpoint.latest_checkpoint(again.checkpoints)[0])
         assert run.train() == run_folder.FINISHED
         assert told(again) == told(straight)
