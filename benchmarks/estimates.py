@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.results import Report
-from keras_lm import corpus, estimates
+from keras_lm import corpus, estimates, machine
 from keras_lm.cache import CACHE_VARIABLE
 from keras_lm.presets import PRESETS
 
@@ -74,7 +74,7 @@ def main() -> None:
     table = Report("Estimates")
     table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
     table.line("|---" * 7 + "|")
-    speed = estimates.matrix_flops_per_second()
+    speed = machine.matrix_flops_per_second()
     for preset, *changes in RUNS:
         parts = [PRESETS[preset].model, PRESETS[preset].data, PRESETS[preset].training]
         model, data, training = (

@@ -134,8 +134,13 @@ class ModelConfig(Checked):
 
     def _nearest_width(self) -> int:
         """The d_model nearest to this one that num_heads can share."""
-        step = self.num_heads * (2 if self.positions == "rotary" else 1)
+        step = self.width_step
         return step * min(max(1, round(self.d_model / step)), MAX_WIDTH // step)
+
+    @property
+    def width_step(self) -> int:
+        """What d_model must be a multiple of; rotary positions need even heads."""
+        return self.num_heads * (2 if self.positions == "rotary" else 1)
 
     @property
     def head_dim(self) -> int:

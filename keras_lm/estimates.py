@@ -6,12 +6,9 @@ products by all of it, starting by its square root, the rest not, which held on 
 `benchmarks.estimates` measures how well that holds.
 """
 
-import os
-import time
+import dataclasses
 
-import numpy as np
-import psutil
-
+from keras_lm import machine
 from keras_lm.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
 
 FLOAT_BYTES = 4
@@ -40,7 +37,7 @@ STEP_SECONDS = {  # a unit of `step_work`
     "orthogonalization": 3.59e-12,
 }
 PRODUCTS = ("products", "attention products", "orthogonalization")
-MEASURING_SECONDS = 0.05
+LOWERED = ("batch_size", "context_length", "d_model", "num_blocks")  # to need less memory
 
 
 def memory_bytes(config: RunConfig) -> int:
@@ -58,13 +55,46 @@ def memory_bytes(config: RunConfig) -> int:
 
 
 def check_memory(config: RunConfig) -> None:
-    """ConfigError when the run needs more memory than this machine has."""
-    needed, present = memory_bytes(config), psutil.virtual_memory().total
+    """ConfigError when the run needs more memory than there is, with what would make it fit."""
+    needed, present = memory_bytes(config), machine.total_memory()
     if needed > present:
+        alone = [_lower_to_fit(config, (name,), present) for name in LOWERED]
+        ways = [way for way in alone if way] or [_lower_to_fit(config, LOWERED, present)]
+        advice = f"lower {', or '.join(ways)}" if ways[0] else "use a machine with more"
         raise ConfigError(
             f"This run needs about {needed / 2**30:,.1f} GB of memory, but the machine has "
-            f"{present / 2**30:,.1f} GB: lower batch_size, context_length, d_model or num_blocks."
+            f"{present / 2**30:,.1f} GB: {advice}."
         )
+
+
+def _lower_to_fit(config: RunConfig, names: tuple[str, ...], present: int) -> str:
+    """What the fields, halved together until it fits, are lowered to; "" if it never does."""
+    lowered = config
+    while memory_bytes(lowered) > present:
+        before = lowered
+        for name in names:
+            lowered = _halve(lowered, name)
+        if lowered == before:
+            return ""
+    changed = [name for name in names if _value(lowered, name) != _value(config, name)]
+    return " and ".join(f"{name} to {_value(lowered, name):,}" for name in changed)
+
+
+def _part(name: str) -> str:
+    return "training" if name == "batch_size" else "model"
+
+
+def _value(config: RunConfig, name: str) -> int:
+    return getattr(getattr(config, _part(name)), name)
+
+
+def _halve(config: RunConfig, name: str) -> RunConfig:
+    """With the field at about half of what it is, and at least its smallest value."""
+    step = config.model.width_step if name == "d_model" else 1
+    smallest = max(step, 2 if name in ("d_model", "context_length") else 1)
+    half = max(smallest, _value(config, name) // 2 // step * step)
+    changed = dataclasses.replace(getattr(config, _part(name)), **{name: half})
+    return dataclasses.replace(config, **{_part(name): changed})
 
 
 def _activations(model: ModelConfig) -> int:
@@ -109,7 +139,7 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
 
     Args:
         config: vocab_size being known.
-        flops_per_second: what `matrix_flops_per_second` measured on the machine.
+        flops_per_second: what `machine.matrix_flops_per_second` measured.
         validation_tokens: length of the text's part that validates.
     """
     model, training = config.model, config.training
@@ -145,20 +175,3 @@ def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:
         a_block += COMPILE_SECONDS_A_ROW * model.context_length
     symbols = START_SECONDS["1,000 symbols"] * model.vocab_size / 1000
     return START_SECONDS["process"] + symbols + a_block * model.num_blocks
-
-
-def matrix_flops_per_second() -> float:
-    """The best rate of small matrix products on one core, times the cores; takes MEASURING_SECONDS.
-
-    Small ones run on one core and within a slice of its time, so that other work on the machine
-    hardly disturbs the measurement.
-    """
-    size = 96
-    a = np.ones((size, size), "float32")
-    product = np.empty_like(a)
-    end, seconds = time.perf_counter() + MEASURING_SECONDS, []
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        np.matmul(a, a, out=product)
-        seconds.append(time.perf_counter() - begin)
-    return (os.cpu_count() or 1) * 2 * size**3 / min(seconds)

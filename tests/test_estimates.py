@@ -1,10 +1,12 @@
 """Estimates: what must hold of them on any machine."""
 
 import dataclasses
+import re
 
 import pytest
 
-from keras_lm import estimates
+from keras_lm import estimates, machine
+from keras_lm.config import ConfigError
 from keras_lm.presets import QUICK_START
 
 CONFIG = dataclasses.replace(
@@ -95,9 +97,41 @@ def test_every_kind_of_work_has_its_cost():
     assert set(estimates.step_work(CONFIG.model, CONFIG.training)) == set(estimates.STEP_SECONDS)
 
 
-def test_the_machine_is_measured_once():
-    rate = estimates.matrix_flops_per_second()
-    assert 1e8 < rate < 1e15
+MEMORY = [2**29, 2**30, 3 * 2**30]
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("attention", ["standard", "linear"])
+@pytest.mark.parametrize("shape", [(64, 64, 4), (8192, 48, 3), (256, 8192, 128), (2, 8190, 1)])
+def test_advice_about_memory_is_good(monkeypatch, memory, positions, attention, shape):
+    monkeypatch.setattr(machine, "total_memory", lambda: memory)
+    context_length, d_model, num_heads = shape
+    model = {"context_length": context_length, "d_model": d_model}
+    model |= {"num_heads": num_heads, "num_blocks": 7}
+    config = changed("model", positions=positions, attention=attention, **model)
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, batch_size=41)
+    )
+    try:
+        estimates.check_memory(config)
+    except ConfigError as error:
+        advice = str(error).rpartition(": ")[2]
+    else:
+        assert estimates.memory_bytes(config) <= memory
+        return
+    if advice == "use a machine with more.":
+        assert memory < estimates.PROCESS_BYTES  # the program itself
+        return
+    for way in advice.removeprefix("lower ").split(", or "):
+        followed = config
+        for name, value in re.findall(r"(\w+) to ([\d,]+)", way):
+            part = "training" if name == "batch_size" else "model"
+            number = {name: int(value.replace(",", ""))}
+            changed_part = dataclasses.replace(getattr(followed, part), **number)
+            followed = dataclasses.replace(followed, **{part: changed_part})
+        assert followed != config
+        estimates.check_memory(followed)
 
 
 def test_only_standard_attention_keeps_a_square():

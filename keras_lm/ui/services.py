@@ -3,12 +3,13 @@
 import atexit
 import contextlib
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import streamlit as st
 
-from keras_lm import estimates, text_work
+from keras_lm import estimates, machine, text_work
 from keras_lm.config import DataConfig, RunConfig
 from keras_lm.files import path_from_environment
 from keras_lm.run_folder import list_runs
@@ -57,9 +58,16 @@ def text_facts(data: DataConfig, context_length: int) -> TextFacts:
 
 
 @st.cache_resource
+def _measured_flops_per_second() -> float:
+    return machine.matrix_flops_per_second()
+
+
 def matrix_flops_per_second() -> float:
-    """The machine's speed, measured once."""
-    return estimates.matrix_flops_per_second()
+    """The machine's speed, measured once; until that works, an ordinary machine's."""
+    try:
+        return _measured_flops_per_second()
+    except (OSError, subprocess.SubprocessError):
+        return estimates.REFERENCE_FLOPS
 
 
 def describe_run(config: RunConfig | None) -> str:
