@@ -7,9 +7,13 @@ layer is given another. An ImportError says so where Keras runs on another backe
 """
 
 import os
+import tempfile
 
 _VARIABLE = "KERAS_BACKEND"
 _of_others = os.environ.get(_VARIABLE)
+_is_homeless = os.path.expanduser("~") == "~"
+if _is_homeless:  # TensorFlow would make a folder called `~`
+    os.environ["HOME"] = tempfile.gettempdir()
 os.environ[_VARIABLE] = "tensorflow"
 try:
     import keras
@@ -21,6 +25,8 @@ try:
 except ImportError as error:  # imported before, for a backend that is not installed
     _backend = str(error)
 finally:
+    if _is_homeless:
+        del os.environ["HOME"]
     del os.environ[_VARIABLE]
     if _of_others is not None:  # the programs that this one starts
         os.environ[_VARIABLE] = _of_others

@@ -95,9 +95,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: when the disk refuses; the old file is intact.
     """
     path = Path(os.path.realpath(path))
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     temporary = partial_path(path.parent)
+    mode = path.stat().st_mode & 0o777 if path.is_file() else 0o666
     try:
-        with open(temporary, "xb") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

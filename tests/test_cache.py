@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from keras_lm import cache
+from keras_lm.files import PARTIAL
 
 
 @pytest.fixture
@@ -76,3 +77,39 @@ def test_a_folder_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
     cache.keep_compiled_programs()
     assert "TF_XLA_FLAGS" not in os.environ
+
+
+@pytest.mark.parametrize("harm", ["byte", "folder", "pipe", "large", "missing"])
+def test_a_damaged_hash_drops_its_program_and_nothing_else(folder, harm):
+    for name in ("sound", "harmed"):
+        (folder / f"{name}.pb").write_bytes(name.encode())
+    cache.seal_programs()
+    seal = folder / "harmed.sha256"
+    if harm == "byte":
+        seal.write_bytes(b"\xff" + seal.read_bytes()[1:])
+    elif harm == "large":
+        os.truncate(seal, 2**30)
+    else:
+        seal.unlink()
+    if harm == "folder":
+        seal.mkdir()
+    elif harm == "pipe":
+        os.mkfifo(seal)
+    cache.keep_compiled_programs()
+    assert programs(folder) == ["sound.pb"]
+
+
+def test_a_program_that_cannot_be_removed_is_not_given_to_tensorflow(folder, monkeypatch):
+    monkeypatch.delenv("TF_XLA_FLAGS")
+    (folder / "program.pb").mkdir()
+    cache.keep_compiled_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_what_killed_processes_were_writing_goes_and_the_rest_stays(folder):
+    for name in (f"{PARTIAL}seal", "mine"):
+        (folder / name).write_bytes(b"torn")
+        os.utime(folder / name, (1000, 1000))
+    (folder / f"{PARTIAL}new").write_bytes(b"of a living process")
+    cache.keep_compiled_programs()
+    assert sorted(os.listdir(folder)) == [f"{PARTIAL}new", "mine"]

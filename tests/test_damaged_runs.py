@@ -20,7 +20,7 @@ from keras_lm.ui import charts, dashboard, services
 
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 COUNT = 300
-SHOWN = 40  # of them, in the page
+SHOWN = 20  # of them, in the page
 PATIENCE = 1.0  # seconds for all that the page asks of the runs
 SOUND = ("20260101-000000-aaaaaa", "20260103-000000-cccccc")
 DAMAGED = "20260102-000000-bbbbbb"

@@ -95,10 +95,10 @@ def find_model_file(name: str) -> Path | None:
     if name.startswith(KEPT):
         return supervisor().kept_upload(name.removeprefix(KEPT), ".keras")
     try:
-        model_file = supervisor().folder(name).model_file
+        folder = supervisor().folder(name)
     except ConfigError:
         return None
-    return model_file if model_file.exists() else None
+    return folder.model_file if folder.has_model else None
 
 
 def _looked_at() -> str | None:

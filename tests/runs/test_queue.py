@@ -1,5 +1,6 @@
 """The queue: order, one trainer at a time, and whose process a run is."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from keras_lm import run_folder
@@ -133,3 +135,32 @@ def test_a_lock_ends_with_its_process(tmp_path):
     os.kill(child.pid, 9)
     child.communicate()
     assert hold(path)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_holds_nobody_off(tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(process.fcntl, "flock", refuse)
+    folder = RunFolder(tmp_path / "20260101-000000-abcdef")
+    folder.create()
+    assert process.claim(folder) and not process.is_claimed(folder)
+    other = subprocess.Popen(["sleep", "60"])
+    try:  # its number and start say what a lock would say
+        started = psutil.Process(other.pid).create_time()
+        folder.write_status(state=run_folder.TRAINING, pid=other.pid, pid_started=started)
+        assert process.is_alive(folder) and not process.claim(folder)
+    finally:
+        other.kill()
+        other.wait()
+    assert not process.is_alive(folder) and process.claim(folder)
+
+
+@pytest.mark.parametrize("error", [errno.EWOULDBLOCK, errno.EACCES])
+def test_a_lock_that_another_has_is_waited_for_and_not_got(tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(process.fcntl, "flock", refuse)
+    assert not process.hold(tmp_path / "lock")

@@ -1,0 +1,100 @@
+"""Ctrl-C, a closed terminal and a shutdown: the model is kept, the end is clean."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_lm import signals
+from keras_lm.bundle import load
+from keras_lm.run_folder import STOPPED, RunFolder
+
+TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
+ENDLESS = "--data alice --steps 9999999 --eval-every 0 --sample-every 0 --checkpoint-every 0"
+BEFORE_TRAINING = {"Loading TensorFlow.": 0.5, "Compiling the first step.": 0.0}
+
+
+@pytest.fixture
+def restored():
+    before = {name: signal.getsignal(name) for name in signals.ENDING}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+def start(folder: RunFolder) -> subprocess.Popen:
+    words = [sys.executable, "-m", "keras_lm", "train", "--run-dir", str(folder.path)]
+    words += f"{TINY} {ENDLESS}".split()
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen, condition) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        if time.monotonic() > deadline:
+            process.kill()
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+
+
+def end(process: subprocess.Popen, name: signal.Signals) -> tuple[int, str]:
+    process.send_signal(name)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+def test_a_run_whose_terminal_is_closed_keeps_its_model(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    process = start(folder)
+    wait_for(process, lambda: folder.read_events()[0])
+    code, told = end(process, signal.SIGHUP)
+    assert (code, folder.read_status()["state"]) == (0, STOPPED), told
+    assert load(folder.model_file).config.context_length == 7
+    assert "Traceback" not in told
+
+
+def test_what_nohup_started_outlives_its_terminal(restored):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals.on_ending(signals.interrupt)
+    os.kill(os.getpid(), signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("moment", BEFORE_TRAINING)
+def test_a_run_that_ends_before_its_first_step_says_so(tmp_path, moment):
+    folder = RunFolder(tmp_path / "run")
+    process = start(folder)
+    wait_for(process, lambda: folder.read_status().get("message") == moment)
+    time.sleep(BEFORE_TRAINING[moment])
+    code, told = end(process, signal.SIGHUP)
+    status = folder.read_status()
+    assert (code, status["state"]) == (130, STOPPED), told
+    assert "before it trained a step" in status["message"]
+    assert "Traceback" not in told
+    assert not [name for name in os.listdir(folder.path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.7])
+def test_generating_ends_without_a_traceback(sound, seconds):
+    words = [sys.executable, "-m", "keras_lm", "generate", "--model", str(sound)]
+    words += ["--max-new-tokens", "100000"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    code, told = end(process, signal.SIGINT)
+    assert code in (130, -signal.SIGINT) and told == ""
+
+
+def test_a_signal_waits_for_the_end_of_a_block_that_cannot_bear_it(restored):
+    done = []
+    with pytest.raises(KeyboardInterrupt), signals.ending_later():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append(1)
+    assert done == [1]
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
