@@ -8,6 +8,7 @@ whatever libraries print cannot disturb the protocol. Every line bears the reque
     {"id": 3, "kind": "text", "row": 0, "text": "..."}   any number, then one of
     {"id": 3, "kind": "end", "seconds": 0.4, "unknown": [], "tokens_cut": 0}
     {"id": 3, "kind": "error", "message": "..."}
+    {"id": 5, "do": "prepare", "count": 1}   compiles the loops for so many prompts; then "end"
     {"id": 4, "do": "inspect", "text": "The man", "token": null, "block": 0}
     {"id": 4, "kind": "end", ...}   what keras_lm.inspection.inspect gives, or "error"
 
@@ -101,6 +102,8 @@ class Worker:
         """Serves one request."""
         if request["do"] == "generate":
             self.generate(request)
+        elif request["do"] == "prepare":
+            self.prepare(request)
         else:
             from keras_lm.inspection import inspect
 
@@ -114,6 +117,16 @@ class Worker:
         if ids.tobytes() != self.scored[0]:
             self.scored = ids.tobytes(), score(model, ids)
         return self.scored[1]
+
+    def prepare(self, request: dict) -> None:
+        """Compiles what generating so many texts at once needs, before anybody waits for it."""
+        if self.waiting.empty():  # else what is waited for compiles what it needs
+            from keras_lm.config import GenerationConfig
+
+            prompts = [[0] * (self.bundle.model.at_once + 1)] * request["count"]
+            for _ in self.bundle.generator.stream_all(prompts, GenerationConfig(max_new_tokens=1)):
+                pass
+        self.reply(request["id"], "end")
 
     def generate(self, request: dict) -> None:
         """Streams the continuations of some prompts."""

@@ -73,6 +73,7 @@ class WorkerClient:
         self._ids = itertools.count(1)
         self._replies: dict[int, Reply] = {0: Reply()}
         self._lock, self._sending, self._ended = threading.Lock(), threading.Lock(), False
+        self._prepared: set[int] = set()  # numbers of texts
         self._reader = threading.Thread(target=self._drain, args=(replies_read,), daemon=True)
         self._reader.start()
 
@@ -124,6 +125,14 @@ class WorkerClient:
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> tuple[int, Reply]:
         """Asks for continuations; returns the request's id and its reply, which fills with text."""
         return self._ask(Reply([""] * len(prompts)), "generate", prompts=prompts, settings=settings)
+
+    def prepare(self, count: int) -> None:
+        """Lets the worker get ready to generate `count` texts at once; only the first call does."""
+        with self._lock:
+            is_new = count not in self._prepared
+            self._prepared.add(count)
+        if is_new:
+            self._ask(Reply(), "prepare", count=count)
 
     def inspect(self, text: str, token: int | None, block: int | None) -> Reply:
         """Asks what `keras_lm.inspection.inspect` says of a text, which becomes the result."""

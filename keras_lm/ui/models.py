@@ -38,8 +38,7 @@ def choose_model() -> Path | None:
     chosen = _looked_at() or next(iter(labels), UPLOAD_NEW)
     model_file = find_model_file(chosen)
     if chosen.startswith(KEPT) and model_file:
-        titles = st.session_state.get(UPLOAD_TITLES, {})
-        labels[chosen] = titles.get(chosen, f"Uploaded model {chosen.removeprefix(KEPT)[:8]}")
+        labels[chosen] = label_of(chosen)
     labels[UPLOAD_NEW] = "Upload a .keras file"
     st.session_state["model.choice"] = chosen if chosen in labels else None
     st.selectbox(
@@ -48,7 +47,7 @@ def choose_model() -> Path | None:
         format_func=lambda name: labels.get(name, name),
         key="model.choice",
         placeholder="Choose a model",
-        on_change=lambda: _look_at(st.session_state["model.choice"]),
+        on_change=lambda: look_at(st.session_state["model.choice"]),
     )
     if chosen == UPLOAD_NEW:
         upload_model(has_others=len(labels) > 1)
@@ -59,7 +58,7 @@ def choose_model() -> Path | None:
             icon=":material/search_off:",
         )
     else:
-        _look_at(chosen)  # so that a reload finds it again
+        look_at(chosen)  # so that a reload finds it again
     return model_file
 
 
@@ -79,7 +78,7 @@ def upload_model(has_others: bool) -> None:
             st.error(escape_markdown(str(error)), icon=":material/error:")
             return
         st.session_state.setdefault(UPLOAD_TITLES, {})[name] = upload.name
-        _look_at(name)
+        look_at(name)
         st.rerun()
 
 
@@ -88,6 +87,15 @@ def name_of(model_file: Path) -> str:
     if model_file.parent.name == UPLOADS:
         return KEPT + model_file.stem
     return model_file.parent.name
+
+
+def label_of(name: str) -> str:
+    """What a person reads for the model that the address names so."""
+    if name.startswith(KEPT):
+        titles = st.session_state.get(UPLOAD_TITLES, {})
+        return titles.get(name, f"Uploaded model {name.removeprefix(KEPT)[:8]}")
+    summary = supervisor().summary(name)
+    return label_runs([summary])[name] if summary else name
 
 
 def find_model_file(name: str) -> Path | None:
@@ -105,7 +113,7 @@ def _looked_at() -> str | None:
     return st.query_params.get(MODEL) or st.session_state.get(MODEL)
 
 
-def _look_at(name: str) -> None:
+def look_at(name: str) -> None:
     """Puts the model into the address, for a reload, and into the session, for other pages."""
     st.session_state[MODEL] = name
     if st.query_params.get(MODEL) != name:
