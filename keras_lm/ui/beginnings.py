@@ -1,6 +1,8 @@
 """Prompts to begin with: how some paragraphs of a model's training text begin."""
 
+import gzip
 import re
+import zlib
 from pathlib import Path
 
 import streamlit as st
@@ -8,6 +10,7 @@ import streamlit as st
 from keras_lm import corpus
 from keras_lm.cache import cache_folder
 from keras_lm.config import DataConfig
+from keras_lm.reading import is_packed, text_files
 
 READ_BYTES = 20_000  # of a text that may have hundreds of megabytes
 PROMPTS, WORDS = 4, 4
@@ -18,10 +21,11 @@ TITLE_LENGTH = 40  # characters: a line of prose is longer
 def beginnings(data: DataConfig) -> list[str]:
     """The first words of some paragraphs, or lines, near the text's beginning; maybe none."""
     try:
-        with _first_file(data.data).open("rb") as file:
+        path = _first_file(data.data.split(corpus.SEVERAL)[0])
+        with (gzip.open if is_packed(path) else open)(path, "rb") as file:
             start = file.read(READ_BYTES)
-        text = corpus.clean(_decode(start), data.cleaning)
-    except (OSError, ValueError):
+        text = corpus.clean(_decode(start, data.encoding), data.cleaning)
+    except (OSError, EOFError, ValueError, zlib.error):  # it is gone, damaged, or has no letters
         return []
     text = text.partition("*** START OF")[2] or text
     paragraphs = (
@@ -42,11 +46,11 @@ def _first_file(data: str) -> Path:
         return corpus.DATA_FOLDER / corpus.BUILT_IN[data].files[0]
     if data in corpus.CATALOGUE:
         return cache_folder() / f"{corpus.CATALOGUE[data].sha256[:16]}.txt"
-    return Path(data)
+    return text_files(data)[0]
 
 
-def _decode(start: bytes) -> str:
+def _decode(start: bytes, encoding: str) -> str:
     """The text of a file's first bytes, which may end within a character."""
     utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = start.decode("utf-16" if utf16 else "utf-8-sig", errors="ignore")
+    text = start.decode(encoding or ("utf-16" if utf16 else "utf-8-sig"), errors="ignore")
     return text.replace("\r\n", "\n").replace("\r", "\n")

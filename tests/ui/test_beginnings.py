@@ -1,0 +1,57 @@
+"""Prompts to begin with: the text's own words, from its first bytes only, whatever it is."""
+
+import gzip
+
+import pytest
+
+from keras_lm import corpus
+from keras_lm.config import DataConfig
+from keras_lm.ui.beginnings import PROMPTS, READ_BYTES, beginnings
+
+PARAGRAPHS = [f"Number {n} was a sheep that stood\non the hill and looked about." for n in range(9)]
+PROSE = "\n\n".join(paragraph.replace("\n", " ") for paragraph in PARAGRAPHS)
+
+
+@pytest.mark.parametrize("name", corpus.BUILT_IN)
+def test_those_of_a_built_in_text_stand_in_it(name):
+    found = beginnings(DataConfig(data=name))
+    text = " ".join(corpus.load_text(name).split())
+    assert len(found) == PROMPTS and all(prompt in text for prompt in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "changes"),
+    [
+        (PROSE.encode(), {}),
+        (PROSE.replace("\n\n", "\r\n").encode(), {}),  # lines, no paragraphs
+        (PROSE.encode("utf-16"), {}),
+        (gzip.compress(PROSE.encode()), {}),
+        (PROSE.replace("sheep", "brebis élevée").encode("latin-1"), {"encoding": "latin-1"}),
+        (PROSE.encode() + b"\xe2\x82" * READ_BYTES, {}),  # cut within a character
+    ],
+)
+def test_files_of_all_kinds_have_some(tmp_path, content, changes):
+    (tmp_path / "text.txt").write_bytes(content)
+    found = beginnings(DataConfig(data=str(tmp_path / "text.txt"), **changes))
+    assert found == [f"Number {n} was a" for n in (0, 2, 4, 6)]
+    cleaned = DataConfig(data=str(tmp_path / "text.txt"), cleaning="classic", **changes)
+    assert beginnings(cleaned)[0] == "number 0 was a"
+
+
+def test_only_the_beginning_is_read(tmp_path):
+    path = tmp_path / "text.txt"
+    with path.open("wb") as file:
+        file.write(PROSE.encode() + b"\n\n")
+        file.truncate(50 * 2**30)  # a sparse file, larger than any memory
+    assert beginnings(DataConfig(data=str(path)))[0] == "Number 0 was a"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\0" * 9, b"\x1f\x8b damaged", b"1 2 3", b"\n" * 99]
+)
+def test_there_may_be_none(tmp_path, content):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert beginnings(DataConfig(data=str(path))) == []
+    assert beginnings(DataConfig(data=str(path), cleaning="classic")) == []
