@@ -241,7 +241,7 @@ def clean(text: str, cleaning: str) -> str:
     these marks and makes runs of spaces one. TextError when nothing is left, or for another name.
     """
     if cleaning not in CLEANINGS:
-        raise TextError(f"cleaning must be one of {', '.join(CLEANINGS)}, but {cleaning!r} came.")
+        raise TextError(f"cleaning must be one of {', '.join(CLEANINGS)}, but got {cleaning!r}.")
     if cleaning == "none":
         return text
     kept = re.sub(r"[^a-z0-9.,!? \n]", "", text.lower())
@@ -264,7 +264,7 @@ def split(ids: Ids, validation_fraction: float) -> tuple[Ids, Ids]:
     """
     if not 0 <= validation_fraction < 1:
         raise TextError(
-            f"validation_fraction must be from 0 to below 1, but {validation_fraction} came; "
+            f"validation_fraction must be from 0 to below 1, but got {validation_fraction}; "
             "0.1 is usual."
         )
     size = max(round(len(ids) * validation_fraction), 1 if validation_fraction else 0)
@@ -305,7 +305,7 @@ def unigram_entropy(ids: Sequence[int]) -> float:
     TextError when `ids` is empty.
     """
     if not len(ids):
-        raise TextError("An entropy needs at least one token, but none came; choose another text.")
+        raise TextError("An entropy needs at least one token, but got none; choose another text.")
     shares = np.unique(ids, return_counts=True)[1] / len(ids)
     return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0.0
 
@@ -345,14 +345,14 @@ def _download(text: Text) -> Path:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a bad hash is the other
         answer = getattr(error, "response", None)
         if answer is not None:
-            came = f"status {answer.status_code} came"
+            got = f"got status {answer.status_code}"
         elif hasattr(error, "request"):  # one of requests' own errors
-            came = "there is no connection"
+            got = "there is no connection"
         elif isinstance(error, OSError):
-            came = f"the cache cannot be written ({error.strerror})"
+            got = f"the cache cannot be written ({error.strerror})"
         else:
-            came = "other content came"
+            got = "got other content"
         raise TextError(
-            f"Expected {text.title} from {text.url}, but {came}; "
+            f"Expected {text.title} from {text.url}, but {got}; "
             "use a built-in text or upload a file."
         ) from error

@@ -63,7 +63,7 @@ class _Tokenizer:
         """
         if not 0 <= id < self.vocab_size:
             raise TokenizerError(
-                f"A token id must be from 0 to {self.vocab_size - 1}, but {id} came; use ids that "
+                f"A token id must be from 0 to {self.vocab_size - 1}, but got {id}; use ids that "
                 "this tokenizer made."
             )
         return self._tokens[id]
@@ -232,16 +232,16 @@ def _char_from(characters: Any) -> CharTokenizer:
     return CharTokenizer(characters)
 
 
-def _bad_vocabulary(expected: str, came: str) -> TokenizerError:
+def _bad_vocabulary(expected: str, got: str) -> TokenizerError:
     return TokenizerError(
-        f"A stored tokenizer needs {expected}, but {came} came; write it again with to_dict()."
+        f"A stored tokenizer needs {expected}, but got {got}; write it again with to_dict()."
     )
 
 
 def _class_of(kind: Any) -> type[Tokenizer]:
     if kind not in KINDS:
         raise TokenizerError(
-            f"The tokenizer must be one of {', '.join(KINDS)}, but {short_repr(kind)} came."
+            f"The tokenizer must be one of {', '.join(KINDS)}, but got {short_repr(kind)}."
         )
     return Gpt2Tokenizer if kind == "gpt2" else CharTokenizer
 
@@ -249,7 +249,7 @@ def _class_of(kind: Any) -> type[Tokenizer]:
 def _not_empty(vocabulary: set) -> set:
     if not vocabulary:
         raise TokenizerError(
-            "A tokenizer needs a text, but one without characters came; choose another."
+            "A tokenizer needs a text, but got one without characters; choose another."
         )
     return vocabulary
 
@@ -312,9 +312,9 @@ def _encoding() -> tiktoken.Encoding:
     """GPT-2's encoding from the file in this package: tiktoken's own would be downloaded."""
     path = Path(__file__).with_name("gpt2.tiktoken")
     data = path.read_bytes() if path.is_file() else b""
-    if (came := hashlib.sha256(data).hexdigest()) != RANKS_SHA256:
+    if (got := hashlib.sha256(data).hexdigest()) != RANKS_SHA256:
         raise TokenizerError(
-            f"{path} must have SHA-256 {RANKS_SHA256}, but {came} came; install keras_lm again."
+            f"{path} must have SHA-256 {RANKS_SHA256}, but got {got}; install keras_lm again."
         )
     lines = (line.split() for line in data.splitlines())
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}

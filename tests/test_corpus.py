@@ -244,12 +244,12 @@ def test_a_damaged_cache_is_downloaded_again(monkeypatch, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "came"),
+    ("path", "content", "got"),
     [("/book.js", b"other", "other content"), ("/none", PLAIN, "status 404")],
 )
-def test_a_failed_download_is_one_sentence(monkeypatch, server, tmp_path, path, content, came):
+def test_a_failed_download_is_one_sentence(monkeypatch, server, tmp_path, path, content, got):
     catalogue(monkeypatch, server.url + path, content)
-    message = f"Expected Title X from {server.url}{path}, but {came} came; use a built-in text or"
+    message = f"Expected Title X from {server.url}{path}, but got {got}; use a built-in text or"
     with pytest.raises(TextError, match=re.escape(message)) as caught:
         load_text("x")
     assert "\n" not in str(caught.value)
@@ -291,7 +291,7 @@ def test_classic_cleaning(text, cleaned):
 
 
 def test_clean_refuses():
-    with pytest.raises(TextError, match="one of none, classic, but 'strong' came"):
+    with pytest.raises(TextError, match="one of none, classic, but got 'strong'"):
         clean("text", "strong")
     with pytest.raises(TextError, match="none of them; set cleaning to none"):
         clean("Привет, мир!", "classic")
@@ -313,7 +313,7 @@ def test_split_takes_the_last_tenth():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan])
 def test_split_refuses(fraction):
-    with pytest.raises(TextError, match="from 0 to below 1, but .* came; 0.1 is usual"):
+    with pytest.raises(TextError, match="from 0 to below 1, but got .*; 0.1 is usual"):
         split([1, 2], fraction)
 
 

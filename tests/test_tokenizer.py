@@ -211,9 +211,9 @@ def test_a_lone_surrogate_gets_no_row(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["", "\ud800"])
 def test_no_characters_no_tokenizer(kind, text):
-    with pytest.raises(TokenizerError, match="needs a text, but one without characters came"):
+    with pytest.raises(TokenizerError, match="needs a text, but got one without characters"):
         build_tokenizer(kind, text)
-    with pytest.raises(TokenizerError, match="needs a text, but one without characters came"):
+    with pytest.raises(TokenizerError, match="needs a text, but got one without characters"):
         tokenize(kind, text)
 
 
@@ -221,7 +221,7 @@ def test_no_characters_no_tokenizer(kind, text):
 @pytest.mark.parametrize("id", [-1, 3])
 def test_an_id_outside_the_vocabulary(kind, id):
     tokenizer = build_tokenizer(kind, "a,b")
-    with pytest.raises(TokenizerError, match=f"from 0 to 2, but {id} came; use ids"):
+    with pytest.raises(TokenizerError, match=f"from 0 to 2, but got {id}; use ids"):
         tokenizer.decode([id])
 
 
@@ -235,7 +235,7 @@ def test_bytes_that_are_no_utf8_decode_to_replacements():
 
 @pytest.mark.parametrize("kind", ["bpe", "", None, ["gpt2"], 5])
 def test_unknown_kind(kind):
-    with pytest.raises(TokenizerError, match="must be one of char, gpt2, but .* came"):
+    with pytest.raises(TokenizerError, match="must be one of char, gpt2, but got .*"):
         build_tokenizer(kind, "text")
 
 
@@ -257,33 +257,33 @@ for _ in range(5000):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "needs a JSON object, but NoneType came"),
-        ([], "needs a JSON object, but list came"),
-        ({}, "must be one of char, gpt2, but None came"),
-        ({"kind": "GPT2", "ids": [1]}, "but 'GPT2' came"),
-        ({"kind": {}, "ids": [1]}, "but {} came"),
-        ({"kind": "gpt2"}, "the keys kind and ids, but ['kind'] came"),
+        (None, "needs a JSON object, but got NoneType"),
+        ([], "needs a JSON object, but got list"),
+        ({}, "must be one of char, gpt2, but got None"),
+        ({"kind": "GPT2", "ids": [1]}, "but got 'GPT2'"),
+        ({"kind": {}, "ids": [1]}, "but got {}"),
+        ({"kind": "gpt2"}, "the keys kind and ids, but got ['kind']"),
         ({"kind": "gpt2", "characters": "a"}, "the keys kind and ids"),
         ({"kind": "gpt2", "ids": [1], "more": 1}, "the keys kind and ids"),
         ({"kind": "char", "ids": [1]}, "the keys kind and characters"),
         ({"kind": "char", "characters": "a", 5: 1}, "the keys kind and characters"),
-        ({"kind": "gpt2", "ids": []}, "a list of 1 to 50,256 GPT-2 ids, but [] came"),
-        ({"kind": "gpt2", "ids": "12"}, "a list of 1 to 50,256 GPT-2 ids, but '12' came"),
+        ({"kind": "gpt2", "ids": []}, "a list of 1 to 50,256 GPT-2 ids, but got []"),
+        ({"kind": "gpt2", "ids": "12"}, "a list of 1 to 50,256 GPT-2 ids, but got '12'"),
         ({"kind": "gpt2", "ids": list(range(50_257))}, "a list of 1 to 50,256 GPT-2 ids"),
         ({"kind": "gpt2", "ids": NESTED}, "ascending GPT-2 ids below 50,256"),
-        ({"kind": "gpt2", "ids": [-1]}, "ascending GPT-2 ids below 50,256, but -1 came"),
-        ({"kind": "gpt2", "ids": [50_256]}, "but 50256 came"),
+        ({"kind": "gpt2", "ids": [-1]}, "ascending GPT-2 ids below 50,256, but got -1"),
+        ({"kind": "gpt2", "ids": [50_256]}, "but got 50256"),
         ({"kind": "gpt2", "ids": [10**30]}, "ascending GPT-2 ids"),
-        ({"kind": "gpt2", "ids": [3, 3]}, "but 3 came"),
-        ({"kind": "gpt2", "ids": [4, 3]}, "but 3 came"),
-        ({"kind": "gpt2", "ids": [0, True]}, "but True came"),
-        ({"kind": "gpt2", "ids": [1.0]}, "but 1.0 came"),
-        ({"kind": "gpt2", "ids": ["1"]}, "but '1' came"),
-        ({"kind": "char", "characters": ""}, "a string of characters, but '' came"),
-        ({"kind": "char", "characters": ["a"]}, "a string of characters, but ['a'] came"),
-        ({"kind": "char", "characters": "aa"}, "ascending characters, but 'a' after 'a' came"),
-        ({"kind": "char", "characters": "ba"}, "ascending characters, but 'a' after 'b' came"),
-        ({"kind": "char", "characters": "a\ud800"}, r"UTF-8 form, but '\ud800' came"),
+        ({"kind": "gpt2", "ids": [3, 3]}, "but got 3"),
+        ({"kind": "gpt2", "ids": [4, 3]}, "but got 3"),
+        ({"kind": "gpt2", "ids": [0, True]}, "but got True"),
+        ({"kind": "gpt2", "ids": [1.0]}, "but got 1.0"),
+        ({"kind": "gpt2", "ids": ["1"]}, "but got '1'"),
+        ({"kind": "char", "characters": ""}, "a string of characters, but got ''"),
+        ({"kind": "char", "characters": ["a"]}, "a string of characters, but got ['a']"),
+        ({"kind": "char", "characters": "aa"}, "ascending characters, but got 'a' after 'a'"),
+        ({"kind": "char", "characters": "ba"}, "ascending characters, but got 'a' after 'b'"),
+        ({"kind": "char", "characters": "a\ud800"}, r"UTF-8 form, but got '\ud800'"),
     ],
 )
 def test_hostile_data_gets_one_sentence(data, message):
