@@ -99,9 +99,7 @@ def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
     fill(page, "Width (d_model)", 64)
-    expect(
-        page.get_by_text("The text is too short: it has 9 characters. Use at")
-    ).to_be_visible()
+    expect(page.get_by_text("The text is too short: it has 9 characters. Use at")).to_be_visible()
     page.get_by_role("radio", name="Quick start").click()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
     fill(page, "Steps", 0)
