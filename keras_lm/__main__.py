@@ -328,6 +328,8 @@ def existing_run(path: Path) -> RunFolder:
     """The run folder at `path`; ConfigError when there is none."""
     folder = RunFolder(path)
     if not folder.holds_run:
+        if folder.is_made_here:
+            read_config(folder)  # which says what is wrong with it
         raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
     return folder
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pooch
 
 from keras_lm.files import (
+    CACHE_VARIABLE,
     DamagedFile,
     open_plain,
     path_from_environment,
@@ -26,7 +27,6 @@ from keras_lm.files import (
     write_atomically,
 )
 
-CACHE_VARIABLE = "KERAS_LM_CACHE"  # another folder than the system's usual one for caches
 MOST_BYTES = 100 * 2**20  # some dozens of programs
 SEAL = ".sha256"
 LEFTOVER_SECONDS = 60.0  # no write takes longer

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn
 
 PARTIAL = ".keras_lm-partial-"  # begins the name of whatever is still being written
 MOST_JSON_BYTES = 2**20
+CACHE_VARIABLE = "KERAS_LM_CACHE"  # another folder than the system's usual one for caches
+RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the page's runs than `runs/`
 
 
 class DamagedFile(ValueError):
@@ -30,6 +32,12 @@ def path_from_environment(name: str) -> Path | None:
     """The absolute path in an environment variable; None where it is empty or missing."""
     value = os.environ.get(name)
     return absolute(value) if value else None
+
+
+def environment_for_children() -> dict[str, str]:
+    """The environment for a process in another working folder: its paths mean the same there."""
+    paths = {name: path_from_environment(name) for name in (CACHE_VARIABLE, RUNS_VARIABLE)}
+    return os.environ | {name: str(path) for name, path in paths.items() if path}
 
 
 def open_plain(path: Path, mode: str = "rb", buffering: int = -1) -> BinaryIO:

@@ -73,6 +73,7 @@ EVENTS = {
     "sample": {"step": WHOLE, "prompt": TEXT, "text": TEXT},
     "note": {"step": WHOLE, "message": TEXT},
 }
+MAY_BE_NULL = ("pid", "loss")  # of a run without a process, or without a point of the curve
 # What there must be; every other field may be missing.
 NEEDED = {
     "metrics": ("step", "loss", "seconds", "train_seconds"),
@@ -106,11 +107,11 @@ def check_event(value: Any) -> tuple[dict, str]:
 
 
 def _fitting(record: dict, fields: dict[str, Kind]) -> tuple[dict, str]:
-    """The fields that fit, null being none, and a sentence about the first that does not."""
+    """The fields that fit and are not null, and a sentence about the first that does not fit."""
     kept, fault = {}, ""
     for name, value in record.items():
         kind = fields.get(name)
-        if value is None:
+        if value is None and name in MAY_BE_NULL:
             continue
         if kind is None or kind.fits(value):
             kept[name] = value

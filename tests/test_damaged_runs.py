@@ -5,6 +5,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -207,6 +209,7 @@ STATUSES = {
     '{"state": "paused", "step": true}': "step must be a whole number from 0, but got True",
     f'{{"state": "paused", "step": {10**400}}}': "step must be a whole number from 0",
     '{"state": "paused", "heartbeat": NaN}': "must be JSON, but NaN is no number",
+    '{"state": "paused", "steps": null}': "steps must be a whole number from 1, but got null",
     "[" * 100_000: "must be JSON, but its values are nested too deeply",
     "[]": "must be a JSON object, but got a list",
     "{}": "must have a state",
@@ -224,6 +227,20 @@ def test_a_damaged_status_is_told_and_the_run_can_be_deleted(tmp_path, content):
     assert services.label_runs([summary])[DAMAGED].endswith("damaged")
     Supervisor(tmp_path).delete(DAMAGED)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_run_with_a_damaged_config_is_neither_resumed_nor_repeated(tmp_path):
+    folder = make_run(tmp_path, DAMAGED)
+    folder.write_status(state="stopped")
+    folder.config_file.write_text('{"schema": 1')
+    before = folder.status_file.read_bytes()
+    for action in (Supervisor(tmp_path).resume, Supervisor(tmp_path).fork):
+        with pytest.raises(ValueError, match="config.json must be JSON, but "):
+            action(DAMAGED)
+    words = [sys.executable, "-m", "keras_lm", "resume", "--run-dir", str(folder.path)]
+    process = subprocess.run(words, cwd=PAGE.parent, capture_output=True, text=True)
+    assert process.returncode == 2 and process.stderr.startswith("config.json must be JSON, but ")
+    assert folder.status_file.read_bytes() == before
 
 
 def test_a_heartbeat_from_the_future_keeps_no_run_alive(tmp_path):

@@ -14,7 +14,12 @@ from streamlit.testing.v1 import AppTest
 
 from keras_lm import cache, corpus
 from keras_lm.config import ConfigError, DataConfig
-from keras_lm.files import absolute, path_from_environment, write_atomically
+from keras_lm.files import (
+    absolute,
+    environment_for_children,
+    path_from_environment,
+    write_atomically,
+)
 from keras_lm.presets import QUICK_START
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import claim
@@ -71,8 +76,11 @@ def test_paths_are_absolute_and_an_empty_variable_counts_as_unset(tmp_path, monk
         for name in (cache.CACHE_VARIABLE, services.RUNS_VARIABLE):
             monkeypatch.setenv(name, value)
             assert path_from_environment(name) == path
+            assert environment_for_children()[name] == str(path)
     monkeypatch.setenv("EMPTY", "")
     assert path_from_environment("EMPTY") is path_from_environment("UNSET") is None
+    monkeypatch.setenv(cache.CACHE_VARIABLE, "")
+    assert environment_for_children()[cache.CACHE_VARIABLE] == ""
     (tmp_path / "alice").write_text("a file named like a text")
     for data, expected in (
         ("alice", "alice"),

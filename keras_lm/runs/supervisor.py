@@ -18,6 +18,7 @@ from keras_lm.config import ConfigError, RunConfig
 from keras_lm.files import (
     PARTIAL,
     DamagedFile,
+    environment_for_children,
     open_plain,
     read_plain,
     remove_leftovers,
@@ -115,6 +116,8 @@ class Supervisor:
             summary = self.summary(run_id)
             if summary is None or summary.is_active:
                 return
+            if summary.config is None:
+                raise ConfigError(f"The run {run_id} is damaged. {summary.damage}")
             folder = self.folder(run_id)
             folder.take_request()  # what was asked of the process before
             folder.write_status(
@@ -133,7 +136,7 @@ class Supervisor:
             child = subprocess.Popen(
                 [*words, *flags],
                 cwd=PROJECT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=environment_for_children() | {"PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

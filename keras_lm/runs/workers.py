@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_lm.files import open_plain
+from keras_lm.files import environment_for_children, open_plain
 from keras_lm.runs.supervisor import PROJECT
 
 MAX_WORKERS = 2
@@ -62,6 +62,7 @@ class WorkerClient:
             self.process = subprocess.Popen(
                 [*words, str(requests_read), str(replies_write)],
                 cwd=PROJECT,
+                env=environment_for_children(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

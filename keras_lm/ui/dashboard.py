@@ -143,12 +143,14 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         st.subheader(escape_markdown(describe_run(summary.config)), anchor=False, width="content")
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
-    if summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
+    if message and summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
         st.error(escape_markdown(message), icon=icon)
     elif message and not summary.is_active:  # why it paused
         st.warning(escape_markdown(message), icon=icon)
     if summary.damage:
-        st.error(escape_markdown(f"This run is damaged: {summary.damage}"), icon=icon)
+        advice = "Correct that, or delete the run."
+        damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
+        st.error(damage, icon=":material/error:")
     for event in events:
         if event["kind"] == "note":
             st.caption(escape_markdown(event["message"]))

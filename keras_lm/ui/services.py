@@ -11,12 +11,10 @@ import streamlit as st
 
 from keras_lm import estimates, machine, text_work
 from keras_lm.config import DataConfig, RunConfig
-from keras_lm.files import path_from_environment
+from keras_lm.files import RUNS_VARIABLE, path_from_environment
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
-
-RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the runs than `runs/`
 
 
 @st.cache_resource
