@@ -20,10 +20,10 @@ import pooch
 from keras_lm.files import (
     CACHE_VARIABLE,
     DamagedFile,
-    open_plain,
     path_from_environment,
     read_plain,
     remove_leftovers,
+    sha256,
     write_atomically,
 )
 
@@ -75,7 +75,7 @@ def seal_programs() -> None:
     with contextlib.suppress(OSError):  # without a cache all works, only later
         for program in _programs_folder().glob("*.pb"):
             if not program.with_suffix(SEAL).exists():
-                write_atomically(program.with_suffix(SEAL), _digest(program).encode())
+                write_atomically(program.with_suffix(SEAL), sha256(program).encode())
 
 
 def _programs_folder() -> Path:
@@ -93,15 +93,10 @@ def _machine() -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def _digest(program: Path) -> str:
-    with open_plain(program) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_sound(program: Path) -> bool:
     try:
         seal = read_plain(program.with_suffix(SEAL), most_bytes=64)
-        return seal == _digest(program).encode()
+        return seal == sha256(program).encode()
     except (OSError, DamagedFile):
         return False
 

@@ -22,6 +22,7 @@ from keras_lm.files import (
     open_plain,
     partial_path,
     read_json,
+    sha256,
     write_atomically,
 )
 from keras_lm.model_file import ModelFileError
@@ -131,7 +132,7 @@ def _read(path: Path) -> Checkpoint | None:
         manifest = read_json(path / MANIFEST_FILE, MOST_POSITION_BYTES)
         in_manifest = "position" in manifest  # where earlier versions kept it
         names = (STATE_FILE,) if in_manifest else (STATE_FILE, POSITION_FILE)
-        if any(_digest(path / name) != manifest["sha256"][name] for name in names):
+        if any(sha256(path / name) != manifest["sha256"][name] for name in names):
             return None
         position_file = path / (MANIFEST_FILE if in_manifest else POSITION_FILE)
         stored = read_json(position_file, MOST_POSITION_BYTES)
@@ -140,11 +141,6 @@ def _read(path: Path) -> Checkpoint | None:
             return Checkpoint(step, [arrays[name] for name in arrays.files], position)
     except (OSError, KeyError, TypeError, ValueError, OverflowError, zipfile.BadZipFile):
         return None
-
-
-def _digest(path: Path) -> str:
-    with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def restore(variables: list, arrays: list[np.ndarray]) -> None:

@@ -6,6 +6,7 @@ here waits for any of them or reads more than it was asked to. Standard library 
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -66,6 +67,12 @@ def read_plain(path: Path, most_bytes: int) -> bytes | None:
     if len(content) > most_bytes:
         raise DamagedFile(f"{path.name} must have at most {most_bytes:,} bytes, but has more.")
     return content
+
+
+def sha256(path: Path) -> str:
+    """The hash of an ordinary file, which may be larger than memory; OSError for anything else."""
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_constant(name: str) -> NoReturn:

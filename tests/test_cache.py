@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from keras_lm import cache
-from keras_lm.files import PARTIAL
+from keras_lm.files import PARTIAL, sha256
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ tf.function(lambda x: 3 * x + 1, jit_compile=True)(tf.ones(5))
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     (folder,) = root.iterdir()
     (program,) = folder.glob("*.pb")
-    assert program.with_suffix(".sha256").read_text() == cache._digest(program)
+    assert program.with_suffix(".sha256").read_text() == sha256(program)
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 

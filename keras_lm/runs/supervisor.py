@@ -17,11 +17,10 @@ from keras_lm import run_folder
 from keras_lm.config import ConfigError, RunConfig
 from keras_lm.files import (
     PARTIAL,
-    DamagedFile,
     environment_for_children,
     open_plain,
-    read_plain,
     remove_leftovers,
+    sha256,
     write_atomically,
 )
 from keras_lm.model_file import ModelFileError, check_model_file
@@ -230,8 +229,9 @@ class Supervisor:
         folder = self.root / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, before=time.time() - LEFTOVER_SECONDS)
-        path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
-        if not _holds(path, content):
+        digest = hashlib.sha256(content).hexdigest()
+        path = folder / f"{digest[:16]}{suffix}"
+        if not _is_whole(path, digest):
             if suffix == ".keras":
                 _check_model(content, folder)
             write_atomically(path, content)
@@ -243,10 +243,10 @@ class Supervisor:
         return path if UPLOAD_STEM.fullmatch(stem) and path.is_file() else None
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _is_whole(path: Path, digest: str) -> bool:
     try:
-        return read_plain(path, len(content)) == content
-    except DamagedFile:
+        return sha256(path) == digest
+    except OSError:
         return False
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from keras_lm import run_folder
 from keras_lm.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.files import PARTIAL
 from keras_lm.model_file import ModelFileError
 from keras_lm.run_folder import RunFolder
 from keras_lm.runs.process import is_alive
@@ -171,6 +172,20 @@ def test_the_same_upload_is_kept_once_under_a_name_of_ours(supervisor):
     assert supervisor.kept_upload(first.stem, ".txt") == first
     for name in (first.stem[:-1] + "g", "", "../../etc/passwd", f"../uploads/{first.stem}"):
         assert supervisor.kept_upload(name, ".txt") is None
+
+
+def test_an_upload_that_was_damaged_since_is_kept_anew(supervisor):
+    kept = supervisor.keep_upload(b"abc", ".txt")
+    kept.write_bytes(b"ab")
+    leftover = kept.parent / f"{PARTIAL}upload"
+    leftover.write_bytes(b"torn")
+    os.utime(leftover, (1000, 1000))
+    assert supervisor.keep_upload(b"abc", ".txt") == kept and kept.read_bytes() == b"abc"
+    assert os.listdir(kept.parent) == [kept.name]
+    kept.unlink()
+    os.mkfifo(kept)
+    assert supervisor.kept_upload(kept.stem, ".txt") is None
+    assert supervisor.keep_upload(b"abc", ".txt").read_bytes() == b"abc"
 
 
 def test_a_model_file_that_is_not_sound_is_not_kept(supervisor, sound):
