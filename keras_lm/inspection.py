@@ -1,6 +1,7 @@
-"""Looking into a model: how likely it held each token, and how it came to that guess."""
+"""Looking into a model: how likely it held each token, and how it got to that guess."""
 
 import base64
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,16 +15,34 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = 5
 MOST_TOKENS = 1_024  # of a text that are looked at
+MOST_SHOWN, SHOWN_AFTER = 48, 5  # tokens in a map, and how many of them follow the chosen one
+
+
+class Window(NamedTuple):
+    """A part of a text that the model reads at once.
+
+    Attributes:
+        begin: index of its first token.
+        first: of the first token whose guess is taken from here.
+        end: index after its last token.
+    """
+
+    begin: int
+    first: int
+    end: int
 
 
 class Scores(NamedTuple):
-    """What the model expected after each token of a text.
+    """What the model expected after each token, if it ended before its first block, after it, ...
+
+    The final norm and the output layer are applied to the stream after each block as if it were the
+    last (the logit lens). The last row of each field is the model's own guess.
 
     Attributes:
-        of_next: (length - 1,) probability of the token that did come next.
-        entropies: (length,) of the whole distribution, nats.
-        alternatives: (length, ALTERNATIVES) the likeliest ids, likeliest first.
-        probabilities: (length, ALTERNATIVES) theirs.
+        of_next: (num_blocks + 1, length - 1) probability of the token that did follow.
+        entropies: (num_blocks + 1, length) of the whole distribution, nats.
+        alternatives: (num_blocks + 1, length, ALTERNATIVES) the likeliest ids, likeliest first.
+        probabilities: the same shape, theirs.
     """
 
     of_next: np.ndarray
@@ -33,96 +52,92 @@ class Scores(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """Between how many tokens it was undecided, on average over all but the first."""
-        return float(np.exp(-np.log(self.of_next).mean()))
+        """The model was as uncertain as when choosing among this many tokens."""
+        return float(np.exp(-np.log(self.of_next[-1]).mean()))
 
 
-class Insides(NamedTuple):
-    """What went on inside while the model read a text.
+class Attention(NamedTuple):
+    """The weights by which one block mixes values while it reads a window.
 
     Attributes:
-        alternatives: (num_blocks + 1, length, ALTERNATIVES) ids that would be likeliest after each
-            token if the model ended before its first block, after the first, ..., the last.
-        probabilities: the same shape, theirs.
-        of_next: (num_blocks + 1, length - 1) probability of the token that did come next.
-        slots: (num_heads, length, num_slots) weights of one block's attention on slots, which
-            stand for what is older than its window; no slots but with `linear`.
-        window: (num_heads, length, length) weights of each token on each, which with those on the
-            slots sum to 1.
+        slots: (num_heads, length, num_slots) on slots, which stand for what is older than the
+            attention's own window; no slots but with `linear`.
+        tokens: (num_heads, length, length) of each token on each, which with those on the slots
+            sum to 1.
     """
 
-    alternatives: np.ndarray
-    probabilities: np.ndarray
-    of_next: np.ndarray
     slots: np.ndarray
-    window: np.ndarray
+    tokens: np.ndarray
 
 
-def score(model: "LanguageModel", ids: np.ndarray) -> Scores:
-    """How likely each token was, given those before.
+class Reading:
+    """A text as a model reads it.
+
+    A text longer than the context is read in windows that overlap by half, so that each token has
+    half a context before it at least. Operations run one by one: what XLA would save, compiling for
+    each length would cost.
 
     Args:
         model: a built LanguageModel.
-        ids: (length,) integers, at least two. A text longer than the context is read in windows
-            that overlap by half, so that each token has half a context before it at least.
-
-    Returns:
-        The Scores of `ids`.
+        ids: (length,) integers, at least two.
     """
-    parts = [_likeliest(logits, following) for logits, following in _in_windows(model, ids)]
-    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def __init__(self, model: "LanguageModel", ids: np.ndarray):
+        self.model = model
+        self.windows = [*_windows(len(ids), model.config.context_length)]
+        self._streams = self._read(np.stack([ids[w.begin : w.end] for w in self.windows]))
+        self.scores = self._score(ids)
+        self.attention = functools.lru_cache(maxsize=1)(self._attention)
+
+    def window_of(self, row: int) -> Window:
+        """The window from which the guess after a token is taken."""
+        return next(window for window in self.windows if row < window.end)
+
+    def _read(self, ids: np.ndarray) -> list:
+        """Streams (windows, length, d_model) before the first block, after it, ..., the last."""
+        streams = [self.model.embed(ids, ops.arange(ids.shape[1]))]
+        for block in self.model.blocks:
+            streams.append(block(streams[-1]))
+        return streams
+
+    def _score(self, ids: np.ndarray) -> Scores:
+        taken = [np.arange(w.begin, w.end) >= w.first for w in self.windows]
+        rows = np.flatnonzero(taken)  # of all windows, one after the other
+        layers = []
+        for stream in self._streams:
+            normed = self.model.final_norm(
+                ops.take(ops.reshape(stream, (-1, stream.shape[-1])), rows, axis=0)
+            )
+            layers.append(_likeliest(self.model.predict_logits(normed), ids[1:]))
+        return Scores(*map(np.stack, zip(*layers, strict=True)))
+
+    def _attention(self, window: Window, block: int) -> Attention:
+        """What a block, counted from 0, attends to in one of `windows`; the last is remembered."""
+        index, length = self.windows.index(window), window.end - window.begin
+        layer = self.model.blocks[block]
+        x = layer.attention_norm(self._streams[block][index : index + 1])
+        weights = np.array(layer.attention.attention_weights(x))[0]
+        return Attention(weights[:, :, :-length], weights[:, :, -length:])
 
 
-def _in_windows(model, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Logits (tokens, vocab_size) of the text part by part, and the ids that follow the tokens."""
-    context_length, done = model.config.context_length, 0
-    while done < len(ids):
-        end = min(len(ids), done + max(1, context_length // 2) if done else context_length)
-        logits = np.array(model(ids[None, max(0, end - context_length) : end]))[0]
-        yield logits[done - end :], ids[done + 1 : end + 1]
+def _windows(length: int, context_length: int) -> Iterator[Window]:
+    """Windows of one length."""
+    done = 0
+    while done < length:
+        end = min(length, done + max(1, context_length // 2) if done else context_length)
+        yield Window(max(0, end - context_length), done, end)
         done = end
 
 
-def _likeliest(logits: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The fields of Scores, of logits (length, vocab_size); the last token may have no follower."""
-    log_probabilities = np.array(ops.log_softmax(logits), "float64")
-    probabilities = np.exp(log_probabilities)
-    alternatives = np.argsort(-log_probabilities, axis=-1, kind="stable")[:, :ALTERNATIVES]
-    return (
-        probabilities[np.arange(len(following)), following],
-        -(probabilities * log_probabilities).sum(-1),
-        alternatives,
-        np.take_along_axis(probabilities, alternatives, axis=-1),
-    )
-
-
-def look_inside(model: "LanguageModel", ids: np.ndarray, block: int) -> Insides:
-    """How the guesses form from block to block, and what one block attends to.
-
-    The final norm and the output layer are applied to the stream after each block, as if it were
-    the last (the logit lens).
-
-    Args:
-        model: a built LanguageModel.
-        ids: (length,) integers, 1 to context_length of them.
-        block: whose attention is wanted, from 0 on.
-
-    Returns:
-        The Insides of `ids`.
-    """
-    length = len(ids)
-    stream = model.embed(ids[None], ops.arange(length))
-    streams = [stream]
-    for index, layer in enumerate(model.blocks):
-        if index == block:
-            weights = np.array(layer.attention.attention_weights(layer.attention_norm(stream)))[0]
-        stream = layer(stream)
-        streams.append(stream)
-    logits = (model.predict_logits(model.final_norm(stream)) for stream in streams)
-    guesses = [_likeliest(np.array(layer)[0], ids[1:]) for layer in logits]
-    of_next, _, alternatives, probabilities = map(np.stack, zip(*guesses, strict=True))
-    slots, window = weights[:, :, :-length], weights[:, :, -length:]
-    return Insides(alternatives, probabilities, of_next, slots, window)
+def _likeliest(logits, following: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A layer of Scores, of logits (length, vocab_size); the last token may have no follower."""
+    log_probabilities = ops.log_softmax(logits)
+    probabilities = ops.exp(log_probabilities)
+    entropies = -ops.sum(probabilities * log_probabilities, axis=-1)
+    top, alternatives = ops.top_k(probabilities, min(ALTERNATIVES, logits.shape[1]))
+    of_next = ops.take_along_axis(log_probabilities[: len(following)], following[:, None], axis=1)
+    of_next = np.exp(np.array(of_next, "float64"))[:, 0]  # float32 has nothing below 1e-45
+    return of_next, *map(np.array, (entropies, alternatives, top))
 
 
 def inspect(
@@ -130,70 +145,69 @@ def inspect(
     text: str,
     token: int | None = None,
     block: int | None = None,
-    score: Callable[["LanguageModel", np.ndarray], Scores] = score,
+    read: Callable[["LanguageModel", np.ndarray], Reading] = Reading,
 ) -> dict[str, Any]:
     """All that the page shows of a text, as a JSON object.
 
     Args:
         bundle: what `keras_lm.load` gives.
         text: any text with two tokens of the vocabulary at least; MOST_TOKENS are looked at.
-        token: the place, from 1 on, of the token whose guess is looked into; None or too large:
-            what comes after the text.
+        token: index, from 1 on, of the token whose guess is looked into; None or too large: what
+            follows the text.
         block: whose attention is shown; None or too large: the last.
-        score: as `score` above; one that remembers, when a text is looked at again and again.
+        read: makes the Reading; one that remembers, when a text is looked at again and again.
 
     Returns:
-        Fields of Scores and Insides by their names, numbers in lists, ids as the texts of their
-        tokens; the maps as `pack` makes them. Insides are of the tokens from `begin` to `end`.
+        The fields of Scores by their names as lists, ids as the texts of their tokens; and the
+        attention of the tokens from `first` to `last` on those from `begin` on, as `pack` makes it.
+        `context_length` and `chunk_length` say whether slots can ever hold anything.
 
     Raises:
         ValueError: when the text has too few tokens.
     """
-    tokenizer, model = bundle.tokenizer, bundle.model
+    tokenizer, model, config = bundle.tokenizer, bundle.model, bundle.config
     ids = np.array(tokenizer.encode(text), "int32")
     if len(ids) < 2:
         raise ValueError(
-            f"A text of two tokens at least is needed, but the model knows {len(ids)} of this one: "
-            "write a longer one."
+            "The text must have at least two tokens that the model knows, but got "
+            f"{len(ids)}: write a longer one."
         )
     left_out, ids = max(0, len(ids) - MOST_TOKENS), ids[:MOST_TOKENS]
     token = len(ids) if token is None else min(max(1, token), len(ids))
     last_block = len(model.blocks) - 1
-    block = last_block if block is None else min(block, last_block)
-    begin = max(0, min(token + 1, len(ids)) - bundle.config.context_length)
-    end = min(len(ids), begin + bundle.config.context_length)
-    scores, insides = score(model, ids), look_inside(model, ids[begin:end], block)
-    shown = {int(id) for part in (scores, insides) for id in np.unique(part.alternatives)}
-    texts = {id: tokenizer.decode([id]) for id in shown | set(ids.tolist())}
-    sizes = [len(tokenizer.token_bytes(id)) for id in ids[1:].tolist()]
-
-    def fields(part: Scores | Insides) -> dict[str, Any]:
-        found = {name: np.round(part._asdict()[name], 5).tolist() for name in NUMBERS[type(part)]}
-        words = np.vectorize(texts.get, otypes=[object])(part.alternatives)
-        return found | {"alternatives": words.tolist()}
-
+    block = last_block if block is None else min(max(0, block), last_block)
+    reading = read(model, ids)
+    window = reading.window_of(token - 1)
+    attention = reading.attention(window, block)
+    last = min(window.end, token + SHOWN_AFTER)
+    first = max(window.begin, last - MOST_SHOWN)
+    last = min(window.end, first + MOST_SHOWN)
+    rows = slice(first - window.begin, last - window.begin)
+    scores = reading.scores
+    shown = {*np.unique(scores.alternatives).tolist(), *ids.tolist()}
+    texts = {id: tokenizer.decode([id]) for id in shown}
+    num_bytes = sum(len(tokenizer.token_bytes(id)) for id in ids[1:].tolist())
     return {
         "tokens": [texts[id] for id in ids.tolist()],
         "left_out": left_out,
         "unknown": tokenizer.unknown(text),
         "perplexity": scores.perplexity,
-        "bits_per_byte": float(-np.log2(scores.of_next).sum() / sum(sizes)),
-        "scores": fields(scores),
+        "bits_per_byte": float(-np.log2(scores.of_next[-1]).sum() / num_bytes),
+        "of_next": np.round(scores.of_next, 6).tolist(),
+        "entropies": np.round(scores.entropies[-1], 4).tolist(),
+        "alternatives": np.vectorize(texts.get, otypes=[object])(scores.alternatives).tolist(),
+        "probabilities": np.round(scores.probabilities, 5).tolist(),
         "token": token,
         "block": block,
         "num_blocks": len(model.blocks),
-        "begin": begin,
-        "end": end,
-        "insides": fields(insides),
-        "slots": pack(insides.slots),
-        "window": pack(insides.window),
+        "context_length": config.context_length,
+        "chunk_length": config.chunk_length,
+        "begin": window.begin,
+        "first": first,
+        "last": last,
+        "slots": pack(attention.slots[:, rows]),
+        "looks": pack(attention.tokens[:, rows]),
     }
-
-
-NUMBERS = {
-    Scores: ("of_next", "entropies", "probabilities"),
-    Insides: ("of_next", "probabilities"),
-}
 
 
 def pack(x: np.ndarray) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Worker:
         self.requests, self.replies = requests, replies
         self.waiting: queue.Queue[dict | None] = queue.Queue()
         self.cancelled: set[int] = set()
-        self.scored: tuple[bytes, Any] = (b"", None)  # the last text's ids and Scores
+        self.last_read: tuple[bytes, Any] = (b"", None)  # the last text's ids and Reading
 
     def reply(self, request_id: int, kind: str, **values: Any) -> None:
         """Writes one line."""
@@ -107,16 +107,16 @@ class Worker:
         else:
             from keras_lm.inspection import inspect
 
-            arguments = (request["text"], request["token"], request["block"], self.score)
+            arguments = (request["text"], request["token"], request["block"], self.read)
             self.reply(request["id"], "end", **inspect(self.bundle, *arguments))
 
-    def score(self, model, ids):
-        """`inspection.score`, once for all the places of a text that are looked at in turn."""
-        from keras_lm.inspection import score
+    def read(self, model, ids):
+        """`inspection.Reading`, once for all the tokens of a text that are looked at in turn."""
+        from keras_lm.inspection import Reading
 
-        if ids.tobytes() != self.scored[0]:
-            self.scored = ids.tobytes(), score(model, ids)
-        return self.scored[1]
+        if ids.tobytes() != self.last_read[0]:
+            self.last_read = ids.tobytes(), Reading(model, ids)
+        return self.last_read[1]
 
     def prepare(self, request: dict) -> None:
         """Compiles what generating so many texts at once needs, before anybody waits for it."""

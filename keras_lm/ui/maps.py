@@ -1,249 +1,189 @@
-"""The drawings of the Inspect page, by Altair, of what `keras_lm.inspection.inspect` gives."""
+"""The tables and maps of the Inspect page, of what `keras_lm.inspection.inspect` gives."""
 
-import altair as alt
+import html
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 TEAL, ORANGE = "#12a0ac", "#e07a2f"  # seen on white and on black
-FAINTEST = 0.004  # an attention weight below this is not seen
-MOST_LABELS = 40  # tokens whose texts fit along an axis
-ROW_HEIGHT, AXIS_HEIGHT = 26, 44  # pixels; a chart's height holds its axis
-MAP_HEIGHT = 480
-ALL_LABELS = alt.Axis(labelLimit=160, labelOverlap=False)
+STRONGEST = 0.5  # opacity of a cell; the text over it stays readable
+CELL = 14  # pixels of a map's row and column: its labels do not run into each other
+STYLE = """<style>
+.inspected, .st-key-inspect-map, .st-key-inspect-slots { overflow-x: auto }
+.inspected table { border-collapse: separate; border-spacing: 2px; margin: 0 auto 0 0 }
+.inspected th, .inspected td {
+  border: 0; padding: 2px 6px; font-weight: normal; white-space: pre; text-align: left;
+  border-radius: 3px }
+.inspected code { background: none; color: inherit; padding: 0; font-size: 0.85rem }
+.inspected .chosen { outline: 2px solid currentColor; outline-offset: -2px }
+.inspected th[scope=row] {
+  position: sticky; left: 0; background: var(--st-background-color, Canvas) }
+.inspected .bar { min-width: 9rem; width: 100% }
+.inspected .bar div { height: 1.1rem; border-radius: 3px; min-width: 1px }
+</style>"""
 
 
-def describe(result: dict, place: int) -> str:
-    """What is told of the token at a place when the mouse is over it; a line each."""
-    tokens, scores = result["tokens"], result["scores"]
-    if place == 0:
-        return f"token 0: {tokens[0]!r}\nthe first, which nothing foretells"
-    told = f"token {place}: {tokens[place]!r}\nprobability {scores['of_next'][place - 1]:.2%}"
-    told += f"\nentropy {scores['entropies'][place - 1]:.2f} nats\n"
-    return told + "weighed: " + ", ".join(weighed(scores, place - 1))
-
-
-def weighed(scores: dict, row: int) -> list[str]:
-    """The likeliest tokens after a row, each with its probability."""
-    pairs = zip(scores["alternatives"][row], scores["probabilities"][row], strict=True)
-    return [f"{text!r} {probability:.1%}" for text, probability in pairs]
-
-
-def draw_surprise(result: dict) -> None:
-    """A bar a token, its surprise in bits; a click on one chooses it."""
-    scores, tokens = result["scores"], result["tokens"]
-    places = range(1, len(tokens))
-    table = pd.DataFrame(
-        {
-            "place": places,
-            "token": [repr(token) for token in tokens[1:]],
-            "probability": scores["of_next"],
-            "surprise": -np.log2(np.maximum(scores["of_next"], 1e-6)),
-            "entropy": scores["entropies"][: len(places)],
-            "weighed": [", ".join(weighed(scores, row)) for row in range(len(places))],
-            "chosen": [place == result["token"] for place in places],
-        }
-    )
-    pick = alt.selection_point(name="pick", fields=["place"], on="click", empty=False)
-    bars = (
-        alt.Chart(table, height=170)
-        .mark_bar(cursor="pointer")
-        .encode(
-            x=alt.X("place:O", title="token", axis=_places_axis(len(tokens))),
-            y=alt.Y("surprise:Q", title="bits of surprise", axis=alt.Axis(tickCount=4)),
-            color=alt.condition("datum.chosen", alt.value(TEAL), alt.value(ORANGE)),
-            tooltip=[
-                "place:O",
-                "token:N",
-                alt.Tooltip("probability:Q", format=".2%"),
-                alt.Tooltip("entropy:Q", format=".2f", title="entropy (nats)"),
-                "weighed:N",
-            ],
+def expected(result: dict) -> str:
+    """The model's guesses for the chosen token and the token itself, as an HTML table with bars."""
+    row, tokens = result["token"] - 1, result["tokens"]
+    guesses = _guesses(result, -1, row)
+    actual = tokens[row + 1] if row + 1 < len(tokens) else None
+    if actual is not None and actual not in (text for text, _ in guesses):
+        guesses.append((actual, result["of_next"][-1][row]))
+    lines = []
+    for text, probability in guesses:
+        is_actual = text == actual
+        bar = f'<div style="width: {probability:.1%}; background: {TEAL if is_actual else ORANGE}">'
+        lines.append(
+            f"<tr><th scope=row>{_quoted(text)}</th><td>{probability:.1%}</td>"
+            f"<td class=bar>{bar}</div></td><td>{'it is in the text' if is_actual else ''}</td>"
         )
-        .add_params(pick)
+    return _table("Guesses for the chosen token", lines)
+
+
+def top_guesses(result: dict) -> str:
+    """A row per block: the likeliest tokens after it, the stronger the likelier, as HTML."""
+    lines = []
+    for layer, name in enumerate(_block_names(result)):
+        cells = (
+            _cell(f"{_quoted(text)} {probability:.0%}", probability)
+            for text, probability in _guesses(result, layer, result["token"] - 1)
+        )
+        lines.append(f"<tr><th scope=row>{name}</th>{''.join(cells)}")
+    return _table("Top guesses after each block", lines)
+
+
+def improvement(result: dict) -> str:
+    """Blocks by tokens: how likely each token would have been after each block, as HTML."""
+    tokens = range(result["first"] + 1, min(result["last"] + 1, len(result["tokens"])))
+    heads = (
+        f"<th scope=col{_chosen(result, token)}>{_quoted(result['tokens'][token])}</th>"
+        for token in tokens
     )
-    st.altair_chart(bars, key="inspect.surprise", on_select=_choose, selection_mode="pick")
+    lines = [f"<tr><th scope=row>after</th>{''.join(heads)}"]
+    for layer, name in enumerate(_block_names(result)):
+        likely = (result["of_next"][layer][token - 1] for token in tokens)
+        cells = (_cell(f"{probability:.0%}", probability) for probability in likely)
+        lines.append(f"<tr><th scope=row>{name}</th>{''.join(cells)}")
+    is_late = 2 * (result["token"] - tokens.start) > len(tokens)
+    return _table("Probability of each token after each block", lines, from_end=is_late)
 
 
-def _choose() -> None:
-    points = st.session_state["inspect.surprise"]["selection"]["pick"]
-    if points:
-        st.session_state["inspect.token"] = int(points[0]["place"])
-
-
-def draw_alternatives(result: dict) -> None:
-    """The likeliest tokens in the place that is looked into, as bars."""
+def looked_at(result: dict, looks: np.ndarray, slots: np.ndarray) -> str:
+    """A sentence: what the token before the chosen one takes its values from, in one head."""
     row = result["token"] - 1
-    texts = [repr(text) for text in result["scores"]["alternatives"][row]]
-    table = pd.DataFrame({"token": texts, "probability": result["scores"]["probabilities"][row]})
-    actual = repr(result["tokens"][row + 1]) if row + 1 < len(result["tokens"]) else None
-    base = alt.Chart(table, height=len(texts) * ROW_HEIGHT + AXIS_HEIGHT).encode(
-        y=alt.Y("token:N", sort=texts, title=None, axis=ALL_LABELS),
-        x=alt.X(
-            "probability:Q",
-            title=None,
-            scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format="%", tickCount=5),
-        ),
-        tooltip=["token:N", alt.Tooltip("probability:Q", format=".2%")],
-    )
-    is_actual = alt.FieldEqualPredicate("token", actual) if actual else "false"
-    bars = base.mark_bar(height=ROW_HEIGHT - 8).encode(
-        color=alt.condition(is_actual, alt.value(TEAL), alt.value(ORANGE))
-    )
-    st.altair_chart(bars, key="inspect.alternatives")
+    weights = looks[row - result["first"]].astype("float32")
+    best = [int(index) for index in np.argsort(-weights, kind="stable")[:3] if weights[index] > 0]
+    names = [f"{_name(result, result['begin'] + index)} ({weights[index]:.0%})" for index in best]
+    on_slots = float(slots[row - result["first"]].sum(dtype="float32"))
+    if on_slots >= 0.005:
+        names.append(f"the slots ({on_slots:.0%})")
+    return f"Token {_name(result, row)} looks most at {', '.join(names)}."
 
 
-def draw_guesses(result: dict) -> None:
-    """A row a block, the likeliest tokens after it, the stronger the likelier."""
-    row, insides = result["token"] - 1 - result["begin"], result["insides"]
-    cells = [
-        {"block": name, "rank": rank, "token": repr(text), "probability": probability}
-        for index, name in enumerate(_block_names(result))
-        for rank, (text, probability) in enumerate(
-            zip(
-                insides["alternatives"][index][row],
-                insides["probabilities"][index][row],
-                strict=True,
-            ),
-            1,
-        )
-    ]
-    base = alt.Chart(pd.DataFrame(cells)).encode(
-        x=alt.X("rank:O", title=None, axis=None),
-        y=alt.Y("block:N", sort=_block_names(result), title=None, axis=ALL_LABELS),
-        tooltip=["block:N", "token:N", alt.Tooltip("probability:Q", format=".2%")],
-    )
-    chart = base.mark_rect(color=TEAL).encode(opacity=_opacity("probability", 1.0))
-    chart += base.mark_text(limit=90, fontSize=12).encode(text="token:N", color=_text_colour())
-    st.altair_chart(
-        chart.properties(height=(1 + result["num_blocks"]) * ROW_HEIGHT), key="inspect.guesses"
-    )
+def draw_looks(result: dict, looks: np.ndarray, alt: str) -> None:
+    """A head's weights (shown tokens, tokens from `begin` on): rows look at columns."""
+    first, last = result["first"], result["last"]
+    names = [_name(result, token) for token in range(first, last)]
+    row, column = np.tril_indices(last - first)
+    weights = looks[row, first - result["begin"] + column]
+    _draw_map(names, names, row, column, weights, TEAL, "inspect.looks", alt)
 
 
-def draw_probabilities_by_block(result: dict) -> None:
-    """Tokens by blocks: how likely each token would have been after each block."""
-    insides, begin, names = result["insides"], result["begin"], _block_names(result)
-    likely = np.array(insides["of_next"])  # (num_blocks + 1, length - 1)
-    block, column = (axis.ravel() for axis in np.indices(likely.shape))
+def draw_slots(result: dict, slots: np.ndarray, alt: str) -> None:
+    """A head's weights on its slots (shown tokens, num_slots)."""
+    names = [_name(result, token) for token in range(result["first"], result["last"])]
+    row, slot = (axis.ravel() for axis in np.indices(slots.shape))
+    numbers = [str(index + 1) for index in range(slots.shape[1])]
+    _draw_map(names, numbers, row, slot, slots[row, slot], ORANGE, "inspect.slots", alt)
+
+
+def _draw_map(rows, columns, row, column, weights, colour: str, key: str, alt: str) -> None:
     table = pd.DataFrame(
         {
-            "place": begin + 1 + column,
-            "token": [repr(result["tokens"][begin + 1 + c]) for c in column],
-            "block": [names[b] for b in block],
-            "probability": likely.ravel(),
-            "guess": [
-                repr(insides["alternatives"][b][c][0]) for b, c in zip(block, column, strict=True)
+            "looks": [rows[index] for index in row],
+            "at": [columns[index] for index in column],
+            "weight": weights.astype("float32"),
+            # By the square root, or half of what is there would not be seen.
+            "strength": np.sqrt(weights.astype("float32") / max(float(weights.max()), 1e-6)),
+        }
+    )
+    drawing = _map_spec(colour) | {"datasets": {"weights": table}}
+    st.vega_lite_chart(drawing, width="content", key=key, alt=alt)
+
+
+def _map_spec(colour: str) -> dict:
+    """The Vega-Lite drawing of a table of weights; it never changes, only its data does."""
+    axis = {
+        "title": None,
+        "labelLimit": 90,
+        "labelOverlap": False,
+        "labelFlush": False,  # or the first label is moved onto the second
+        "labelFontSize": 12,
+        "labelColor": "currentColor",  # the theme's text
+    }
+    return {
+        "autosize": {"type": "pad"},
+        "data": {"name": "weights"},
+        "width": {"step": CELL},
+        "height": {"step": CELL},
+        "mark": {"type": "rect", "color": colour},
+        "encoding": {
+            "x": {
+                "field": "at",
+                "type": "ordinal",
+                "sort": None,
+                "axis": axis | {"labelAngle": 90},
+            },
+            "y": {"field": "looks", "type": "ordinal", "sort": None, "axis": axis},
+            "opacity": {
+                "field": "strength",
+                "type": "quantitative",
+                "legend": None,
+                "scale": {"domain": [0, 1], "range": [0, 1]},
+            },
+            "tooltip": [
+                {"field": "looks", "title": "token"},
+                {"field": "at", "title": "looks at"},
+                {"field": "weight", "type": "quantitative", "format": ".1%"},
             ],
-        }
-    )
-    chart = (
-        alt.Chart(table, height=(1 + result["num_blocks"]) * ROW_HEIGHT + AXIS_HEIGHT)
-        .mark_rect(color=TEAL)
-        .encode(
-            x=alt.X("place:O", title="token", axis=_places_axis(likely.shape[1])),
-            y=alt.Y("block:N", sort=names, title=None, axis=ALL_LABELS),
-            opacity=_opacity("probability", 1.0),
-            tooltip=[
-                "place:O",
-                "token:N",
-                "block:N",
-                alt.Tooltip("probability:Q", format=".2%"),
-                alt.Tooltip("guess:N", title="likeliest"),
-            ],
-        )
-    )
-    st.altair_chart(chart, key="inspect.by_block")
+        },
+    }
 
 
-def draw_attention(result: dict, weights: np.ndarray) -> None:
-    """A head's weights (length, length): rows look at columns."""
-    names = _places(result)
-    row, column = np.nonzero(weights > FAINTEST)
-    table = pd.DataFrame(
-        {
-            "looks": [names[r] for r in row],
-            "at": [names[c] for c in column],
-            "weight": weights[row, column].astype("float32"),
-        }
-    )
-    axis = _sparse_axis(len(names))
-    chart = (
-        alt.Chart(table, height=MAP_HEIGHT)
-        .mark_rect(color=TEAL)
-        .encode(
-            x=alt.X("at:O", title="token looked at", sort=None, axis=axis, scale=_all(names)),
-            y=alt.Y("looks:O", title="token that looks", sort=None, axis=axis, scale=_all(names)),
-            opacity=_opacity("weight", float(weights.max())),
-            tooltip=["looks:O", "at:O", alt.Tooltip("weight:Q", format=".1%")],
-        )
-    )
-    st.altair_chart(chart, key="inspect.attention")
-
-
-def draw_slots(result: dict, weights: np.ndarray) -> None:
-    """A head's weights on the slots (length, num_slots)."""
-    if not weights.any():
-        st.caption("They are empty: the whole text lies within the window.")
-        return
-    names, slots = _places(result), [str(slot) for slot in range(weights.shape[1])]
-    row, slot = np.nonzero(weights > 0)
-    table = pd.DataFrame(
-        {
-            "looks": [names[r] for r in row],
-            "slot": [slots[s] for s in slot],
-            "weight": weights[row, slot].astype("float32"),
-        }
-    )
-    axis = _sparse_axis(len(names))
-    chart = (
-        alt.Chart(table, height=MAP_HEIGHT)
-        .mark_rect(color=ORANGE)
-        .encode(
-            x=alt.X("slot:O", sort=None, axis=_sparse_axis(len(slots)), scale=_all(slots)),
-            y=alt.Y("looks:O", title=None, sort=None, axis=axis, scale=_all(names)),
-            opacity=_opacity("weight", float(weights.max())),
-            tooltip=["looks:O", "slot:O", alt.Tooltip("weight:Q", format=".3%")],
-        )
-    )
-    st.altair_chart(chart, key="inspect.slots")
+def _guesses(result: dict, layer: int, row: int) -> list[tuple[str, float]]:
+    texts, numbers = result["alternatives"][layer][row], result["probabilities"][layer][row]
+    return [*zip(texts, numbers, strict=True)]
 
 
 def _block_names(result: dict) -> list[str]:
     return ["embedding", *(f"block {b + 1}" for b in range(result["num_blocks"]))]
 
 
-def _places(result: dict) -> list[str]:
-    """The tokens within the model's view, each with its place, which makes it the only one."""
-    begin, end = result["begin"], result["end"]
-    return [f"{place} {result['tokens'][place]!r}" for place in range(begin, end)]
+def _name(result: dict, token: int) -> str:
+    """A token's index and text, which no other token has."""
+    return f"{token} {result['tokens'][token]!r}"
 
 
-def _all(names: list[str]) -> alt.Scale:
-    return alt.Scale(domain=names, paddingInner=0)
+def _quoted(text: str) -> str:
+    return f"<code>{html.escape(repr(text))}</code>"
 
 
-def _sparse_axis(count: int) -> alt.Axis:
-    """An axis whose labels do not run into each other."""
-    few = count <= MOST_LABELS
-    return alt.Axis(
-        labelLimit=80, labelOverlap="greedy", ticks=few, labelSeparation=3 if few else 9
+def _chosen(result: dict, token: int) -> str:
+    return " class=chosen" if token == result["token"] else ""
+
+
+def _cell(content: str, part: float) -> str:
+    """A cell the stronger the greater the part; by the square root, for small ones to be seen."""
+    return f'<td style="background: rgba(18, 160, 172, {STRONGEST * part**0.5:.2f})">{content}</td>'
+
+
+def _table(label: str, lines: Iterable[str], from_end: bool = False) -> str:
+    """Rows of HTML in a box that scrolls to the side, also by keyboard; at first from its end?"""
+    rows = "".join(f"{line}</tr>" for line in lines)
+    return (
+        f'{STYLE}<div class="inspected" role="region" tabindex="0" aria-label="{label}"'
+        f"{' dir=rtl' if from_end else ''}><table dir=ltr>{rows}</table></div>"
     )
-
-
-def _places_axis(count: int) -> alt.Axis:
-    """The same of numbers, which stand upright."""
-    axis = _sparse_axis(count)
-    axis.labelAngle = 0
-    return axis
-
-
-def _opacity(field: str, most: float) -> alt.Opacity:
-    # By the square root, or half of what is there would not be seen.
-    scale = alt.Scale(type="sqrt", domain=[0, max(most, 1e-6)], range=[0, 1], clamp=True)
-    return alt.Opacity(f"{field}:Q", scale=scale, legend=None)
-
-
-def _text_colour() -> alt.Color:
-    """Of the theme, as that of the axes."""
-    return alt.value("currentColor")

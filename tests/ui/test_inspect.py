@@ -1,53 +1,67 @@
-"""The Inspect page's shaded text: hostile tokens stay text, colours follow the probabilities."""
+"""What the Inspect page says of a result: shades, sentences, tables in which tokens stay text."""
 
-import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.ui.inspect import DARKEST, FLOOR, shaded, unpack
-from keras_lm.ui.maps import describe
+from keras_lm.ui import maps
+from keras_lm.ui.inspect import note_on_slots, unpack, which
+from keras_lm.ui.tokens import DARKEST, FLOOR, describe, shade
 
 HOSTILE = ["<b>", "</span>", '" onmouseover="x', "&lt;", "<script>", "\n", "'", "\ufffd", "é"]
 
 
-def result(tokens, of_next):
+def result(tokens, token, **changes):
+    """Of a model of one block that holds every token to be as likely."""
     rows = len(tokens)
     return {
         "tokens": tokens,
-        "scores": {
-            "of_next": of_next,
-            "entropies": [1.5] * rows,
-            "alternatives": [["<i>", "a"]] * rows,
-            "probabilities": [[0.5, 0.25]] * rows,
-        },
+        "of_next": [[0.125] * (rows - 1), [0.25] * (rows - 1)],
+        "entropies": [1.5] * rows,
+        "alternatives": [[["<i>", "a"]] * rows] * 2,
+        "probabilities": [[[0.5, 0.25]] * rows] * 2,
+        "token": token,
+        "num_blocks": 1,
+        "begin": 0,
+        "first": 0,
+        "last": rows,
+        **changes,
     }
 
 
 class Parsed(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.tags, self.text = [], []
+        self.tags, self.text = set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+        self.tags.add(tag)
 
     def handle_data(self, data):
         self.text.append(data)
 
 
-def test_hostile_tokens_stay_text():
-    made = result(HOSTILE, [0.5] * (len(HOSTILE) - 1))
-    parsed = Parsed(shaded(made))
-    assert [tag for tag, _ in parsed.tags] == ["div"] + ["span"] * len(HOSTILE)
-    assert parsed.text == [token.replace("\n", "↵\n") for token in HOSTILE]
-    for place, (_, attributes) in enumerate(parsed.tags[1:]):
-        assert set(attributes) == {"style", "title"}
-        assert attributes["title"] == describe(made, place)
-        assert repr(HOSTILE[place]) in attributes["title"]
+@pytest.mark.parametrize("token", range(1, len(HOSTILE) + 1))
+def test_hostile_tokens_stay_text(token):
+    shown = result(HOSTILE, token)
+    tables = [draw(shown) for draw in (maps.expected, maps.top_guesses, maps.improvement)]
+    for table in map(Parsed, tables):
+        assert table.tags <= {"style", "div", "table", "tr", "th", "td", "code"}
+    texts = Parsed(tables[0]).text
+    assert repr("<i>") in texts and (token == len(HOSTILE) or repr(HOSTILE[token]) in texts)
+    assert all(repr(text) in Parsed(tables[2]).text for text in HOSTILE[1:])
+
+
+def test_the_token_in_the_text_is_marked_among_the_guesses_or_below_them():
+    rows = maps.expected(result(["x", "a", "b"], 1)).split("<tr>")[1:]
+    assert ["it is in the text" in row for row in rows] == [False, True]
+    rows = maps.expected(result(["x", "a", "b"], 2)).split("<tr>")[1:]
+    assert ["it is in the text" in row for row in rows] == [False, False, True]
+    assert "25.0%" in rows[-1]
+    assert "it is in the text" not in maps.expected(result(["x", "a", "b"], 3))
 
 
 @pytest.mark.parametrize(
@@ -55,10 +69,48 @@ def test_hostile_tokens_stay_text():
     [(1.0, 0.0), (FLOOR**0.5, DARKEST / 2), (FLOOR, DARKEST), (FLOOR / 2, DARKEST), (0, DARKEST)],
 )
 def test_the_less_likely_the_more_coloured(probability, opacity):
-    tags = Parsed(shaded(result(["a", "b"], [probability]))).tags
-    assert tags[1][1]["style"] == ""  # nothing foretells the first
-    alpha = float(re.search(r", ([\d.]+)\)", tags[2][1]["style"])[1])
-    assert alpha == pytest.approx(opacity, abs=0.006)
+    assert shade(probability) == pytest.approx(opacity, abs=0.006)
+
+
+def test_a_token_is_described_with_what_was_expected():
+    shown = result(["x", "a"], 1)
+    assert "makes no guess" in describe(shown, 0)
+    assert "token 1: 'a'" in describe(shown, 1) and "25.00%, surprise 2.0 bits" in describe(
+        shown, 1
+    )
+    for token in (1, 2):
+        assert "expected: '<i>' 50.0%, 'a' 25.0%" in describe(shown, token)
+    assert "what follows the text" in describe(shown, 2)
+
+
+def test_the_page_says_which_tokens_a_map_shows():
+    tokens = [*"abcdefghijkl"]
+    assert which(result(tokens, 3)) == "all 12 tokens are shown"
+    assert "tokens 4 to 9 of 12" in which(result(tokens, 8, first=4, last=10))
+
+
+def test_the_sentence_on_attention_names_what_the_head_looks_at_most():
+    shown = result([*"abcdef"], 5, begin=1, first=2, last=6)
+    looks, slots = np.zeros((4, 5), "float16"), np.zeros((4, 2), "float16")
+    looks[2, :3], slots[2] = (0.5, 0.125, 0.25), (0.0625, 0.0625)  # of token 4
+    assert maps.looked_at(shown, looks, slots) == (
+        "Token 4 'e' looks most at 1 'b' (50%), 3 'd' (25%), 2 'c' (12%), the slots (12%)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("context_length", "slots", "said"),
+    [
+        (128, 0.0, "can never use its slots"),
+        (127, 0.0, "context is 127"),
+        (129, 0.0, "still empty"),
+        (129, 0.1, "averages of what is older"),
+    ],
+)
+def test_slots_that_hold_nothing_are_explained(context_length, slots, said):
+    shown = result([*"ab"], 1, context_length=context_length, chunk_length=64)
+    assert said in note_on_slots(shown, np.full((1, 2, 3), slots))
+    assert note_on_slots(shown, np.zeros((1, 2, 0))) is None
 
 
 def test_what_is_packed_is_unpacked():
@@ -77,15 +129,8 @@ def page_of_linear():
     from keras_lm.inspection import pack
     from keras_lm.ui import inspect
 
-    random, tokens, begin = np.random.default_rng(1), [*"abc\n<", "<b>"], 1
-    rows, count = len(tokens) - begin, len(tokens)
-
-    def guesses(*shape):
-        return {
-            "alternatives": random.choice(tokens, shape).tolist(),
-            "probabilities": random.random(shape).tolist(),
-        }
-
+    random, tokens = np.random.default_rng(1), [*"abc\n<", "<b>"]
+    count, first, begin = len(tokens), 2, 1
     st.session_state.setdefault("inspect.token", count)
     st.session_state.setdefault("inspect.block", 2)
     inspect.draw_result(
@@ -95,27 +140,32 @@ def page_of_linear():
             "unknown": ["\u2603"],
             "perplexity": 3.21,
             "bits_per_byte": 1.12,
-            "scores": guesses(count, 5)
-            | {"of_next": random.random(count - 1).tolist(), "entropies": [1.0] * count},
+            "of_next": random.random((4, count - 1)).tolist(),
+            "entropies": [1.0] * count,
+            "alternatives": random.choice(tokens, (4, count, 5)).tolist(),
+            "probabilities": random.random((4, count, 5)).tolist(),
             "token": st.session_state["inspect.token"],
             "block": st.session_state["inspect.block"],
             "num_blocks": 3,
+            "context_length": 20,
+            "chunk_length": 2,
             "begin": begin,
-            "end": count,
-            "insides": guesses(4, rows, 5) | {"of_next": random.random((4, rows - 1)).tolist()},
-            "slots": pack(random.random((2, rows, 7))),
-            "window": pack(random.random((2, rows, rows))),
+            "first": first,
+            "last": count,
+            "slots": pack(random.random((2, count - first, 7))),
+            "looks": pack(random.random((2, count - first, count - begin))),
         }
     )
 
 
 def test_every_part_is_drawn_at_the_first_and_the_last_token():
-    app = AppTest.from_function(page_of_linear, default_timeout=60).run()
-    for place, shown in ((6, "what comes next"), (2, "token 2: 'c'"), (5, "token 5: '<b>'")):
-        app.slider(key="inspect.token").set_value(place).run()
+    app = AppTest.from_function(page_of_linear, default_timeout=60)
+    for token, shown in ((6, "to follow the text"), (3, "token 3,"), (5, "token '<b>'")):
+        app.session_state["inspect.token"] = token
+        app.run()
         assert not app.exception
         assert any(shown in text.value for text in app.text)
     assert [metric.value for metric in app.metric[:3]] == ["6", "3.21", "1.12"]
-    assert len(app.get("vega_lite_chart")) == 6
+    assert len(app.get("vega_lite_chart")) == 2
     app.select_slider(key="inspect.head").set_value(1).run()
     assert not app.exception

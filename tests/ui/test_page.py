@@ -8,12 +8,8 @@ import numpy as np
 from playwright.sync_api import expect
 
 import keras_lm
-from keras_lm.bundle import save_model
-from keras_lm.config import ModelConfig
-from keras_lm.inspection import inspect
 from keras_lm.presets import QUICK_START
 from keras_lm.run_folder import RunFolder
-from keras_lm.tokenizer import CharTokenizer
 from tests.ui.browsing import SECOND, TEXT, choose, fill, no_traceback, settle, start
 
 
@@ -245,32 +241,4 @@ def test_markup_in_names_errors_and_samples_is_text(page, address, runs_folder):
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
     assert not dialogs and not [url for url in asked if "loaded" in url.partition("?")[0]]
-    no_traceback(page)
-
-
-def test_inspect_shows_what_a_model_makes_of_a_text_and_runs_none_of_it(page, address, runs_folder):
-    text = 'The <b>fox</b> & a <img src=x onerror="document.title=1"> ate **it**.\n'
-    tokenizer = CharTokenizer.from_text(text)
-    config = ModelConfig(tokenizer.vocab_size, 64, d_model=12, num_heads=2, num_blocks=2)
-    folder = RunFolder(runs_folder / "20260104-000000-abcdef")
-    folder.create()
-    folder.write_config(QUICK_START.to_dict())
-    folder.write_status(state="finished", step=1, steps=1, message="")
-    save_model(folder.model_file, keras_lm.build_model(config), tokenizer.to_dict())
-    page.goto(f"{address}/inspect")
-    settle(page)
-    choose(page, "Model", "2026-01-04")
-    page.get_by_label("Text", exact=True).fill(text)
-    page.get_by_label("Text", exact=True).press("Control+Enter")
-    tokens = page.locator(".shaded span")
-    expect(tokens).to_have_count(len(text))
-    expected = inspect(keras_lm.load(folder.model_file), text)
-    expect(page.get_by_text(f"{expected['perplexity']:.2f}")).to_be_visible()
-    assert f"{expected['scores']['of_next'][0]:.2%}" in tokens.nth(1).get_attribute("title")
-    assert page.locator(".shaded b, .shaded img, .shaded strong").count() == 0
-    expect(page.locator("[data-testid=stVegaLiteChart] canvas, .vega-embed svg")).to_have_count(5)
-
-    page.get_by_role("slider", name="Token").press("Home")
-    expect(page.get_by_text("In the place of token 1: 'h'")).to_be_visible()
-    assert page.title() != "1"
     no_traceback(page)
