@@ -83,3 +83,11 @@ class Checked:
         if unknown := sorted(set(values) - known):
             raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r:.60}; remove it.")
         return cls(**values)
+
+
+def check_part(name: str, value: Any) -> float:
+    """`value` as a part of a whole that is never all of it: ConfigError outside 0 to below 1."""
+    value = check_value(name, value, float, 0.0)
+    if value >= 1:
+        raise ConfigError(f"{name} must be from 0 to below 1, but got {show_number(value)}.")
+    return value

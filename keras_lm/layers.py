@@ -2,6 +2,7 @@
 
 from keras_lm.attention import ATTENTION_LAYERS
 from keras_lm.backend import keras, ops
+from keras_lm.checks import check_value, plain
 from keras_lm.config import ACTIVATIONS, NORMS
 from keras_lm.products import multiply, scale_features
 
@@ -17,10 +18,9 @@ def build_norm(norm: str, use_bias: bool = False, **kwargs) -> keras.layers.Laye
         **kwargs: of the Keras layer, such as `dtype` and `name`.
 
     Raises:
-        ValueError: for any other norm.
+        ConfigError: for any other norm.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}, but {norm!r} came.")
+    check_value("norm", norm, str, choices=NORMS)
     if norm == "rmsnorm":
         return RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
     return LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
@@ -43,6 +43,10 @@ class RMSNormalization(keras.layers.RMSNormalization):
 
     Call arguments and result: (..., d_model).
     """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def call(self, inputs):
         x = ops.rms_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
@@ -90,12 +94,9 @@ class FeedForward(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, but {activation!r} came."
-            )
-        self.ffn_dim = ffn_dim
-        self.activation = activation
+        self.ffn_dim = check_value("ffn_dim", ffn_dim, int, 1)
+        self.activation = check_value("activation", activation, str, choices=ACTIVATIONS)
+        self.supports_masking = True
         self.use_bias = use_bias
         self.output_initializer = keras.initializers.get(output_initializer)
 
@@ -149,7 +150,7 @@ class DecoderBlock(keras.layers.Layer):
         attention: a key of ATTENTION_LAYERS.
         norm: "layernorm" or "rmsnorm".
         activation: as FeedForward's.
-        dropout: after attention and after the feed-forward layer, 0 to 1.
+        dropout: after attention and after the feed-forward layer, 0 to below 1.
         positions, qk_norm, use_bias: as CausalSelfAttention's.
         output_initializer: of the two projections that write to the residual stream.
         chunk_length, num_slots: as LinearAttention's; no other attention uses them.
@@ -179,18 +180,20 @@ class DecoderBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_value("attention", attention, str, choices=ATTENTION_LAYERS)
+        self.supports_masking = True
         self.arguments = {
-            "num_heads": num_heads,
-            "ffn_dim": ffn_dim,
+            "num_heads": plain(num_heads),
+            "ffn_dim": plain(ffn_dim),
             "attention": attention,
             "norm": norm,
             "activation": activation,
-            "dropout": dropout,
+            "dropout": plain(dropout),
             "positions": positions,
             "qk_norm": qk_norm,
             "use_bias": use_bias,
-            "chunk_length": chunk_length,
-            "num_slots": num_slots,
+            "chunk_length": plain(chunk_length),
+            "num_slots": plain(num_slots),
         }
         self.output_initializer = keras.initializers.get(output_initializer)
         shared = {"dtype": self.dtype_policy, "use_bias": use_bias}

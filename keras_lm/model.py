@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_lm.backend import keras, ops
+from keras_lm.backend import keras, ops, tf
 from keras_lm.config import ConfigError, ModelConfig
 from keras_lm.layers import DecoderBlock, build_norm
 
@@ -19,17 +19,22 @@ class LanguageModel(keras.Model):
         **kwargs: of `keras.Model`, such as `dtype` (a policy's name).
 
     Call arguments:
-        ids: (batch, length) integers below vocab_size; length up to context_length.
+        ids: (batch, length) integers below vocab_size; length up to context_length, with rotary
+            positions also above. Ids are checked when not compiled only: XLA takes the nearest
+            that exists, without a word.
         training: whether dropout is on.
 
     Returns:
         Logits in float32, (batch, length, vocab_size).
+
+    Raises:
+        ConfigError: for ids out of their range, or too many for learned positions.
     """
 
     def __init__(self, config: ModelConfig, tokenizer: dict | None = None, **kwargs):
         super().__init__(**kwargs)
         if not config.vocab_size:
-            raise ConfigError("A model needs vocab_size, but 0 came: take it from the tokenizer.")
+            raise ConfigError("A model needs vocab_size, but got 0: take it from the tokenizer.")
         self.config = config
         self.tokenizer = tokenizer
         policy = self.dtype_policy
@@ -97,7 +102,23 @@ class LanguageModel(keras.Model):
         self.built = True
 
     def call(self, ids, training=False):
+        self._check_ids(ids)
         return self.predict_logits(self.hidden(ids, training))
+
+    def _check_ids(self, ids):
+        context_length, vocab_size = self.config.context_length, self.config.vocab_size
+        if self.position_embedding is not None and (ids.shape[1] or 0) > context_length:
+            raise ConfigError(
+                "With learned positions, the ids must have a length of at most "
+                f"{context_length:,}, the context, but got {ids.shape[1]:,}."
+            )
+        if tf.executing_eagerly() and isinstance(ids, tf.Tensor) and tf.size(ids):
+            low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+            if low < 0 or high >= vocab_size:
+                raise ConfigError(
+                    f"The ids must be between 0 and {vocab_size - 1:,}, but got "
+                    f"{low if low < 0 else high:,}."
+                )
 
     def hidden(self, ids, training=False):
         """Ids (batch, length) -> the normed stream (batch, length, d_model), before the logits."""
@@ -116,8 +137,8 @@ class LanguageModel(keras.Model):
     def output_kernel(self):
         """The output layer's matrix, (d_model, vocab_size), in float32."""
         if self.output_layer is None:
-            return ops.transpose(self.embedding.embeddings.value)
-        return ops.convert_to_tensor(self.output_layer.kernel.value)
+            return ops.transpose(_in_float32(self.embedding.embeddings))
+        return _in_float32(self.output_layer.kernel)
 
     def predict_logits(self, x):
         """Normed stream (batch, length, d_model) -> float32 logits (batch, length, vocab_size)."""
@@ -164,6 +185,11 @@ class LanguageModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "config": ModelConfig.from_dict(config["config"])})
+
+
+def _in_float32(matrix):
+    """A weight as it is kept, whatever the precision; with LoRA, the sum that Keras makes of it."""
+    return ops.cast(getattr(matrix, "value", matrix), "float32")
 
 
 def build_model(config: ModelConfig, dtype: str | None = None) -> LanguageModel:

@@ -44,6 +44,7 @@ CONFIG_KEYS = {
     "build_config",
     "compile_config",
 }
+OPTIMIZER, MOST_STATES = "optimizer", 3  # Adam's means; never looked into, only room for them
 MODEL_KEYS = {"name", "trainable", "dtype", "config", "tokenizer"}
 CPU_SECONDS, BYTES_PER_SECOND = 1.3, 150e6  # a sound file of 67 MB takes 0.3 s
 MEMORY_BYTES = 768 * 2**20  # of addresses, beside the file's own size
@@ -70,8 +71,9 @@ def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
         archive.read("metadata.json")  # for its checksum alone
         config, tokenizer = read_config(archive.read(CONFIG))
         shapes = weight_shapes(config)
-        room = archive.getinfo(WEIGHTS).file_size - 4 * config.parameter_count()
-        if not 0 <= room <= 2**20 + 2**13 * len(shapes):
+        own_bytes = 4 * config.parameter_count()
+        room = archive.getinfo(WEIGHTS).file_size - own_bytes
+        if not 0 <= room <= MOST_STATES * own_bytes + 2**20 + 2**13 * len(shapes):
             raise ModelFileError("its weights do not fit its config.")
         write_line(out, asdict(config))
         if with_weights:
@@ -165,7 +167,10 @@ def copy_weights(weights: BinaryIO, shapes: dict[str, tuple], out: BinaryIO | No
 
 
 def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
-    """Every array by its path; ModelFileError where there is anything but plain float32 arrays."""
+    """Every array by its path; ModelFileError where there is anything but plain float32 arrays.
+
+    An optimizer's state, which Keras saves with a model that was fitted, is left unopened.
+    """
     arrays: dict[str, h5py.Dataset] = {}
     pending, count = [""], 0
     while pending:
@@ -178,6 +183,8 @@ def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
             path = f"{prefix}/{name}" if prefix else name
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ModelFileError(f"its weights hold a link, {path!r:.60}.")
+            if path == OPTIMIZER:
+                continue
             entry = group[name]
             if isinstance(entry, h5py.Group):
                 pending.append(path)

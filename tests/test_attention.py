@@ -1,5 +1,7 @@
 """Attention: causality to the bit, a plain reference, rotary positions, decoding, precision."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 from keras_lm.attention import ATTENTION_LAYERS, rotate
 from keras_lm.attention.standard import FEWEST_ROWS, MOST_BLOCKS, rows_a_block
+from keras_lm.config import ConfigError
 
 HEADS, HEAD_DIM = 3, 10
 D_MODEL = HEADS * HEAD_DIM
@@ -265,3 +268,67 @@ def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy
     out = np.array(tf.cast(out, "float32"))
     assert np.isfinite(out).all()
     np.testing.assert_allclose(out, make_layer(name, qk_norm=True)(x), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_heads": 0}, "num_heads must be at least 1, but got 0."),
+        ({"num_heads": -3}, "num_heads must be at least 1, but got -3."),
+        ({"num_heads": 2.0}, "num_heads must be a whole number, but got 2.0."),
+        ({"dropout": -1}, "dropout must be at least 0, but got -1."),
+        ({"dropout": 1.0}, "dropout must be from 0 to below 1, but got 1."),
+        ({"positions": "rotory"}, "positions must be one of rotary, learned, but got 'rotory'."),
+    ],
+)
+def test_an_argument_out_of_its_range_is_refused_when_the_layer_is_made(name, arguments, message):
+    with pytest.raises(ConfigError) as refused:
+        ATTENTION_LAYERS[name](**{"num_heads": 2, **arguments})
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("argument", ["chunk_length", "num_slots"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_linear_attention_refuses_sizes_that_are_none(argument, value):
+    with pytest.raises(ConfigError, match=f"{argument} must be (at least 1|a whole number), but"):
+        ATTENTION_LAYERS["linear"](2, **{argument: value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_input_of_another_shape_is_refused_in_a_sentence(name):
+    for shape in [(5, 8), (8,), (2, 3, 5, 8)]:
+        with pytest.raises(ConfigError, match="must be .batch, length, d_model., but got"):
+            ATTENTION_LAYERS[name](2)(np.zeros(shape, "float32"))
+    with pytest.raises(ConfigError, match="3 does not divide 8"):
+        ATTENTION_LAYERS[name](3)(np.zeros((1, 5, 8), "float32"))
+    layer = ATTENTION_LAYERS[name](2)
+    with pytest.raises(ConfigError, match="length of at least 1"):
+        layer(np.zeros((1, 0, 8), "float32"))
+    layer(np.zeros((1, 5, 8), "float32"))
+    for shape in [(5, 8), (1, 5, 6)]:
+        with pytest.raises(ValueError, match="incompatible with the layer"):
+            layer(np.zeros(shape, "float32"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_of_numpy_are_numbers(name):
+    layer = ATTENTION_LAYERS[name](np.int64(2), dropout=np.float32(0.5))
+    assert type(layer.get_config()["num_heads"]) is int
+    assert type(layer.get_config()["dropout"]) is float
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_at_the_end_changes_no_row_that_counts_and_its_mask_is_passed_on(name):
+    embedding = keras.layers.Embedding(9, 8, mask_zero=True)
+    options = {"chunk_length": 2, "num_slots": 3} if name == "linear" else {}
+    layer = ATTENTION_LAYERS[name](2, **options)
+    ids = np.array([[3, 1, 4, 1, 5, 8, 2], [2, 7, 1, 8, 2, 6, 4]])
+    whole = np.array(layer(embedding(ids)))
+    ids[0, 5:] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        padded = layer(embedding(ids))
+    np.testing.assert_array_equal(np.array(keras.src.backend.get_keras_mask(padded)), ids != 0)
+    np.testing.assert_allclose(np.array(padded)[0, :5], whole[0, :5], atol=1e-6)
+    np.testing.assert_allclose(np.array(padded)[1], whole[1], atol=1e-6)

@@ -99,3 +99,17 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
         save_model(path, small_model(), TOKENIZER.to_dict())
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["model.keras"]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
+def test_a_model_that_keras_fitted_and_saved_loads_without_its_optimizer(
+    sound, tmp_path, small_ids, optimizer
+):
+    model = keras.models.load_model(sound)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    model.fit(small_ids(2, 11), small_ids(2, 11), verbose=0)
+    path = tmp_path / "fitted.keras"
+    model.save(path)
+    for ours, theirs in zip(load(path).model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

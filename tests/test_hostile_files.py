@@ -180,6 +180,12 @@ HOSTILE = {  # by the reason for which they are refused
             lambda group, name, values: group.create_dataset(name, data=h5py.Empty("float32"))
         ),
         "weights as a group": swap_array(lambda group, name, values: group.create_group(name)),
+        "an optimizer that is too large": put(
+            lambda file: file.create_dataset("optimizer/vars/0", data=np.zeros(10**6, "float32"))
+        ),
+        "an optimizer that is not at the top": put(
+            lambda file: file.create_dataset("vars/optimizer", data=np.zeros(3))
+        ),
         "an extra array": put(lambda file: file.create_dataset("extra", data=np.zeros(3))),
     },
     "A stored tokenizer needs a JSON object": {
@@ -216,6 +222,12 @@ HOSTILE = {  # by the reason for which they are refused
             lambda group, name, values: group.__setitem__(
                 name, h5py.ExternalLink("/etc/passwd", "/x")
             )
+        ),
+        "an optimizer behind a soft link": put(
+            lambda file: file.__setitem__("optimizer", h5py.SoftLink("/vars"))
+        ),
+        "an optimizer in another file": put(
+            lambda file: file.__setitem__("optimizer", h5py.ExternalLink("/etc/passwd", "/"))
         ),
         "an extra soft link": put(lambda file: file.__setitem__("extra", h5py.SoftLink("/vars"))),
     },
@@ -286,6 +298,27 @@ def test_a_file_that_is_no_sound_model_of_ours_is_refused(sound, tmp_path, reaso
     members = change(members_of(sound))
     assert members != members_of(sound)
     assert_refused(write_members(tmp_path / "model.keras", members.items()), reason)
+
+
+STATES = {
+    "nothing": lambda file: file.create_group("optimizer"),
+    "a link": lambda file: file.__setitem__("optimizer/vars", h5py.ExternalLink("/x", "/y")),
+    "itself": lambda file: file.__setitem__("optimizer", file),
+    "compressed": lambda file: file.create_dataset(
+        "optimizer/vars/0", data=np.zeros(10**7), compression="gzip"
+    ),
+    "text": lambda file: file.__setitem__("optimizer", "x"),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_whatever_stands_for_an_optimizer_is_never_opened(sound, tmp_path, state):
+    path = tmp_path / "model.keras"
+    write_members(path, with_weights(members_of(sound), STATES[state]).items())
+    for ours, theirs in zip(
+        load(path).model.get_weights(), load(sound).model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", [CONFIG, METADATA, WEIGHTS])

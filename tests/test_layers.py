@@ -1,13 +1,14 @@
 """Norms, feed-forward and the decoder block against plain NumPy."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 from keras_lm.attention import ATTENTION_LAYERS
-from keras_lm.config import ACTIVATIONS, NORMS
+from keras_lm.config import ACTIVATIONS, NORMS, ConfigError
 from keras_lm.layers import NORM_EPSILON, DecoderBlock, FeedForward, build_norm
 
 D_MODEL, FFN_DIM = 30, 17
@@ -148,9 +149,9 @@ def test_two_projections_back_to_the_stream_start_apart():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="norm must be one of layernorm, rmsnorm, but 'batch'"):
+    with pytest.raises(ValueError, match="norm must be one of layernorm, rmsnorm, but got 'batch'"):
         build_norm("batch")
-    with pytest.raises(ValueError, match="activation must be one of gelu, .* but 'tanh' came"):
+    with pytest.raises(ValueError, match="activation must be one of gelu, .* but got 'tanh'"):
         FeedForward(3, "tanh")
 
 
@@ -160,3 +161,16 @@ def test_matrices_begin_as_in_gpt2():
     for layer in (block.attention.qkv, block.feed_forward.up):
         kernel = keras.ops.convert_to_numpy(layer.kernel)
         assert abs(kernel.mean()) < 0.001 and abs(kernel.std() - 0.02) < 0.001
+
+
+def test_a_block_passes_a_mask_on_and_refuses_what_it_cannot_be():
+    block = DecoderBlock(np.int64(2), ffn_dim=5)
+    x = keras.layers.Embedding(9, 8, mask_zero=True)(np.array([[3, 1, 0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = keras.src.backend.get_keras_mask(block(x))
+    np.testing.assert_array_equal(mask, [[True, True, False]])
+    assert type(block.get_config()["num_heads"]) is int
+    for arguments in ({"attention": "full"}, {"ffn_dim": 0}, {"num_heads": 0}, {"dropout": 1}):
+        with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} must be"):
+            DecoderBlock(**{"num_heads": 2, "ffn_dim": 5, **arguments})

@@ -17,9 +17,12 @@ from keras_lm.config import (
     POSITIONS,
     ConfigError,
     GenerationConfig,
+    TrainingConfig,
 )
 from keras_lm.generation import Generator
 from keras_lm.model import build_model
+from keras_lm.optimizers import create_optimizer
+from keras_lm.training import Training
 
 VOCAB, CONTEXT = 23, 11
 
@@ -289,3 +292,37 @@ def test_it_writes_what_gpt2_writes(transformers_gpt2):
     settings = GenerationConfig(max_new_tokens=gpt2.NEW_TOKENS, temperature=0.0)
     cached = list(Generator(model).stream(prompt[0].tolist(), settings))
     assert cached == transformers_gpt2["greedy"][0, gpt2.PROMPT_LENGTH :].tolist()
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[0, 23]], "The ids must be between 0 and 22, but got 23."),
+        ([[-1, 3]], "The ids must be between 0 and 22, but got -1."),
+        ([[0] * 12], "the ids must have a length of at most 11, the context, but got 12."),
+    ],
+)
+def test_ids_that_are_out_of_range_or_too_many_are_refused(small_model, ids, message):
+    with pytest.raises(ConfigError, match=message):
+        small_model(positions="learned")(np.array(ids))
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}])
+def test_low_rank_adapters_on_the_output_train_and_generate(small_model, small_ids, changes):
+    model = small_model(**changes)
+    layer = model.embedding if changes else model.output_layer
+    before = np.array(model(small_ids(1, 11)))
+    layer.enable_lora(2)
+    np.testing.assert_allclose(np.array(model(small_ids(1, 11))), before, atol=1e-5)
+    optimizer = create_optimizer(TrainingConfig(warmup_steps=0, learning_rate=0.1), model)
+    frozen = np.array(model.blocks[0].feed_forward.up.kernel)
+    Training(model, optimizer, small_ids(60), jit_compile=False).train_steps(
+        np.zeros((3, 2), "int32")
+    )
+    after = np.array(model(small_ids(1, 11)))
+    assert np.abs(after - before).max() > 1e-3
+    assert np.abs(np.array(model.blocks[0].feed_forward.up.kernel) - frozen).max() > 0
+    (token,) = Generator(model, jit_compile=False).stream(
+        small_ids(11), GenerationConfig(max_new_tokens=1, temperature=0.0)
+    )
+    assert token == after[0, -1].argmax()

@@ -8,6 +8,8 @@ one token at a time with a state of fixed size (`initial_state`, `attend_to_stat
 import numpy as np
 
 from keras_lm.backend import keras, ops
+from keras_lm.checks import ConfigError, check_part, check_value
+from keras_lm.config import POSITIONS
 
 MASKED = -1e9  # a score no key survives; finite in float32, where scores live
 AT_ONCE = 16  # tokens of a prompt: the weights are read once for all of them
@@ -45,7 +47,7 @@ class CausalSelfAttention(keras.layers.Layer):
 
     Args:
         num_heads: heads; they divide d_model evenly.
-        dropout: part of the output silenced while training, 0 to 1.
+        dropout: part of the output silenced while training, 0 to below 1.
         positions: "rotary" turns queries and keys by their positions; "learned" leaves them, for a
             model that adds position vectors to its input.
         qk_norm: RMS-normalize every head's queries and keys (https://arxiv.org/abs/2010.04245).
@@ -57,10 +59,13 @@ class CausalSelfAttention(keras.layers.Layer):
         training: whether dropout is on.
 
     Returns:
-        (batch, length, d_model); row t depends on rows 0 to t only.
+        (batch, length, d_model); row t depends on rows 0 to t only. So a mask of padding, as of
+        `Embedding(mask_zero=True)`, is passed on and not read: padding that comes last is behind
+        every row that counts, and padding elsewhere is attended to like any token.
 
     Raises:
-        ValueError: when num_heads does not divide d_model, or the head size is odd with rotary.
+        ConfigError: a ValueError, for an argument out of its range, when num_heads does not divide
+            d_model, when the head size is odd with rotary, and for an input of another shape.
     """
 
     def __init__(
@@ -74,22 +79,28 @@ class CausalSelfAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.positions = positions
+        self.num_heads = check_value("num_heads", num_heads, int, 1)
+        self.dropout = check_part("dropout", dropout)
+        self.positions = check_value("positions", positions, str, choices=POSITIONS)
+        self.supports_masking = True
         self.qk_norm = qk_norm
         self.use_bias = use_bias
         self.output_initializer = keras.initializers.get(output_initializer)
 
     def build(self, input_shape):
+        if len(input_shape) != 3 or not input_shape[-1]:
+            raise ConfigError(
+                f"The input must be (batch, length, d_model), but got the shape {input_shape}."
+            )
         d_model = input_shape[-1]
+        self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
         if d_model % self.num_heads:
-            raise ValueError(
+            raise ConfigError(
                 f"num_heads must divide d_model, but {self.num_heads} does not divide {d_model}."
             )
         self.head_dim = d_model // self.num_heads
         if self.positions == "rotary" and self.head_dim % 2:
-            raise ValueError(
+            raise ConfigError(
                 f"Rotary positions need an even head size, but d_model {d_model} with "
                 f"{self.num_heads} heads gives {self.head_dim}: choose another num_heads."
             )
@@ -108,6 +119,8 @@ class CausalSelfAttention(keras.layers.Layer):
         self.output_projection.build(input_shape)
 
     def call(self, x, training=False):
+        if x.shape[1] == 0:
+            raise ConfigError("The input must have a length of at least 1, but got 0.")
         mixed = self.attend(*self.project(x, ops.arange(ops.shape(x)[1])))
         return self.output_dropout(self.merge_heads(mixed), training=training)
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from keras_lm.attention.base import MASKED, CausalSelfAttention
 from keras_lm.backend import keras, ops, tf
+from keras_lm.checks import check_value
 
 # At e^0 slots drown the window in averages, so they begin nearly closed, each head's at another
 # gate from the first of these to the last; and gates move fast, so that useful slots open soon.
@@ -49,8 +50,8 @@ class LinearAttention(CausalSelfAttention):
 
     def __init__(self, *args, chunk_length: int = 64, num_slots: int = 32, **kwargs):
         super().__init__(*args, **kwargs)
-        self.chunk_length = chunk_length
-        self.num_slots = num_slots
+        self.chunk_length = check_value("chunk_length", chunk_length, int, 1)
+        self.num_slots = check_value("num_slots", num_slots, int, 1)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -168,6 +169,7 @@ class Slots(keras.layers.Layer):
     def __init__(self, num_heads: int, num_slots: int, **kwargs):
         super().__init__(**kwargs)
         self.num_heads, self.num_slots = num_heads, num_slots
+        self.supports_masking = True
 
     def build(self, input_shape):
         d_model, size = input_shape[-1], self.num_heads * self.num_slots
