@@ -30,7 +30,7 @@ from keras_lm.ui.models import (
 from keras_lm.ui.reach import tell_readers
 from keras_lm.ui.services import escape_markdown
 
-POLL_SECONDS = 0.2
+POLL_SECONDS, WAITING_SECONDS = 0.2, 1.0
 SHOWN_PROMPT = 400  # characters
 MOST_CONTINUATIONS = 4
 MOST_TEXTS = 20  # that are kept
@@ -139,17 +139,22 @@ def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> No
         key="generate.go",
         shortcut="Ctrl+Enter",
     )
-    if clicked or again:
-        if worker is None:
-            st.warning(
-                f"{BUSY}: press Generate again in a moment.", icon=":material/hourglass_top:"
-            )
-        else:
-            begin(model_file, worker, prompt, settings, count)
+    if (clicked or again) and worker is None:
+        st.session_state[GO] = True
+        st.fragment(wait_for_room, run_every=WAITING_SECONDS)(model_file)
+    elif clicked or again:
+        begin(model_file, worker, prompt, settings, count)
     elif worker is not None:
         worker.prepare(count)
     if (newest := newest_text()) and not newest.reply.done:
         buttons.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel)
+
+
+def wait_for_room(model_file: Path) -> None:
+    """Draws the page again, which generates then, as soon as the model may have a worker."""
+    if find_worker(model_file) is not None:
+        st.rerun()
+    st.caption(f"{BUSY}: this one's turn comes in a moment.")
 
 
 def suggest(prompt: str) -> None:

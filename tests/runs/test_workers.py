@@ -95,6 +95,21 @@ def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
     assert wait(reply).error
 
 
+def test_a_worker_gets_ready_before_it_is_asked(pool, model_file):
+    worker = pool.worker(model_file)
+    for _ in range(2):  # the page asks whenever it is drawn
+        worker.prepare(2)
+    assert worker.is_busy
+    end = time.monotonic() + 60
+    while worker.is_busy:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    begin = time.monotonic()
+    _, reply = worker.generate(["The", "quick"], SETTINGS)
+    assert not wait(reply).error and [len(text) for text in reply.texts] == [31, 31]
+    assert time.monotonic() - begin < reply.result["seconds"] + 0.8  # nothing is compiled any more
+
+
 def copies(model_file, folder, count: int) -> list:
     paths = [folder / f"{number}.keras" for number in range(count)]
     for path in paths:  # models: the worker of a file that is none ends by itself

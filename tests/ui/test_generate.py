@@ -77,7 +77,7 @@ def test_inspect_opens_the_model_and_the_text_below_which_it_was_pressed(page):
     text = shown(page)
     page.get_by_role("button", name="Inspect").click()
     expect(page.get_by_role("heading", name="Inspect")).to_be_visible()
-    expect(page.locator(".shaded span").first).to_be_visible()
+    expect(page.locator(".text span").first).to_be_visible()
     for _ in range(2):  # again after a reload
         settle(page)
         assert "bottles 12" in model_of(page)
@@ -100,10 +100,10 @@ def test_an_uploaded_model_is_named_and_survives_a_reload(page, models):
     generate(page)
     page.get_by_role("button", name="Inspect").click()
     expect(page.get_by_role("heading", name="Inspect")).to_be_visible()
-    expect(page.locator(".shaded span").first).to_be_visible()
+    expect(page.locator(".text span").first).to_be_visible()
     assert model_of(page) == "model.keras"
     page.reload()
-    expect(page.locator(".shaded span").first).to_be_visible()
+    expect(page.locator(".text span").first).to_be_visible()
     assert model_of(page).startswith("Uploaded model ")
     no_traceback(page)
 
@@ -201,7 +201,7 @@ def test_a_long_prompt_is_kept_out_of_the_address(page):
     expect(page.get_by_text("tokens are ignored")).to_be_visible()
     assert "prompt" not in address_of(page)
     page.get_by_role("button", name="Inspect").click()
-    expect(page.locator(".shaded span").first).to_be_visible()
+    expect(page.locator(".text span").first).to_be_visible()
     assert page.get_by_label("Text", exact=True).input_value().startswith(long)
     assert len(page.url) < 20_000
     page.reload()
