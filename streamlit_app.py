@@ -1,11 +1,13 @@
 """The page: `streamlit run streamlit_app.py`."""
 
+import time
 from pathlib import Path
 
 import streamlit as st
 
 from keras_lm.ui import generate, inspect, reach, train
 
+WIDENING_SECONDS = 0.1
 ICON = Path(generate.__file__).with_name("icon.svg")
 
 # Told before the pages: an icon of theirs would be fetched from another host for the browser's tab.
@@ -19,5 +21,9 @@ pages = [
 ]
 chosen = st.navigation(pages, position="top")
 st.set_page_config(page_title=f"{chosen.title} · keras_lm")
-reach.prepare(pages)
+if "width" not in st.session_state:  # the browser widens the page while there is nothing in it yet
+    st.session_state["width"] = "wide"
+    time.sleep(WIDENING_SECONDS)
+reach.prepare()
 chosen.run()
+reach.finish(pages)

@@ -1,6 +1,7 @@
 """Whole runs to start from: recipes for a CPU's minutes, and the original's defaults."""
 
 import dataclasses
+from typing import Any
 
 from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 
@@ -71,3 +72,30 @@ ORIGINAL = RunConfig(
     ),
 )
 PRESETS = {"quick-start": QUICK_START, "word-pieces": WORD_PIECES, "original": ORIGINAL}
+TITLES = {"quick-start": "Quick start", "word-pieces": "Word pieces", "original": "Original"}
+TEXT_SETTINGS = (
+    "model.vocab_size",
+    "data.data",
+    "data.encoding",
+    "data.title",
+)  # they follow from the text
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Every setting's value, by "part.field"; without those that follow from the text."""
+    parts = dataclasses.asdict(config)
+    values = {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}
+    return {key: value for key, value in values.items() if key not in TEXT_SETTINGS}
+
+
+def nearest_preset(config: RunConfig) -> tuple[str, dict[str, Any]]:
+    """The preset that fewest settings differ from, and these settings."""
+    values = settings_of(config)
+    changes = {
+        name: {
+            key: values[key] for key, value in settings_of(preset).items() if value != values[key]
+        }
+        for name, preset in PRESETS.items()
+    }
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return nearest, changes[nearest]

@@ -269,11 +269,13 @@ class RunFolder:
             self._earlier_taken_file.unlink()
 
     def log_tail(self, num_bytes: int = 8_000) -> str:
-        """The end of the process's own output."""
+        """The last whole lines of the process's own output."""
         try:
             with open_plain(self.log_file) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
-                return file.read(num_bytes).decode(errors="replace")
+                is_whole = file.tell() == 0
+                tail = file.read(num_bytes).decode(errors="replace")
+                return tail if is_whole else tail.partition("\n")[2] or tail
         except OSError:
             return ""
 

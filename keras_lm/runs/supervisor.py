@@ -56,6 +56,13 @@ class RunSummary:
         """Whether it waits, prepares or trains."""
         return self.state in run_folder.ACTIVE_STATES
 
+    @property
+    def failed_to_learn(self) -> bool:
+        """Whether it ended no better than a guess by frequency, as far as its status says."""
+        loss, chance = self.status.get("loss"), self.status.get("unigram_entropy")
+        known = isinstance(loss, float) and isinstance(chance, float)
+        return not self.is_active and known and loss >= chance > 0.0
+
 
 @contextlib.contextmanager
 def disk_in_words() -> Iterator[None]:

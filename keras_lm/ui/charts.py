@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from streamlit.delta_generator import DeltaGenerator
 
+from keras_lm.ui.services import CHART_HEIGHT
+
 OVERFITTING = 1.01  # times the least validation loss; noise between validations is less
 MAX_POINTS = 400  # more are not seen, and cost the browser time
 SMOOTHING_POINTS = 4  # on either side
-HEIGHT = 290  # with all that stands above, within a laptop's 720 pixels
 MARGIN = 0.04  # of the height, above and below the curves
 TABLE = "curves"
 GREY = "#738489"  # seen on white and on black
@@ -144,7 +145,7 @@ def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
 
 def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
     """The drawing alone; each of its parts draws the table named TABLE."""
-    drawing = chart.properties(height=HEIGHT).to_dict()
+    drawing = chart.properties(height=CHART_HEIGHT).to_dict()
     for part in drawing.get("layer", []):
         del part["data"]
     return drawing | {"data": {"name": TABLE}}

@@ -1,27 +1,30 @@
 """One run as it is now: state, progress, curves, samples, log; drawn again while it is active."""
 
-import dataclasses
 import gc
+import html
 import math
 import os
+import time
 
 import pandas as pd
 import streamlit as st
 
 from keras_lm import run_folder
-from keras_lm.config import RunConfig
 from keras_lm.run_folder import RunFolder
+from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
-from keras_lm.ui import charts, generate
+from keras_lm.ui import charts
 from keras_lm.ui.honesty import tell
-from keras_lm.ui.models import open_page
+from keras_lm.ui.run_buttons import buttons
+from keras_lm.ui.run_settings import run_settings
 from keras_lm.ui.services import (
+    CHART_HEIGHT,
+    NUMBERS_HEIGHT,
     describe_run,
     escape_markdown,
-    label_runs,
+    plural,
     show_seconds,
     supervisor,
-    told_disk_errors,
 )
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
@@ -30,8 +33,11 @@ WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 2.5, 5.0
 LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not see every second
 # Fading and sliding at every refresh takes a browser a third more of the processor than the change.
 STILL = "<style>.stMain * {transition: none !important}</style>"
-SPARKLINE_POINTS = 40
-CARD_WIDTH = 118  # pixels: seven in a row on a laptop, three on a telephone
+# Pixels: every part has its room from the first moment on, so that nothing moves when something
+# comes. On a telephone, where what is written may need more, style.css lifts some of them.
+TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT = 36, 42, 84
+NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
+NONE_YET = "–"
 STATES = {
     run_folder.QUEUED: ("Waiting", "gray", ":material/hourglass_empty:"),
     run_folder.PREPARING: ("Preparing", "blue", ":material/settings:"),
@@ -47,14 +53,10 @@ CURVES = {
     "Perplexity": ({"perplexity": "train", "val_perplexity": "validation"}, "perplexity", True),
     "Learning rate": ({"learning_rate": "learning rate"}, "learning rate", False),
     "Gradient": ({"grad_norm": "gradient norm"}, "gradient norm", False),
-    "Speed": ({"tokens_per_second": "tokens a second"}, "tokens a second", False),
+    "Speed": ({"tokens_per_second": "tokens per second"}, "tokens per second", False),
 }
-HINTS = {
-    run_folder.QUEUED: "Another run is training; this one begins by itself when its turn comes.",
-    run_folder.PREPARING: "The first step is being compiled for this machine, which takes some "
-    "seconds; after that every step is fast.",
-    run_folder.TRAINING: "The first point of the curve comes in a moment.",
-}
+FAILED_TO_LEARN = ("Failed to learn", "orange", ":material/trending_flat:")
+COMPILING = "The first step is being compiled, which takes some seconds."
 
 
 # Streamlit collects garbage after every refresh. Nothing of what is loaded by now ever becomes
@@ -74,8 +76,9 @@ def dashboard(summary: RunSummary) -> None:
         if not has_curve or supervisor().folder(run_id).control_file.exists():
             often = now_and_then = WAITING_SECONDS
         st.html(STILL)
-    st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
-    st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
+    with st.container(gap="xsmall", key="run"):
+        st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
+        st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
 
 
 def draw_head(run_id: str, was_active: bool) -> None:
@@ -83,7 +86,8 @@ def draw_head(run_id: str, was_active: bool) -> None:
     summary = supervisor().summary(run_id)
     if summary is None or summary.is_active != was_active:
         st.rerun()  # the whole page: the list of runs changes, and the refreshing ends
-    head(summary, read_events(supervisor().folder(run_id)))
+    with st.container(gap="xsmall"):
+        head(summary, read_events(supervisor().folder(run_id)))
 
 
 def draw_body(run_id: str, had_curve: bool) -> None:
@@ -93,34 +97,24 @@ def draw_body(run_id: str, had_curve: bool) -> None:
     frame = charts.metrics_frame(events)
     if summary is None or had_curve == frame.empty:
         st.rerun()  # the first point has come: from now on the curves refresh at their own pace
-    if summary.state in (run_folder.QUEUED, run_folder.PREPARING) or (
-        frame.empty and summary.is_active
-    ):
-        st.info(hint(summary), icon=":material/hourglass_top:")
-    if not frame.empty:
+    with st.container(gap="xsmall"):
         numbers(frame)
-        if overfits := charts.overfitting_hint(frame):
-            st.warning(overfits, icon=":material/trending_up:")
-        entropy = summary.status.get("unigram_entropy")
-        if not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
-            st.warning(clueless, icon=":material/trending_flat:")
-        curves, told = st.columns([3, 2], gap="medium")
-        with curves:
+        curves, written = st.columns([3, 2], gap="medium")
+        with curves, st.container(gap="xsmall"):
             draw_curves(frame, summary)
-        with told:
+            with st.container(height=REMARK_HEIGHT, border=False, key="curve-remark"):
+                curve_remark(frame, summary, events)
+        with written, st.container(gap="xsmall"):
             samples(events, summary)
-    if summary.config is not None:
-        show_settings(summary.config)
-    with st.expander("Log", icon=":material/terminal:", expanded=summary.state == "failed"):
-        st.code(folder.log_tail() or "Nothing yet.", language=None, wrap_lines=True, height=260)
+        run_settings(summary.config)
+        log(folder, is_open=summary.state == run_folder.FAILED)
 
 
-def hint(summary: RunSummary) -> str:
-    """What a run without a curve is waiting for."""
-    others = (other for other in supervisor().summaries() if other.run_id != summary.run_id)
-    if summary.state == run_folder.QUEUED and not any(other.is_active for other in others):
-        return "Starting a process of its own for this run."
-    return HINTS[summary.state]
+def log(folder: RunFolder, is_open: bool) -> None:
+    """The newest whole lines of the process's own output, the last of them in view."""
+    with st.expander("Log", icon=":material/terminal:", expanded=is_open):
+        lines = html.escape(folder.log_tail() or "Nothing yet.")
+        st.html(f'<div class="log" tabindex="0"><pre>{lines}</pre></div>')
 
 
 def read_events(folder: RunFolder) -> list[dict]:
@@ -138,9 +132,17 @@ def read_events(folder: RunFolder) -> list[dict]:
 
 def head(summary: RunSummary, events: list[dict]) -> None:
     """Title, state, progress, and the buttons that fit the state."""
-    name, colour, icon = STATES[summary.state]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(describe_run(summary.config)), anchor=False, width="content")
+    hopeless = summary.state == run_folder.FINISHED and summary.failed_to_learn
+    name, colour, icon = FAILED_TO_LEARN if hopeless else STATES[summary.state]
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        height=TITLE_HEIGHT,
+        border=False,
+        key="run-title",
+    ):
+        title = escape_markdown(describe_run(summary.config))
+        st.title(title, anchor=False, width="content")
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
     if message and summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
@@ -151,17 +153,45 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         advice = "Correct that, or delete the run."
         damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
         st.error(damage, icon=":material/error:")
-    for event in events:
-        if event["kind"] == "note":
-            st.caption(escape_markdown(event["message"]))
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
-    text = f"Step {step:,} of {steps:,}"
-    if summary.is_active:
-        left = seconds_left(status, events)
-        text += "" if left is None else f", {show_seconds(max(0.0, left))} left"
-        text += f". {escape_markdown(message)}"
-    st.progress(min(1.0, step / steps), text=text)
+    told = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
+    with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
+        st.progress(min(1.0, step / steps), text=" · ".join(told))
     buttons(summary)
+
+
+def waiting(summary: RunSummary) -> list[str]:
+    """What a run without a step is waiting for, and its position in the queue."""
+    if summary.state == run_folder.PREPARING:
+        return [COMPILING]
+    if summary.state != run_folder.QUEUED:
+        return []
+    ahead = len(runs_ahead(supervisor().folder(summary.run_id)))
+    if not ahead:
+        return ["Starting a process of its own for this run."]
+    return [
+        f"Position {ahead + 1} in the queue",
+        f"starts by itself after {plural(ahead, 'earlier run')}",
+    ]
+
+
+def course(summary: RunSummary, events: list[dict]) -> list[str]:
+    """While it is active, how long it will take; then its best step, its duration and its end."""
+    if summary.is_active:
+        left = seconds_left(summary.status, events)
+        told = [] if left is None else [f"{show_seconds(max(0.0, left))} left"]
+        message = summary.status.get("message", "")
+        return [*told, escape_markdown(message)] if message else told
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    told = []
+    if validated := [event for event in metrics if "val_loss" in event]:
+        best = min(validated, key=lambda event: event["val_loss"])
+        told.append(f"best validation loss {best['val_loss']:.3f} at step {best['step']:,}")
+    if metrics and "seconds" in metrics[-1]:
+        told.append(f"took {show_seconds(metrics[-1]['seconds'])}")
+    if ended := summary.status.get("heartbeat"):
+        told.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(ended)))
+    return told
 
 
 def seconds_left(status: dict, events: list[dict]) -> float | None:
@@ -178,106 +208,26 @@ def seconds_left(status: dict, events: list[dict]) -> float | None:
     return pace * (status.get("steps", 0) - status.get("step", 0))
 
 
-def buttons(summary: RunSummary) -> None:
-    """Stop while it is active; then generate, download, go on, delete."""
-    folder = supervisor().folder(summary.run_id)
-    with st.container(horizontal=True):
-        if summary.is_active:
-            stopping = folder.control_file.exists()
-            if st.button(
-                "Stopping" if stopping else "Stop",
-                icon=":material/stop:",
-                disabled=stopping,
-                key="stop",
-                help="Ends the run after the present step and keeps the model.",
-            ):
-                with told_disk_errors():
-                    supervisor().request(summary.run_id, "stop")
-                    st.rerun()  # the whole page: from now on it looks often
-            return
-        if folder.has_model:
-            if st.button("Talk to it", type="primary", icon=":material/edit_note:", key="talk"):
-                open_page(generate.page, summary.run_id)
-            st.download_button(
-                "Download .keras",
-                folder.model_file.read_bytes,
-                f"keras_lm-{summary.run_id}.keras",
-                "application/octet-stream",
-                icon=":material/download:",
-                key="download",
-                on_click="ignore",
-            )
-        if summary.state != run_folder.FINISHED:
-            has_checkpoint = folder.has_checkpoint
-            if st.button(
-                "Go on" if has_checkpoint else "Start again",
-                icon=":material/resume:",
-                key="resume",
-                help="From its newest checkpoint."
-                if has_checkpoint
-                else "It has no checkpoint to go on from.",
-            ):
-                with told_disk_errors():
-                    supervisor().resume(summary.run_id)
-                    st.rerun()
-        if summary.config is not None and st.button(
-            "New run like it",
-            icon=":material/content_copy:",
-            key="fork",
-            type="tertiary",
-            help="Starts a new run with the same settings, from the beginning.",
-        ):
-            with told_disk_errors():
-                st.query_params["run"] = supervisor().fork(summary.run_id)
-                st.rerun()
-        if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
-            confirm_deletion(summary.run_id)
-
-
-@st.dialog("Delete this run?")
-def confirm_deletion(run_id: str) -> None:
-    """Asks before a run's folder is removed."""
-    summary = supervisor().summary(run_id)
-    st.write("Its curves, samples and model are removed for good:")
-    told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
-    st.write(f"**{told}**")
-    with told_disk_errors():
-        if others := escape_markdown(", ".join(supervisor().folder(run_id).other_names())):
-            st.write(f"Not made by this program, so they stay: {others}.")
-    confirmed, cancelled = st.columns(2)
-    if cancelled.button("Cancel", width="stretch"):
-        st.rerun()
-    if confirmed.button("Delete it", type="primary", width="stretch"):
-        with told_disk_errors():
-            supervisor().delete(run_id)
-            st.query_params["run"] = "new"
-            st.rerun()
-
-
 def numbers(frame: pd.DataFrame) -> None:
-    """The newest values, each with its recent course."""
+    """The newest values; a dash for what has not come yet."""
     cells = [
-        ("Loss", "loss", "{:.3f}", "Cross-entropy on the training text, nats a token."),
+        ("Loss", "loss", "{:.3f}", "Cross-entropy on the training text, nats per token."),
         ("Val. loss", "val_loss", "{:.3f}", "The same on text it never trained on."),
-        ("Perplexity", "perplexity", "{:.1f}", "Between how many tokens it is undecided."),
+        ("Perplexity", "perplexity", None, "As uncertain as choosing among this many tokens."),
         ("Accuracy", "accuracy", "{:.1%}", "How often the likeliest token is right."),
-        ("Bits a byte", "bits_per_byte", "{:.2f}", "Loss that compares across tokenizers."),
-        ("Tokens / s", "tokens_per_second", "{:,.0f}", "Speed of training, tokens a second."),
+        ("Bits / byte", "bits_per_byte", "{:.2f}", "Loss that compares across tokenizers."),
+        ("Tokens / s", "tokens_per_second", "{:,.0f}", "Speed of training, tokens per second."),
         ("Memory", "memory_mb", "{:,.0f} MB", "Of the training process."),
     ]
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="numbers"):
         for label, column, form, help_text in cells:
-            if column not in frame:
-                continue
-            course = frame[column].dropna().tail(SPARKLINE_POINTS).tolist()
-            st.metric(
-                label,
-                form.format(course[-1]),
-                help=help_text,
-                chart_data=course if len(course) > 1 else course * 2,
-                border=True,
-                width=CARD_WIDTH,
-            )
+            values = frame[column].dropna() if column in frame else ()
+            shown = NONE_YET
+            if len(values):
+                newest = values.iloc[-1]
+                form = form or ("{:,.1f}" if newest < 1_000 else "{:,.0f}")
+                shown = form.format(newest)
+            st.metric(label, shown, help=help_text, width=NUMBER_WIDTH)
 
 
 def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
@@ -286,43 +236,76 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
     vocab_size, entropy = status.get("vocab_size"), status.get("unigram_entropy")
     references = {}
     if vocab_size:
-        references["all tokens alike: ln(vocabulary)"] = math.log(vocab_size)
+        references[charts.AT_RANDOM] = math.log(vocab_size)
     if entropy:
         references[charts.BY_FREQUENCY] = entropy
     # Only the open one is drawn: a browser on the training machine takes its processor's time.
     tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
     if tabs[0].open:
         table = charts.loss_table(frame, references)
-        charts.draw(tabs[0], charts.loss_spec(), table, key="chart.loss")
+        room = tabs[0].container(height=CHART_HEIGHT, border=False, key="curve")
+        charts.draw(room, charts.loss_spec(), table, key="chart.loss")
     for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
         if tab.open:
             drawing = charts.curve_spec(title, tuple(columns.values()), log)
-            charts.draw(tab, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
+            room = tab.container(height=CHART_HEIGHT, border=False, key="curve")
+            charts.draw(room, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
 
 
-def show_settings(config: RunConfig) -> None:
-    """All the run was made with, by the names that the command line's flags have."""
-    with st.expander("Settings of this run", icon=":material/tune:"):
-        parts = {"Text": config.data, "Model": config.model, "Training": config.training}
-        for column, (title, part) in zip(st.columns(3), parts.items(), strict=True):
-            column.markdown(f"**{title}**")
-            lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
-            column.code("\n".join(lines), language=None, wrap_lines=True)
+def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -> None:
+    """What the curve says, and what happened to the run."""
+    for event in events:
+        if event["kind"] == "note":
+            st.caption(escape_markdown(event["message"]))
+    entropy = summary.status.get("unigram_entropy")
+    if overfits := charts.overfitting_hint(frame):
+        st.markdown(f":orange[:material/trending_up:] {overfits}")
+    elif not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
+        st.markdown(f":orange[:material/trending_flat:] {clueless}")
+    elif entropy:
+        st.caption(
+            "A model that knows only how frequent each token is scores "
+            f"{entropy:.2f}; lower means that it uses the context."
+        )
 
 
 def samples(events: list[dict], summary: RunSummary) -> None:
-    """What the model wrote, newest first."""
+    """What the model wrote, newest first; each has its own room, however long it is."""
     found = [event for event in reversed(events) if event["kind"] == "sample"]
     st.markdown("**Samples**")
-    if not found:
-        st.caption(
-            "The first one comes soon: each continues the same prompt."
-            if summary.is_active
-            else "None was made."
-        )
-    data = summary.config.data if summary.config else None
-    with st.container(height=charts.HEIGHT + 40, border=False):
-        for sample in found:
-            st.caption(f"after step {sample['step']:,}")
-            st.code(sample["prompt"] + sample["text"], language=None, wrap_lines=True)
-            tell(data, sample["text"], brief=True)
+    with st.container(height=CHART_HEIGHT, border=False):
+        if not found:
+            st.caption(no_samples(summary))
+        else:
+            # As one piece: texts that are replaced one by one would move each other.
+            st.html("".join(draw_sample(sample, sample is found[0]) for sample in found))
+    with st.container(height=REMARK_HEIGHT, border=False, key="sample-remark"):
+        if found:
+            sample_remark(found[0], summary)
+
+
+def draw_sample(sample: dict, is_newest: bool) -> str:
+    """One sample as HTML: its step, and its text after the prompt."""
+    prompt, text = html.escape(sample["prompt"]), html.escape(sample["text"])
+    return (
+        f"<small>after step {sample['step']:,}</small>"
+        f'<div class="sample{" newest" * is_newest}" tabindex="0"><b>{prompt}</b>{text}</div>'
+    )
+
+
+def no_samples(summary: RunSummary) -> str:
+    """Why there is none."""
+    if summary.config is not None and not summary.config.training.sample_every:
+        return "No samples: sampling is off."
+    if summary.is_active:
+        return "The first one comes soon; each continues the same prompt."
+    return "No samples: the run ended before the first one."
+
+
+def sample_remark(sample: dict, summary: RunSummary) -> None:
+    """What was left out of the prompt; of an ended run, what its sample copied."""
+    if isinstance(unknown := sample.get("unknown"), list):
+        shown = escape_markdown(" ".join(map(str, unknown[:10])))
+        st.caption(f"Ignored, since the training text does not contain them: {shown}")
+    if not summary.is_active:
+        tell(summary.config.data if summary.config else None, sample["text"])

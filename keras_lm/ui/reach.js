@@ -23,8 +23,13 @@ function focusHeading() {
   heading.focus({ preventScroll: true });
 }
 
+function shownRun() {
+  return new URLSearchParams(location.search).get("run");
+}
+
 function keepFocus() {
   // A button that is gone after its click would leave the focus nowhere: the heading gets it.
+  // Another run is shown from its top, wherever the page before had been scrolled to.
   if (window.reachKeepsFocus) return;
   window.reachKeepsFocus = true;
   let last = null;
@@ -33,7 +38,10 @@ function keepFocus() {
   document.addEventListener("pointerdown", (event) => {
     if (!event.target.closest("a, button, input, select, textarea, [tabindex]")) last = null;
   });
+  let run = shownRun();
   const check = () => {
+    if (run !== shownRun()) document.querySelector(".stMain")?.scrollTo(0, 0);
+    run = shownRun();
     const nowhere = document.activeElement === document.body || !document.activeElement;
     if (nowhere && last && (!last.isConnected || last.disabled)) focusHeading();
   };

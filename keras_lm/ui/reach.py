@@ -14,13 +14,17 @@ def _component() -> Any:
     return st.components.v2.component("reach", js=(HERE / "reach.js").read_text())
 
 
-def prepare(pages: list) -> None:
-    """Draws what every page needs: the style, and the links of a telephone.
+def prepare() -> None:
+    """Draws what every page needs first: the style."""
+    st.html(HERE / "style.css")
+
+
+def finish(pages: list) -> None:
+    """Draws what every page needs last, where it moves nothing: a voice, a telephone's links.
 
     Args:
-        pages: of `st.Page`, in the order of the links.
+        pages: of `st.Page`, in the order of the links, which the style puts first.
     """
-    st.html(HERE / "style.css")
     with st.container(horizontal=True, key="pages"):
         for page in pages:
             st.page_link(page, label=page.title)

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from keras_lm import estimates, machine, text_work
+from keras_lm import corpus, estimates, machine, text_work
 from keras_lm.config import DataConfig, RunConfig
 from keras_lm.files import RUNS_VARIABLE, path_from_environment
+from keras_lm.presets import TITLES, nearest_preset
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.supervisor import PROJECT, RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
+from keras_lm.ui.fields import show_value
+
+CHART_HEIGHT = 290  # pixels: a run is seen as a whole on a laptop's 720
+ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of numbers
+MOST_CHANGES = 4  # named in a title
 
 
 @st.cache_resource
@@ -49,13 +55,13 @@ class TextFacts:
     excerpt: str
 
 
-@st.cache_data(show_spinner="Reading the text", max_entries=20)
+@st.cache_data(show_spinner=False, max_entries=20)
 def text_facts(data: DataConfig, context_length: int) -> TextFacts:
     """Reads and tokenizes the text; ValueError with one sentence when it cannot be used."""
     return TextFacts(**text_work.ask("facts", data, context_length=context_length))
 
 
-@st.cache_resource
+@st.cache_resource(show_spinner=False)
 def _measured_flops_per_second() -> float:
     return machine.matrix_flops_per_second()
 
@@ -69,14 +75,25 @@ def matrix_flops_per_second() -> float:
 
 
 def describe_run(config: RunConfig | None) -> str:
-    """A run's settings in a few words."""
+    """A run in a few words: its text, its preset, and what differs from it."""
     if config is None:
         return "unreadable settings"
-    model = config.model
-    return (
-        f"{config.data.label}, {config.data.tokenizer}, {model.attention}, "
-        f"{model.num_blocks} block{'s' if model.num_blocks > 1 else ''} of {model.d_model}"
-    )
+    preset, changes = nearest_preset(config)
+    words = [f"{key.partition('.')[2]} {show_value(value)}" for key, value in changes.items()]
+    if len(words) > MOST_CHANGES:
+        words[MOST_CHANGES:] = [f"{len(words) - MOST_CHANGES} more"]
+    return f"{text_title(config.data)} · {', '.join([TITLES[preset], *words])}"
+
+
+def text_title(data: DataConfig) -> str:
+    """What a text is called, without its author."""
+    known = (corpus.BUILT_IN | corpus.CATALOGUE).get(data.data)
+    return known.title.rpartition(", ")[0] if known else data.label
+
+
+def plural(count: int, noun: str) -> str:
+    """1 block, 2 blocks."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def escape_markdown(text: str) -> str:
@@ -95,15 +112,15 @@ def told_disk_errors() -> Iterator[None]:
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
-    """Runs in a list: of each id, when it started and what it is; no two alike.
+    """Runs in a list: of each id, what it is and when it started; no two alike.
 
     Its state is left out, for a list's entry that changes is another one to Streamlit.
     """
     labels: dict[str, str] = {}
     for summary in summaries:
         day, clock, suffix = summary.run_id.split("-")
-        when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}:{clock[4:]}"
-        label = f"{when} · {describe_run(summary.config)}"
+        when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
+        label = f"{describe_run(summary.config)} · {when}"
         label += " · damaged" if summary.damage else ""
         labels[summary.run_id] = f"{label} · {suffix}" if label in labels.values() else label
     return labels

@@ -49,7 +49,7 @@ def start(page: Page, steps: int) -> str:
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
     fill(page, "Steps", steps)
-    expect(page.get_by_role("radio", name="Custom")).to_be_checked()
+    expect(page.get_by_text("Differs from Quick start")).to_be_visible()
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page).to_have_url(re.compile(r"run=\d"))
     return re.search(r"run=([\w-]+)", page.url)[1]
@@ -64,6 +64,12 @@ def settle(page: Page) -> None:
 def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("combobox", name=label).first.click()
     page.get_by_role("option", name=option).click()
+    settle(page)
+
+
+def open_group(page: Page, title: str) -> None:
+    """Opens one of the groups of advanced settings."""
+    page.locator(f".st-key-advanced-{title}").get_by_text(title, exact=True).click()
     settle(page)
 
 

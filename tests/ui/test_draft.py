@@ -1,0 +1,67 @@
+"""The draft of a run: address and form agree, whatever is in the address."""
+
+import dataclasses
+import random
+
+import pytest
+
+from keras_lm.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
+from keras_lm.ui.draft import PASTE, SPECS, UPLOAD, Draft, read_address
+
+ODD = [
+    "",
+    " ",
+    "nan",
+    "-1",
+    "1e999",
+    "9" * 400,
+    "true",
+    "Original",
+    "\0",
+    "<b>",
+    "../../etc",
+    "0x1",
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_address_that_names_a_preset_gives_all_its_values(preset):
+    for name in (preset, preset.capitalize().replace("-", " ")):
+        draft, problems = read_address({"preset": name})
+        assert not problems
+        assert draft.values == settings_of(PRESETS[preset])
+
+
+def test_what_is_unknown_or_out_of_range_is_left_out_and_said():
+    address = {"preset": "Best", "model.d_model": "banana", "training.steps": "0", "run": "new"}
+    address |= {"data.data": "nowhere", "model.no_such": "1", "model.use_bias": "perhaps"}
+    draft, problems = read_address(address)
+    assert draft == Draft()
+    words = " ".join(problems)
+    assert len(problems) == 5
+    for word in ("Best".lower(), "d_model", "training.steps", "use_bias", "nowhere"):
+        assert word in words
+
+
+def test_an_address_is_read_back_as_it_was_written():
+    changes = {"model.num_blocks": 3, "model.use_bias": False, "training.learning_rate": 1.25e-5}
+    draft = Draft("original", text="alice").changed(changes | {"training.sample_prompt": " é &=#"})
+    assert read_address(draft.address()) == (draft, [])
+    assert Draft().address() == {}
+
+
+def test_any_address_gives_a_draft_that_its_own_address_gives_again():
+    choose = random.Random(5)
+    keys = [*SPECS, "preset", "data.data", "own_text", "own_title", "run"]
+    words = [*ODD, *PRESETS, UPLOAD, PASTE, "alice", "12", "0.5", "muon", "linear"]
+    for _ in range(500):
+        address = {choose.choice(keys): choose.choice(words) for _ in range(choose.randrange(9))}
+        draft, _ = read_address(address)
+        assert read_address(draft.address()) == (draft, [])
+
+
+def test_the_nearest_preset_is_the_one_that_least_differs_from():
+    assert nearest_preset(ORIGINAL) == ("original", {})
+    settings = dataclasses.replace(QUICK_START.training, steps=7, seed=3)
+    config = dataclasses.replace(QUICK_START, training=settings)
+    assert nearest_preset(config) == ("quick-start", {"training.steps": 7, "training.seed": 3})

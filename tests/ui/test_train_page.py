@@ -1,0 +1,140 @@
+"""The Train page in use: a run in one view where nothing moves, a form that forgets nothing."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from keras_lm.presets import QUICK_START
+from keras_lm.run_folder import RunFolder
+from tests.ui.browsing import SECOND, choose, fill, no_traceback, open_group, settle, start
+
+# The sum of what moved by itself: https://web.dev/cls, but over the whole time.
+MOVED = """() => {
+    window.moved = 0;
+    const add = (entry) => { if (!entry.hadRecentInput) window.moved += entry.value; };
+    new PerformanceObserver((list) => list.getEntries().forEach(add))
+        .observe({type: "layout-shift", buffered: true});
+}"""
+
+
+def open_form(new_page, address: str, **options) -> Page:
+    page = new_page(**options)
+    page.add_init_script(f"({MOVED})()")
+    page.goto(f"{address}/?run=new")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    settle(page)
+    return page
+
+
+def put_ended_run(runs_folder, run_id: str, loss: float = 2.0) -> RunFolder:
+    folder = RunFolder(runs_folder / run_id)
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+    times = {"seconds": 75.0, "train_seconds": 70.0, "perplexity": 22480.4}
+    for step, val_loss in ((10, loss), (20, loss + 0.1)):
+        event = {"kind": "metrics", "step": step, "loss": loss, "val_loss": val_loss, **times}
+        folder.append_event(event)
+    folder.log_file.write_text("".join(f"line {n} of the log\n" for n in range(900)))
+    status = {"state": "finished", "step": 20, "steps": 20, "message": "", "loss": loss}
+    folder.write_status(**status, vocab_size=78, unigram_entropy=3.0)
+    return folder
+
+
+def test_a_run_is_seen_as_a_whole_and_nothing_moves(new_page, address):
+    page = open_form(new_page, address, viewport={"width": 1280, "height": 720})
+    assert page.evaluate("moved") < 0.05
+    start(page, 200)
+    page.wait_for_timeout(SECOND / 2)  # what follows the click itself
+    page.evaluate("window.moved = 0")
+    expect(page.get_by_text("after step 10", exact=True)).to_be_visible()
+    parts = [page.get_by_role("progressbar"), page.locator(".st-key-numbers")]
+    parts += [page.locator(".st-key-curve .stVegaLiteChart"), page.locator(".sample.newest")]
+    for part in parts:
+        box = part.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 720
+    expect(page.locator(".stMarkdownBadge")).to_contain_text("Finished", timeout=90 * SECOND)
+    settle(page)
+    assert page.evaluate("moved") == 0
+    no_traceback(page)
+
+
+def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_folder):
+    put_ended_run(runs_folder, "20260107-000000-abcdef")
+    put_ended_run(runs_folder, "20260108-000000-abcdef", loss=8.08)
+    page = new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{address}/?run=20260107-000000-abcdef")
+    course = r"best validation loss 2\.000 at step 10 · took 1 min 15 s · 20\d\d-\d\d-\d\d"
+    expect(page.get_by_text(re.compile(course))).to_be_visible()
+    expect(page.get_by_text("22,480")).to_be_visible()
+    chart = page.locator(".st-key-curve .stVegaLiteChart")
+    expect(chart).to_be_visible()
+    assert chart.bounding_box()["y"] < 1.5 * 844
+    page.get_by_text("Log", exact=True).click()
+    log = page.locator(".log")
+    log.scroll_into_view_if_needed()
+    assert log.evaluate("(box) => box.scrollTop") == 0  # counted from its end
+    bottom = log.locator("pre").evaluate("(text) => text.getBoundingClientRect().bottom")
+    assert bottom == pytest.approx(
+        log.evaluate("(box) => box.getBoundingClientRect().bottom"), 0.01
+    )
+    assert re.match(r"line \d+ of the log\n", log.inner_text())
+    assert log.inner_text().rstrip().endswith("line 899 of the log")
+    page.goto(f"{address}/?run=20260108-000000-abcdef")
+    runs = page.get_by_role("combobox", name="Run")
+    expect(runs).to_have_value(re.compile("2026-01-08 00:00 · failed to learn"))
+    expect(page.locator(".stMarkdownBadge")).to_contain_text("Failed to learn")
+    no_traceback(page)
+
+
+@pytest.mark.parametrize("way", ["another run", "another page"])
+def test_the_form_keeps_what_was_set(way, page, runs_folder):
+    put_ended_run(runs_folder, "20260109-000000-abcdef")
+    fill(page, "Steps", 777)
+    open_group(page, "Training")
+    fill(page, "Seed", 5)
+    if way == "another run":
+        page.reload()
+        settle(page)
+        choose(page, "Run", "2026-01-09")
+        expect(page.get_by_text("Step 20 of 20")).to_be_visible()
+        page.get_by_role("button", name="New run").click()
+    else:
+        page.get_by_role("link", name="Inspect").first.click()
+        settle(page)
+        page.get_by_role("link", name="Train").first.click()
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("777")
+    expect(page.get_by_text("Seed: 5")).to_be_visible()
+
+
+def test_a_duplicate_waits_in_the_form_and_marks_what_differs(page, address, runs_folder):
+    folder = put_ended_run(runs_folder, "20260110-000000-abcdef")
+    config = QUICK_START.to_dict()
+    config["training"] |= {"seed": 9}
+    config["model"] |= {"num_heads": 16, "context_length": 100}  # no mark of their sliders
+    folder.write_config(config)
+    page.goto(f"{address}/?run={folder.run_id}")
+    page.get_by_role("button", name="Duplicate with changes").click()
+    expect(page.get_by_text("Unchanged, they give the same")).to_be_visible()
+    for text in ("Seed: 9", "Heads: 16", "Context length: 100"):
+        expect(page.get_by_text(text)).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    open_group(page, "Model")
+    expect(page.get_by_role("slider", name="Heads")).to_be_visible()
+    fill(page, "Steps", 500_000)
+    expect(page.get_by_text("it mostly learns the text by heart")).to_be_visible()
+    no_traceback(page)
+
+
+def test_an_empty_paste_box_asks_for_a_text(page, tmp_path):
+    (tmp_path / "mine.txt").write_text("The fox ate the man at her sister's. " * 200)
+    choose(page, "Text", "Upload a file")
+    page.locator("input[type=file]").set_input_files(tmp_path / "mine.txt")
+    expect(page.get_by_text("In use: mine.txt")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    choose(page, "Text", "Paste a text")
+    expect(page.get_by_text("Upload or paste your text")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    choose(page, "Text", "Upload a file")
+    expect(page.get_by_text("In use: mine.txt")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
