@@ -83,9 +83,16 @@ def sync(key: str, value: object) -> None:
 
 
 def take_preset() -> None:
-    """The chosen preset as it is; the text stays."""
-    chosen = next(name for name, title in TITLES.items() if title == st.session_state["preset"])
-    keep(replace(draft(), preset=chosen, changes={}))
+    """Another preset as it is; the text stays."""
+    names = {title: name for name, title in TITLES.items()}
+    chosen = names.get(st.session_state["preset"])
+    if chosen and chosen != draft().preset:  # a browser may report a choice that is none
+        keep(replace(draft(), preset=chosen, changes={}))
+
+
+def take_back() -> None:
+    """The preset without what differs from it."""
+    keep(replace(draft(), changes={}))
 
 
 def take(key: str) -> None:
@@ -150,7 +157,7 @@ def tell_changes() -> None:
         shown = (f"{LABELS.get(key, key)}: {show_value(value)}" for key, value in changes.items())
         st.caption(f"**Differs from {title}**")
         st.code("\n".join(shown), language=None, wrap_lines=True)
-        st.button(f"Back to {title}", type="tertiary", icon=":material/undo:", on_click=take_preset)
+        st.button(f"Back to {title}", type="tertiary", icon=":material/undo:", on_click=take_back)
 
 
 def text_form() -> Callable[[], OwnText]:
