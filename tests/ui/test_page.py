@@ -218,7 +218,7 @@ def test_a_tab_keeps_its_run_and_hears_that_it_was_deleted(new_page, page, addre
     expect(page).to_have_url(re.compile(folders[0].run_id))
     expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
     page.get_by_role("link", name="Generate").click()
-    expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Generate")).to_be_visible()
     page.get_by_role("link", name="Train").click()
     expect(page.get_by_text("Step 10 of 1,000")).to_be_visible()
     expect(page).to_have_url(re.compile(f"/\\?.*{folders[0].run_id}"))
