@@ -30,7 +30,6 @@ KEPT = "upload-"
 UPLOAD_TITLES = "upload.titles"  # in the session: by name, what the person's file was called
 BUSY = "Other models are at work, and no more fit beside them"
 LONGEST_IN_ADDRESS = 8_000  # bytes; servers refuse a request line of more than 64 kB
-MAX_UPLOAD_MB = 500  # of a model; the server holds it once while it is checked
 
 
 def choose_model() -> Path | None:
@@ -65,12 +64,7 @@ def choose_model() -> Path | None:
 
 def upload_model(has_others: bool) -> None:
     """Asks for a `.keras` file; one that is sound becomes the model that is looked at."""
-    upload = st.file_uploader(
-        "A .keras file made here",
-        type=["keras"],
-        key="model.upload",
-        max_upload_size=MAX_UPLOAD_MB,
-    )
+    upload = st.file_uploader("A .keras file made here", type=["keras"], key="model.upload")
     if upload is None:
         fix = "Upload a .keras file, or choose a trained model above."
         if not has_others:

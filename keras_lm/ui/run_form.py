@@ -174,7 +174,10 @@ def text_form() -> Callable[[], OwnText]:
         help="Built-in texts need no network; catalogue texts are downloaded once.",
     )
     if draft().text == UPLOAD:
-        upload = st.file_uploader("A text file", key="text.uploaded")
+        # A model, for which the server's limit is meant, may be larger.
+        upload = st.file_uploader(
+            "A text file", key="text.uploaded", max_upload_size=int(DataConfig.max_text_mb)
+        )
         name = st.empty()
         if own := draft().own.get(UPLOAD):
             name.caption(escape_markdown(f"In use: {own.title}"))

@@ -1,6 +1,7 @@
 """The whole job in a real browser: train, reload, generate, download, load."""
 
 import math
+import os
 import re
 import time
 from urllib.parse import quote
@@ -150,6 +151,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     page.goto(f"{address}/generate")
     path = tmp_path / "bad.keras"
     path.write_bytes(b"nothing of the kind")
+    os.truncate(path, 51_000_000)  # a model may be larger than a text
     choose(page, "Model", "Upload a .keras file")
     page.locator("input[type=file]").set_input_files(path)
     expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
