@@ -308,4 +308,5 @@ def sample_remark(sample: dict, summary: RunSummary) -> None:
         shown = escape_markdown(" ".join(map(str, unknown[:10])))
         st.caption(f"Ignored, since the training text does not contain them: {shown}")
     if not summary.is_active:
-        tell(summary.config.data if summary.config else None, sample["text"])
+        data = summary.config.data if summary.config else None
+        tell(data, sample["text"], brief=True)
