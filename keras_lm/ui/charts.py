@@ -63,8 +63,33 @@ def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | N
 
 
 def draw(container: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
-    """Shows a drawing with its table."""
-    container.vega_lite_chart(drawing | {"datasets": {TABLE: table}}, key=key)
+    """Shows a drawing with its table, and says in words what its curves do."""
+    with_data = drawing | {"datasets": {TABLE: table}}
+    container.vega_lite_chart(with_data, key=key, alt=describe(table))
+
+
+def describe(table: pd.DataFrame) -> str:
+    """What the curves of a table do, for people who do not see them.
+
+    Args:
+        table: from `loss_table` or `curve_table`.
+
+    Returns:
+        A sentence for each curve: its first, least and last value, and at which steps they are.
+    """
+    sentences = []
+    for name, points in table.groupby("curve", sort=False):
+        first, last = points.iloc[0], points.iloc[-1]
+        if len(points) == 1:
+            sentences.append(f"{name}: {last['value']:.4g}.")
+            continue
+        least = points.loc[points["value"].idxmin()]
+        sentences.append(
+            f"{name}: from {first['value']:.4g} at step {first['step']:,} to "
+            f"{last['value']:.4g} at step {last['step']:,}, least {least['value']:.4g} at step "
+            f"{least['step']:,}."
+        )
+    return " ".join(sentences) or "No point of the curve yet."
 
 
 def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFrame:
@@ -145,12 +170,17 @@ def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
 
 def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
     """The drawing alone; each of its parts draws the table named TABLE."""
-    drawing = chart.properties(height=CHART_HEIGHT).to_dict()
+    drawing = chart.properties(height=CHART_HEIGHT).configure(**READABLE).to_dict()
     for part in drawing.get("layer", []):
         del part["data"]
     return drawing | {"data": {"name": TABLE}}
 
 
+# Axes and legends in the theme's colour of text; Streamlit's greys are too faint for small letters.
+READABLE = {
+    "axis": alt.AxisConfig(labelColor="currentColor", titleColor="currentColor"),
+    "legend": alt.LegendConfig(labelColor="currentColor", titleColor="currentColor"),
+}
 _LEGEND = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=3)
 
 
@@ -196,7 +226,7 @@ def _reference_lines() -> list[alt.Chart]:
         base.mark_rule(strokeDash=[5, 4], color=GREY),
         *(
             base.transform_filter(is_this)
-            .mark_text(align="right", dy=shift, color=GREY, fontSize=12)
+            .mark_text(align="right", dy=shift, color="currentColor", fontSize=12)
             .encode(x=alt.value("width"), text="curve:N")
             for is_this, shift in (
                 (alt.datum.curve != BY_FREQUENCY, -7),

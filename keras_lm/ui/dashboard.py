@@ -15,6 +15,7 @@ from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.ui import charts
 from keras_lm.ui.honesty import tell
+from keras_lm.ui.reach import tell_readers
 from keras_lm.ui.run_buttons import buttons
 from keras_lm.ui.run_settings import run_settings
 from keras_lm.ui.services import (
@@ -157,7 +158,15 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     told = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
     with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
         st.progress(min(1.0, step / steps), text=" · ".join(told))
+    tell_readers(spoken(name, summary, step / steps), key="reach-run")
     buttons(summary)
+
+
+def spoken(name: str, summary: RunSummary, done: float) -> str:
+    """What a screen reader says of the run: its state, and while it trains every tenth of it."""
+    if summary.state == run_folder.TRAINING:
+        return f"{name}, {math.floor(10 * done) * 10} percent done."
+    return f"{name}. {summary.status.get('message', '')}"
 
 
 def waiting(summary: RunSummary) -> list[str]:

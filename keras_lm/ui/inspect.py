@@ -104,14 +104,14 @@ def draw_result(result: dict) -> None:
     """All parts of the page below the text."""
     notes(result)
     numbers(result)
-    st.subheader("How much each token surprises the model")
+    st.header("How much each token surprises the model")
     st.caption(
         "The stronger the colour and the taller the bar, the less likely the token was to the "
         "model. Click a token, or use the arrow keys, and everything below is about that token."
     )
     choose_token(result, choose)
     draw_guesses(result)
-    st.subheader("How each block improves the guess")
+    st.header("How each block improves the guess")
     st.caption(
         f"How likely each token would be if the model ended after that block; {which(result)}."
     )
@@ -194,7 +194,7 @@ def numbers(result: dict) -> None:
 
 def draw_attention(result: dict) -> None:
     """One head's map, and for a model with slots how it looks at these."""
-    st.subheader("Attention")
+    st.header("Attention")
     st.caption(
         "Each row is a token that looks back at the tokens in the columns; the stronger a cell, "
         f"the more of that token's value it takes. {which(result).capitalize()}."

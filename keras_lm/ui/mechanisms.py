@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from keras_lm.ui.charts import GREY
+from keras_lm.ui.charts import GREY, READABLE
 
 COSTS_FILE = Path(__file__).with_name("attention_costs.csv")  # by `python -m benchmarks.attention`
 SENTENCES = {
@@ -33,7 +33,8 @@ def mechanisms(context_length: int) -> None:
         st.markdown(f"**{name}** {sentence}")
     costs = pd.read_csv(COSTS_FILE)
     for place, (column, title) in zip(st.columns(2), COSTS.items(), strict=True):
-        place.altair_chart(cost_chart(costs, column, title, context_length))
+        chart = cost_chart(costs, column, title, context_length)
+        place.altair_chart(chart, alt=f"How the {title} grows with the context.")
     st.caption(
         "One attention layer, forward and backward, on two cores of a server: width 128, 8 heads, "
         f"one sequence. The dashed line is the chosen context, {context_length:,} tokens."
@@ -81,4 +82,4 @@ def cost_chart(costs: pd.DataFrame, column: str, title: str, context_length: int
     rule = (
         alt.Chart(chosen).mark_rule(strokeDash=[5, 4], color=GREY, clip=True).encode(x="length:Q")
     )
-    return alt.layer(lines, rule).properties(height=HEIGHT)
+    return alt.layer(lines, rule).properties(height=HEIGHT).configure(**READABLE)

@@ -1,4 +1,4 @@
-// Speaks, names and keeps the focus for people who do not see the page; Streamlit has no such thing.
+// Speaks to people who do not see the page, and keeps their focus; Streamlit has no such thing.
 
 const QUIET = 250; // milliseconds after which the page has stopped changing
 
@@ -54,10 +54,5 @@ function keepFocus() {
 export default function ({ data }) {
   keepFocus();
   const spoken = region();
-  if (data.say && spoken.textContent !== data.say) spoken.textContent = data.say;
-  for (const [key, label] of Object.entries(data.labels)) {
-    const element = document.querySelector(`.st-key-${key}`);
-    element?.setAttribute("role", "img");
-    element?.setAttribute("aria-label", label);
-  }
+  if (data && spoken.textContent !== data) spoken.textContent = data;
 }

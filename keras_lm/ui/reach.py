@@ -1,4 +1,4 @@
-"""What lets everybody reach everything: a voice and names for screen readers, focus, style."""
+"""What lets everybody reach everything: a voice for screen readers, focus, style."""
 
 from functools import cache
 from pathlib import Path
@@ -31,12 +31,11 @@ def finish(pages: list) -> None:
     tell_readers(key="reach")
 
 
-def tell_readers(say: str = "", labels: dict[str, str] | None = None, *, key: str) -> None:
-    """Speaks to a screen reader, and gives elements a text that stands for them.
+def tell_readers(say: str = "", *, key: str) -> None:
+    """Speaks to a screen reader.
 
     Args:
         say: a sentence, spoken when it differs from the last one; empty: nothing new.
-        labels: by the key of a chart or container, what a person who does not see it needs to know.
         key: of this call, beginning with "reach", different from all others on the page.
     """
-    _component()(data={"say": say, "labels": labels or {}}, key=key)
+    _component()(data=say, key=key)

@@ -43,6 +43,7 @@ def run_form() -> tuple[Callable[[str], None], Callable[[], RunConfig]]:
     st.pills(
         "Preset",
         [*TITLES.values()],
+        default=TITLES[draft().preset],
         key="preset",
         required=True,
         on_change=take_preset,
@@ -77,7 +78,11 @@ def config_of(own: Callable[[], OwnText]) -> RunConfig:
 
 
 def sync(key: str, value: object) -> None:
-    """Lets the widget with that key show `value`."""
+    """Lets the widget with that key show `value`, which must be its default, too.
+
+    The browser hears of the state only once, and not at all when another run of the page comes
+    first; then it shows the default.
+    """
     if st.session_state.get(key) != value:
         st.session_state[key] = value
 
@@ -105,13 +110,14 @@ def size_form() -> None:
     values = draft().values
     sizes = {name: {f"model.{k}": v for k, v in size.items()} for name, size in SIZES.items()}
     fitting = (name for name, size in sizes.items() if size.items() <= values.items())
-    sync("size", next(fitting, None))
+    size = next(fitting, None)
+    sync("size", size)
 
     def take_size() -> None:
         if chosen := st.session_state["size"]:
             keep(draft().changed(sizes[chosen]))
 
-    st.pills("Size", [*SIZES], key="size", on_change=take_size)
+    st.pills("Size", [*SIZES], default=size, key="size", on_change=take_size)
     st.caption(
         f"{plural(values['model.num_blocks'], 'block')} of width {values['model.d_model']:,}, "
         f"{plural(values['model.num_heads'], 'head')}, {values['model.attention']} attention"
@@ -131,21 +137,22 @@ def draw(part: str, fields: dict[str, tuple]) -> None:
             "args": (key,),
         }
         if choices := spec.metadata["choices"]:
-            st.selectbox(label, choices, **shared)
+            st.selectbox(label, choices, choices.index(value), **shared)
         elif spec.type is bool:
-            st.toggle(label, **shared)
+            st.toggle(label, value, **shared)
         elif spec.type is str:
-            st.text_input(label, **shared)
+            st.text_input(label, value, **shared)
         elif isinstance(values, tuple):
-            st.select_slider(label, sorted({*values, value}), **shared)
+            st.select_slider(label, sorted({*values, value}), value, **shared)
         else:
-            number_input(label, spec.type, values, **shared)
+            number_input(label, spec.type(value), values, **shared)
 
 
-def number_input(label: str, kind: Callable, step: float, **shared) -> None:
+def number_input(label: str, value: float, step: float, **shared) -> None:
     """A number field. Its range is the config's to check, which says what is wrong in words."""
+    kind = type(value)
     form = "%d" if kind is int else "%.2f" if step >= 0.01 else "%.5f" if step >= 1e-5 else "%.0e"
-    st.number_input(label, step=kind(step), format=form, **shared)
+    st.number_input(label, value=value, step=kind(step), format=form, **shared)
 
 
 def tell_changes() -> None:
@@ -168,6 +175,7 @@ def text_form() -> Callable[[], OwnText]:
     st.selectbox(
         "Text",
         [*titles],
+        [*titles].index(draft().text),
         format_func=titles.__getitem__,
         key=TEXT,
         on_change=lambda: keep(replace(draft(), text=st.session_state[TEXT])),

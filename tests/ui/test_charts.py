@@ -103,3 +103,13 @@ def test_every_attention_is_told_and_measured():
         assert (costs[column] > 0).all()
         for context_length in (16, 256, 16_384):
             mechanisms.cost_chart(costs, column, title, context_length).to_dict()
+
+
+def test_a_curve_is_described_by_its_ends_and_its_least_value():
+    frame = charts.metrics_frame(events(100, validate_at=(20, 60, 100)))
+    frame.loc[frame["step"] == 60, "val_loss"] = 3.25
+    told = charts.describe(charts.loss_table(frame, {charts.AT_RANDOM: 4.5}))
+    assert "train: from 4.99 at step 1 to 4 at step 100, least 4 at step 100." in told
+    assert "validation: from 4 at step 20 to 4 at step 100, least 3.25 at step 60." in told
+    assert f"{charts.AT_RANDOM}: 4.5." in told
+    assert charts.describe(charts.loss_table(frame[:0], {})) == "No point of the curve yet."

@@ -110,7 +110,7 @@ def test_an_uploaded_model_is_named_and_survives_a_reload(page, models):
 
 def test_try_this_model_opens_the_run_that_is_shown(page, address):
     page.goto(f"{address}/?run={OLDER}")
-    page.locator(".st-key-talk button").click()
+    page.locator(".st-key-try button").click()
     expect(page).to_have_url(re.compile(f"generate.*model={OLDER}"))
     settle(page)
     assert "bottles 12" in model_of(page)

@@ -96,8 +96,12 @@ def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(page, address, runs
     assert folder.read_status()["step"] > before
 
     page.goto(f"{address}/?run={run_id}")
-    page.get_by_role("button", name="Stop").click()
+    spoken = page.get_by_role("status").filter(has_text="Training")
+    expect(spoken).to_have_text("Training, 0 percent done.")
+    page.get_by_role("button", name="Stop").press("Enter")
     expect(page.locator(".stMarkdownBadge")).to_contain_text("Stopped")
+    expect(page.get_by_role("status").filter(has_text="Stopped.")).to_have_count(1)
+    expect(page.locator("h1:focus")).to_have_count(1)  # the button that had the focus is gone
     expect(page.get_by_role("button", name="Download .keras")).to_be_visible()
     assert folder.model_file.exists()
     no_traceback(page)
