@@ -46,6 +46,7 @@ def inspected(new_page, address, model_files):
     def open_page(run_id, text, **options):
         page = new_page(**options)
         page.goto(f"{address}/inspect?model={run_id}")
+        settle(page)
         write(page, text)
         expect(page.locator(".text span")).to_have_count(len(text) + 1)
         settle(page)
