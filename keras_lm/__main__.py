@@ -369,6 +369,10 @@ def main() -> int:
         return refuse(f"{error.filename or 'The disk'} cannot be used: {error.strerror}.")
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        if signals.is_ending():  # amid a library, which made an error of it
+            return 130
+        raise
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from keras_lm.model_file import ModelFileError
 from keras_lm.optimizers import create_optimizer
 from keras_lm.progress import describe, report_progress, say
 from keras_lm.run_folder import RunFolder
-from keras_lm.signals import on_ending
+from keras_lm.signals import is_ending, on_ending
 from keras_lm.training import (
     METRICS,
     OUT_OF_MEMORY_ERRORS,
@@ -113,6 +113,8 @@ class Run:
     def run(self) -> str:
         """Trains to the end, as `train`; when it diverges, once more from the newest checkpoint."""
         self.prepare()
+        if is_ending():  # heard amid TensorFlow, which went on
+            raise KeyboardInterrupt
         # Ctrl-C, a closed terminal and a shutdown keep the model, as the page's Stop does.
         on_ending(lambda: setattr(self, "request", "stop"))
         try:
@@ -409,6 +411,8 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         message = DISK_REFUSED.format(step=run.step, reason=reason)
         return _fail(folder, run, message, run_folder.PAUSED)
     except Exception as error:  # a fault of ours: the log keeps what a person need not see
+        if is_ending():  # amid TensorFlow, which made an error of it
+            raise KeyboardInterrupt from None
         with contextlib.suppress(OSError), open_plain(folder.log_file, "ab") as log:
             log.write(traceback.format_exc().encode(errors="replace"))
         reason = str(error).strip().splitlines() or [""]

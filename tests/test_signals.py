@@ -98,3 +98,16 @@ def test_a_signal_waits_for_the_end_of_a_block_that_cannot_bear_it(restored):
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
+
+
+def test_an_interrupt_is_remembered_whatever_a_library_makes_of_it(restored, monkeypatch):
+    monkeypatch.setattr(signals, "_heard", [])
+    signals.on_ending(signals.interrupt)
+    assert not signals.is_ending()
+    with pytest.raises(SystemError):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except KeyboardInterrupt:  # as compiled code does
+            raise SystemError("returned a result with an exception set") from None
+    assert signals.is_ending()

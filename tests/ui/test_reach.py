@@ -26,6 +26,9 @@ VIEWS = {
 }
 TELEPHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SMALLEST = 24  # pixels on either side
+# The style sheet comes with the page's first elements, but a browser may read it after them.
+STYLED = """() => [...document.querySelectorAll("style")]
+    .some((style) => style.textContent.includes(".st-key-pages"))"""
 # Whatever can be pressed on the visible part of the page, with its size; links within a text and
 # what only a keyboard reaches are left out.
 TARGETS = """() => [...document.querySelectorAll("a, button, summary, [role=tab], [role=slider]")]
@@ -78,6 +81,7 @@ def visit(page: Page, view: str, address: str) -> None:
     if view in ("ended run", "failed run"):
         expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
     settle(page)
+    page.wait_for_function(STYLED)
     no_traceback(page)
 
 

@@ -45,6 +45,8 @@ def test_a_run_is_seen_as_a_whole_and_nothing_moves(new_page, address):
     page = open_form(new_page, address, viewport={"width": 1280, "height": 720})
     assert page.evaluate("moved") < 0.05
     start(page, 200)
+    expect(page.locator(".st-key-numbers")).to_be_visible()
+    settle(page)
     page.wait_for_timeout(SECOND / 2)  # what follows the click itself
     page.evaluate("window.moved = 0")
     expect(page.get_by_text("after step 10", exact=True)).to_be_visible()
