@@ -203,7 +203,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     expect(page.get_by_role("combobox", name="Attention").first).to_have_value("linear")
 
     page.get_by_role("button", name="Start", exact=True).click()
-    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
     expect(page.locator("[data-testid=stMain] img")).to_have_count(0)
     # After one step.
     expect(page.locator(".stMarkdownBadge")).to_contain_text("Failed to learn", timeout=90 * SECOND)
