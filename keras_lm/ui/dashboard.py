@@ -166,7 +166,7 @@ def spoken(name: str, summary: RunSummary, done: float) -> str:
     """What a screen reader says of the run: its state, and while it trains every tenth of it."""
     if summary.state == run_folder.TRAINING:
         return f"{name}, {math.floor(10 * done) * 10} percent done."
-    return f"{name}. {summary.status.get('message', '')}"
+    return f"{name}."  # what went wrong is an alert, which is spoken by itself
 
 
 def waiting(summary: RunSummary) -> list[str]:
