@@ -7,7 +7,7 @@ import streamlit as st
 
 from keras_lm.ui import generate, inspect, reach, train
 
-WIDENING_SECONDS = 0.1
+WIDENING_SECONDS, STYLE_SECONDS = 0.1, 0.25
 ICON = Path(generate.__file__).with_name("icon.svg")
 
 # Told before the pages: an icon of theirs would be fetched from another host for the browser's tab.
@@ -21,9 +21,13 @@ pages = [
 ]
 chosen = st.navigation(pages, position="top")
 st.set_page_config(page_title=f"{chosen.title} · keras_lm")
-if "width" not in st.session_state:  # the browser widens the page while there is nothing in it yet
-    st.session_state["width"] = "wide"
+is_new = "seen" not in st.session_state
+st.session_state["seen"] = True
+if is_new:  # the browser widens the page while there is nothing in it yet
     time.sleep(WIDENING_SECONDS)
-reach.prepare()
+reach.prepare(sidebar=chosen is not pages[-1])
+if is_new:  # the style must be there before what it hides
+    time.sleep(STYLE_SECONDS)
+reach.draw_links(pages)
 chosen.run()
-reach.finish(pages)
+reach.tell_readers(key="reach")

@@ -77,6 +77,8 @@ def dashboard(summary: RunSummary) -> None:
         if not has_curve or supervisor().folder(run_id).control_file.exists():
             often = now_and_then = WAITING_SECONDS
         st.html(STILL)
+    with st.sidebar:
+        run_settings(summary.config)
     with st.container(gap="xsmall", key="run"):
         st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
         st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
@@ -107,7 +109,6 @@ def draw_body(run_id: str, had_curve: bool) -> None:
                 curve_remark(frame, summary, events)
         with written, st.container(gap="xsmall"):
             samples(events, summary)
-        run_settings(summary.config)
         log(folder, is_open=summary.state == run_folder.FAILED)
 
 

@@ -62,17 +62,17 @@ WATCHING_FIELDS = {
     "checkpoint_every": ("Steps between checkpoints", 100),
 }
 
-# Of the form's "Advanced": title, icon, and the fields with the part of the config they are in.
+# Of the form's "Advanced": title, and the fields with the part of the config they are in.
 GROUPS = {
-    "Text": (":material/menu_book:", "data", TEXT_FIELDS),
-    "Model": (":material/account_tree:", "model", MODEL_FIELDS | MORE_MODEL_FIELDS),
-    "Training": (":material/trending_down:", "training", TRAINING_FIELDS | MORE_TRAINING_FIELDS),
-    "Samples and validation": (":material/visibility:", "training", WATCHING_FIELDS),
+    "Text": ("data", TEXT_FIELDS),
+    "Model": ("model", MODEL_FIELDS | MORE_MODEL_FIELDS),
+    "Training": ("training", TRAINING_FIELDS | MORE_TRAINING_FIELDS),
+    "Samples and validation": ("training", WATCHING_FIELDS),
 }
 STEPS = {"steps": ("Steps", 100)}
 LABELS = {f"training.{name}": label for name, (label, _) in STEPS.items()} | {
     f"{part}.{name}": label
-    for _, part, fields in GROUPS.values()
+    for part, fields in GROUPS.values()
     for name, (label, _) in fields.items()
 }
 SIZES = {

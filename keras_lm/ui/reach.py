@@ -7,6 +7,11 @@ from typing import Any
 import streamlit as st
 
 HERE = Path(__file__).parent
+LINKS_HEIGHT = 36  # pixels: their room before they come
+# The sidebar comes later than the rest and pushes it aside, which nobody need see.
+SIDEBAR_FIRST = """<style>
+.stAppViewContainer:not(:has([data-testid="stSidebar"])) * { visibility: hidden; }
+</style>"""
 
 
 @cache
@@ -14,21 +19,26 @@ def _component() -> Any:
     return st.components.v2.component("reach", js=(HERE / "reach.js").read_text())
 
 
-def prepare() -> None:
-    """Draws what every page needs first: the style."""
-    st.html(HERE / "style.css")
-
-
-def finish(pages: list) -> None:
-    """Draws what every page needs last, where it moves nothing: a voice, a telephone's links.
+def prepare(sidebar: bool) -> None:
+    """Draws what every page needs first: the style.
 
     Args:
-        pages: of `st.Page`, in the order of the links, which the style puts first.
+        sidebar: whether the page has one; nothing is shown before it is there.
     """
-    with st.container(horizontal=True, key="pages"):
+    st.html(HERE / "style.css")
+    if sidebar:
+        st.html(SIDEBAR_FIRST)
+
+
+def draw_links(pages: list) -> None:
+    """Draws a telephone's links of the pages; elsewhere the style hides them.
+
+    Args:
+        pages: of `st.Page`, in the order of the links.
+    """
+    with st.container(horizontal=True, height=LINKS_HEIGHT, border=False, key="pages"):
         for page in pages:
             st.page_link(page, label=page.title)
-    tell_readers(key="reach")
 
 
 def tell_readers(say: str = "", *, key: str) -> None:

@@ -56,12 +56,9 @@ def run_form() -> tuple[Callable[[str], None], Callable[[], RunConfig]]:
     draw("training", STEPS)
     beside_length = st.empty()
     beside_length.caption("…")
-    st.caption("**Advanced**")
-    for title, (icon, part, fields) in GROUPS.items():
-        card = st.expander(title, icon=icon, key=f"advanced.{title}", on_change="rerun")
-        if card.open:  # forty fields that nobody looks at would take the browser a second
-            with card:
-                draw(part, fields)
+    group = st.pills("Advanced", [*GROUPS], key="advanced")
+    if group:  # all forty fields at once would take a browser a second
+        draw(*GROUPS[group])
     tell_changes()
     return beside_length.caption, lambda: config_of(own)
 

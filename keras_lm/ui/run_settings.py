@@ -12,15 +12,16 @@ from keras_lm.ui.services import escape_markdown
 
 def run_settings(config: RunConfig | None) -> None:
     """What differs from the nearest preset, then all settings by the names of their flags."""
+    st.header("Settings of this run", anchor=False)
     if config is None:
+        st.caption("They cannot be read.")
         return
     preset, changes = nearest_preset(config)
     shown = [f"{LABELS.get(key, key)} {show_value(value)}" for key, value in changes.items()]
     differs = f", but: {' · '.join(shown)}" if shown else ", as it is"
-    with st.expander("Settings of this run", icon=":material/tune:"):
-        st.markdown(f"**{TITLES[preset]}**{escape_markdown(differs)}")
-        parts = {"Text": config.data, "Model": config.model, "Training": config.training}
-        for column, (title, part) in zip(st.columns(3), parts.items(), strict=True):
-            column.caption(f"**{title}**")
-            lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
-            column.code("\n".join(lines), language=None, wrap_lines=True)
+    st.markdown(f"**{TITLES[preset]}**{escape_markdown(differs)}")
+    parts = {"Text": config.data, "Model": config.model, "Training": config.training}
+    for title, part in parts.items():
+        st.caption(f"**{title}**")
+        lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
+        st.code("\n".join(lines), language=None, wrap_lines=True)

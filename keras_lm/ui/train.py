@@ -95,18 +95,16 @@ def choose_run(chosen: str) -> None:
 
 
 def new_run() -> None:
-    """What this is, the form, and beside it what the settings will cost."""
+    """What this is and what the settings will cost; the form is in the sidebar."""
     st.title("Train a small language model", anchor=False)
     st.markdown(
-        "Choose a text, or take what is set, and press **Start**. The model reads the text again "
-        "and again and learns to guess its next character or word piece. You see the guesses "
-        "improve, and try the model when it is done."
+        "Choose a text and settings in the sidebar, or take what is set, and press **Start**. The "
+        "model reads the text again and again and learns to guess its next character or word "
+        "piece. You see the guesses improve, and try the model when it is done."
     )
-    form, costs = st.columns([1, 2], gap="large")
-    with form:
+    with st.sidebar:
         beside_length, make_config = run_form()
-    with costs:
-        setup(beside_length, make_config)
+    setup(beside_length, make_config)
 
 
 def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunConfig]) -> None:

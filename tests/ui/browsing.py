@@ -1,9 +1,11 @@
 """How the page's tests drive a browser, and what no page may ever do."""
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -42,6 +44,24 @@ class Complaints:
         route.abort()
 
 
+@contextlib.contextmanager
+def quiet_pages(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Gives what makes pages, each in a context of its own; in the end none may have complained."""
+    opened = []
+
+    def make(**options) -> Page:
+        """`options` are Playwright's for a context, such as `color_scheme`."""
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+        context.set_default_timeout(60 * SECOND)
+        opened.append((context, Complaints(context)))
+        return context.new_page()
+
+    yield make
+    for context, _ in opened:
+        context.close()
+    assert [heard for _, complaints in opened for heard in complaints.heard] == []
+
+
 def start(page: Page, steps: int) -> str:
     """Pastes a small text, sets the length, presses Start; returns the run's id."""
     choose(page, "Text", "Paste a text")
@@ -69,7 +89,7 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def open_group(page: Page, title: str) -> None:
     """Opens one of the groups of advanced settings."""
-    page.locator(f".st-key-advanced-{title}").get_by_text(title, exact=True).click()
+    page.get_by_role("radio", name=title, exact=True).click()
     settle(page)
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from keras_lm.run_folder import list_runs
 from keras_lm.runs.process import is_alive
 from tests.page_server import page_server
-from tests.ui.browsing import CHROMIUM, FLAGS, SECOND, Complaints, settle
+from tests.ui.browsing import CHROMIUM, FLAGS, quiet_pages, settle
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +43,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_page(browser) -> Iterator[Callable[..., Page]]:
-    """Makes pages, each in a context of its own; afterwards none may have complained."""
-    opened = []
-
-    def make(**options) -> Page:
-        """`options` are Playwright's for a context, such as `color_scheme`."""
-        context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
-        context.set_default_timeout(60 * SECOND)
-        opened.append((context, Complaints(context)))
-        return context.new_page()
-
-    yield make
-    for context, _ in opened:
-        context.close()
-    assert [heard for _, complaints in opened for heard in complaints.heard] == []
+    """Makes pages, of which none may complain."""
+    with quiet_pages(browser) as make:
+        yield make
 
 
 @pytest.fixture

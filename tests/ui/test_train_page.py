@@ -42,8 +42,10 @@ def put_ended_run(runs_folder, run_id: str, loss: float = 2.0) -> RunFolder:
 
 
 def test_a_run_is_seen_as_a_whole_and_nothing_moves(new_page, address):
-    page = open_form(new_page, address, viewport={"width": 1280, "height": 720})
-    assert page.evaluate("moved") < 0.05
+    for viewport in ({"width": 390, "height": 844}, {"width": 1280, "height": 720}):
+        page = open_form(new_page, address, viewport=viewport)
+        assert page.evaluate("moved") < 0.05
+    expect(page.locator("[data-testid=stSidebar]").get_by_text("Advanced")).to_be_visible()
     start(page, 200)
     expect(page.locator(".st-key-numbers")).to_be_visible()
     settle(page)
