@@ -187,6 +187,11 @@ class DataConfig(Checked):
         "and puts a space before punctuation.",
         choices=CLEANINGS,
     )
+    separator: str = field(
+        "",
+        "What stands between documents, such as <|endoftext|>; \\n is a new line. It becomes a "
+        "token of its own, is put between several files, and a generated text ends at it.",
+    )
     validation_fraction: float = field(
         0.1,
         "The text's last part, never trained on, that measures progress: usual 0.1.",
@@ -194,6 +199,11 @@ class DataConfig(Checked):
         high=0.5,
     )
     max_text_mb: float = field(50.0, "Largest text accepted, in megabytes.", low=0.001, high=1024)
+
+    @property
+    def separator_text(self) -> str:
+        """The separator itself, with new lines in place of their signs."""
+        return self.separator.replace("\\n", "\n")
 
     @property
     def label(self) -> str:

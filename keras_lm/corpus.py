@@ -155,19 +155,30 @@ def prepare(data: DataConfig, context_length: int, source: bytes | None = None) 
 
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
-    if source is None:
-        text = load_text(data.data, data.max_text_mb, data.encoding)
-    else:
-        limits = (data.max_text_mb, data.encoding, SAVE_AS_UTF8)
-        text = read_text(source, "Standard input", *limits)
-    tokenizer, ids = tokenize(data.tokenizer, clean(text, data.cleaning))
+    separator = data.separator_text
+    tokenizer, ids = tokenize(data.tokenizer, cleaned_text(data, source), separator)
     train, validation = split(ids, data.validation_fraction)
     unit = "characters" if data.tokenizer == "char" else "tokens"
     check_length(train, validation, context_length, data.validation_fraction, unit)
     return Corpus(tokenizer, train, validation)
 
 
-def load_text(data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "") -> str:
+def cleaned_text(data: DataConfig, source: bytes | None = None) -> str:
+    """The text that `data` describes, read and cleaned; arguments and errors as for `prepare`."""
+    separator = data.separator_text
+    if source is None:
+        text = load_text(data.data, data.max_text_mb, data.encoding, separator or "\n")
+    else:
+        limits = (data.max_text_mb, data.encoding, SAVE_AS_UTF8)
+        text = read_text(source, "Standard input", *limits)
+    if not separator:
+        return clean(text, data.cleaning)
+    return separator.join(clean(part, data.cleaning) for part in text.split(separator))
+
+
+def load_text(
+    data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "", separator: str = "\n"
+) -> str:
     """The text that `data` names; several names, one per line, are joined in their order.
 
     Args:
@@ -175,6 +186,7 @@ def load_text(data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "") -
             folder or a pattern: see `text_files`.
         max_text_mb: the most that is read, in megabytes (1,000,000 bytes).
         encoding: of the files; empty: UTF-8, or UTF-16 with a byte order mark.
+        separator: put between several files.
 
     Raises TextError when there is no such text or it cannot be read, downloaded or used.
     """
@@ -182,7 +194,7 @@ def load_text(data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "") -
     documents = [text for name in names for text in _documents(name, max_text_mb, encoding)]
     if len(documents) == 1:
         return documents[0]
-    text = "\n".join(documents)
+    text = separator.join(documents)
     check_size(len(text.encode()), names[0] if len(names) == 1 else "The text", max_text_mb)
     return text
 

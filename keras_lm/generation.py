@@ -201,6 +201,8 @@ def stream_texts(
 ) -> Iterator[tuple[int, str]]:
     """Yields the continuations of several prompts in pieces of text, never half a character.
 
+    A text ends where the model ends a document, if the training text has separators.
+
     Args:
         generator: of the model.
         tokenizer: of the model.
@@ -212,9 +214,16 @@ def stream_texts(
         The prompt's index and a piece of its continuation.
     """
     decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in prompts]
-    for row, token in generator.stream_all([tokenizer.encode(p) for p in prompts], config):
-        if cancelled():
+    beginning = [] if tokenizer.stop is None else [tokenizer.stop]  # of a document
+    unfinished = set(range(len(prompts)))
+    ids = [tokenizer.encode(prompt) or beginning for prompt in prompts]
+    for row, token in generator.stream_all(ids, config):
+        if token == tokenizer.stop:
+            unfinished.discard(row)
+        if cancelled() or not unfinished:
             break
+        if row not in unfinished:
+            continue
         if piece := decoders[row].decode(tokenizer.token_bytes(token)):
             yield row, piece
     for row, decoder in enumerate(decoders):

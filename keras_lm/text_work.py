@@ -42,8 +42,7 @@ def training_size(data: DataConfig) -> dict[str, int]:
 
 def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> dict[str, Any]:
     """What of a sample stands in the text's first `num_bytes`: see `TrainingText`."""
-    text = corpus.load_text(data.data, data.max_text_mb, data.encoding)
-    text = corpus.clean(text, data.cleaning)
+    text = corpus.cleaned_text(data)
     training = TrainingText(text.encode()[:num_bytes].decode(errors="ignore"))
     novelty = training.novelty(sample, run_length)
     return {"copy": training.longest_copy(sample), "novelty": novelty}

@@ -47,6 +47,7 @@ class _Tokenizer:
     """What both kinds share: rows, and the bytes of the token of each row."""
 
     kind: str
+    stop: int | None = None  # the row in which a document ends
 
     def __init__(self, tokens: list[bytes]) -> None:
         self._tokens = tokens
@@ -73,6 +74,46 @@ class _Tokenizer:
         return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
 
 
+class SeparatedTokenizer:
+    """A tokenizer with one more row, the last: it stands for what separates documents.
+
+    Args:
+        inner: the tokenizer of all that stands between.
+        separator: any text, such as "<|endoftext|>".
+    """
+
+    def __init__(self, inner: "Gpt2Tokenizer | CharTokenizer", separator: str) -> None:
+        self.inner, self.separator = inner, separator
+        self.kind, self.stop = inner.kind, inner.vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        """How many rows the embedding needs: rows go from 0 to `vocab_size` - 1."""
+        return self.inner.vocab_size + 1
+
+    def token_bytes(self, id: int) -> bytes:
+        """The UTF-8 bytes of row `id`, as those of any tokenizer."""
+        return self.separator.encode() if id == self.stop else self.inner.token_bytes(id)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`."""
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+    def encode(self, text: str) -> list[int]:
+        """The rows of `text`: those of the inner tokenizer, and `stop` for each separator."""
+        first, *others = (self.inner.encode(part) for part in text.split(self.separator))
+        return first + [row for part in others for row in (self.stop, *part)]
+
+    def unknown(self, text: str) -> list[str]:
+        """The distinct pieces of `text` that `encode` drops, in their order of appearance."""
+        parts = map(self.inner.unknown, text.split(self.separator))
+        return list(dict.fromkeys(chain.from_iterable(parts)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tokenizer as JSON-able data for `tokenizer_from_dict`."""
+        return self.inner.to_dict() | {"separator": self.separator}
+
+
 class Gpt2Tokenizer(_Tokenizer):
     """GPT-2's byte-pair encoding; row i stands for the i-th smallest GPT-2 id of the vocabulary."""
 
@@ -85,9 +126,9 @@ class Gpt2Tokenizer(_Tokenizer):
         self._row_of_bytes = {token: row for row, token in enumerate(self._tokens)}
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
-        """The tokenizer of all tokens in `text`; TokenizerError when there are none."""
-        ids = set(np.unique(_gpt2_ids(text)).tolist())
+    def from_text(cls, *texts: str) -> Self:
+        """The tokenizer of all tokens in the texts; TokenizerError when there are none."""
+        ids = set(np.unique(np.concatenate([_gpt2_ids(text) for text in texts])).tolist())
         return cls(sorted(_not_empty(ids - {_LONE_SURROGATE})))
 
     def encode(self, text: str) -> list[int]:
@@ -137,9 +178,9 @@ class CharTokenizer(_Tokenizer):
         self._row_of_character = {character: row for row, character in enumerate(characters)}
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
-        """The tokenizer of all characters in `text`; TokenizerError when there are none."""
-        characters = {c for c in set(text) if not re.match(_SURROGATE, c)}
+    def from_text(cls, *texts: str) -> Self:
+        """The tokenizer of all characters in the texts; TokenizerError when there are none."""
+        characters = {c for c in set().union(*texts) if not re.match(_SURROGATE, c)}
         return cls("".join(sorted(_not_empty(characters))))
 
     def encode(self, text: str) -> list[int]:
@@ -157,45 +198,72 @@ class CharTokenizer(_Tokenizer):
         return {"kind": self.kind, "characters": self._characters}
 
 
-Tokenizer = Gpt2Tokenizer | CharTokenizer
+Tokenizer = Gpt2Tokenizer | CharTokenizer | SeparatedTokenizer
 
 
-def build_tokenizer(kind: str, text: str) -> Tokenizer:
-    """The tokenizer of a `kind` (gpt2 or char) for `text`; TokenizerError for any other kind."""
-    return _class_of(kind).from_text(text)
+def build_tokenizer(kind: str, *texts: str) -> Gpt2Tokenizer | CharTokenizer:
+    """The tokenizer of a `kind` (gpt2 or char) for `texts`; TokenizerError for any other kind."""
+    return _class_of(kind).from_text(*texts)
 
 
-def tokenize(kind: str, text: str) -> tuple[Tokenizer, np.ndarray]:
+def tokenize(kind: str, text: str, separator: str = "") -> tuple[Tokenizer, np.ndarray]:
     """`build_tokenizer` and what it makes of the same text, in one pass and little memory.
+
+    Args:
+        kind: gpt2 or char.
+        text: the text.
+        separator: what stands between its documents, which gets a row of its own; "": nothing.
 
     Returns:
         The tokenizer, and the rows of `text`, (num_tokens,) int32.
+
+    Raises TokenizerError when there are no characters, or the separator does not occur.
     """
+    documents = text.split(separator) if separator else [text]
+    if separator and len(documents) == 1:
+        raise TokenizerError(
+            f"The separator must occur in the text, but {short_repr(separator)} does not: leave it "
+            "empty, or name several files, between which it is put."
+        )
+    tokenizer, rows = _tokenize(kind, documents)
+    if not separator:
+        return tokenizer, rows[0]
+    separated = SeparatedTokenizer(tokenizer, separator)
+    stop = np.array([separated.stop], "int32")
+    return separated, np.concatenate([part for row in rows for part in (row, stop)][:-1])
+
+
+def _tokenize(
+    kind: str, documents: list[str]
+) -> tuple[Gpt2Tokenizer | CharTokenizer, list[np.ndarray]]:
+    """The tokenizer of all documents, and the rows of each."""
     is_char = _class_of(kind) is CharTokenizer
-    pieces = [*_code_points(text)] if is_char else [_gpt2_ids(text)]
-    if not is_char and _LONE_SURROGATE in pieces[0]:  # it may have a row of its own
-        tokenizer = build_tokenizer(kind, text)
-        return tokenizer, np.array(tokenizer.encode(text), "int32")
+    ids = [_code_points(text) if is_char else _gpt2_ids(text) for text in documents]
+    if not is_char and any(_LONE_SURROGATE in part for part in ids):  # it may have its own row
+        tokenizer = build_tokenizer(kind, *documents)
+        return tokenizer, [np.array(tokenizer.encode(text), "int32") for text in documents]
     occurs = np.zeros(0x110000, bool)
-    for ids in pieces:
-        occurs[ids] = True
+    for part in ids:
+        occurs[part] = True
     vocabulary = np.flatnonzero(occurs).tolist()
     _not_empty(set(vocabulary))
     row_of_id = np.cumsum(occurs, dtype="int32") - 1
-    for ids in pieces:
-        ids[:] = row_of_id[ids]
-    rows = np.concatenate(pieces)
+    for part in ids:
+        for start in range(0, len(part), _PIECE):  # a whole copy would be large
+            part[start : start + _PIECE] = row_of_id[part[start : start + _PIECE]]
     if is_char:
-        return CharTokenizer("".join(map(chr, vocabulary))), rows
-    return Gpt2Tokenizer(vocabulary), rows
+        return CharTokenizer("".join(map(chr, vocabulary))), ids
+    return Gpt2Tokenizer(vocabulary), ids
 
 
-def _code_points(text: str) -> Iterator[np.ndarray]:
-    """The text's code points piece by piece, int32; lone surrogates are dropped."""
+def _code_points(text: str) -> np.ndarray:
+    """The text's code points, int32; lone surrogates are dropped."""
+    pieces = [np.empty(0, "int32")]
     for start in range(0, len(text), _PIECE):
         piece = text[start : start + _PIECE].encode("utf-32-le", "surrogatepass")
         codes = np.frombuffer(piece, "<i4")
-        yield codes[(codes < 0xD800) | (codes > 0xDFFF)].astype("int32")
+        pieces.append(codes[(codes < 0xD800) | (codes > 0xDFFF)].astype("int32"))
+    return np.concatenate(pieces)
 
 
 def tokenizer_from_dict(data: Any) -> Tokenizer:
@@ -205,6 +273,12 @@ def tokenizer_from_dict(data: Any) -> Tokenizer:
     """
     if not isinstance(data, dict):
         raise _bad_vocabulary("a JSON object", type(data).__name__)
+    if "separator" in data:
+        separator = data["separator"]
+        if not isinstance(separator, str) or not separator or re.search(_SURROGATE, separator):
+            raise _bad_vocabulary("a separator of some characters", short_repr(separator))
+        rest = {key: value for key, value in data.items() if key != "separator"}
+        return SeparatedTokenizer(tokenizer_from_dict(rest), separator)
     cls = _class_of(data.get("kind"))
     content = "ids" if cls is Gpt2Tokenizer else "characters"
     if set(data) != {"kind", content}:
@@ -238,7 +312,7 @@ def _bad_vocabulary(expected: str, got: str) -> TokenizerError:
     )
 
 
-def _class_of(kind: Any) -> type[Tokenizer]:
+def _class_of(kind: Any) -> type[Gpt2Tokenizer] | type[CharTokenizer]:
     if kind not in KINDS:
         raise TokenizerError(
             f"The tokenizer must be one of {', '.join(KINDS)}, but got {short_repr(kind)}."

@@ -150,6 +150,18 @@ def test_several_files_are_joined_in_a_fixed_order(books, data, text):
         load_text(data, 1e-6)
 
 
+@pytest.mark.parametrize(("separator", "between"), [("<|end|>", "<|end|>"), (r"\n\n", "\n\n")])
+def test_a_separator_stands_between_files_and_outlives_cleaning(books, separator, between):
+    names = f"{books}/a.txt\n{books}/b.txt\n{books}/c.txt"
+    (books / "c.txt").write_text(f"C{between}D!")
+    data = DataConfig(names, separator=separator, validation_fraction=0.0, cleaning="classic")
+    prepared = corpus.prepare(data, 1)
+    assert prepared.tokenizer.decode(prepared.train) == between.join(["aa", "bb", "c", "d !"])
+    assert (prepared.train == prepared.tokenizer.stop).sum() == 3
+    with pytest.raises(ValueError, match="must occur in the text"):
+        corpus.prepare(DataConfig(f"{books}/a.txt", separator=separator), 1)
+
+
 def test_names_and_files_can_be_joined(books):
     assert load_text(f"{books}/a.txt\nalice") == "aa\n" + load_text("alice")
 

@@ -229,14 +229,13 @@ def test_a_damaged_status_is_told_and_the_run_can_be_deleted(tmp_path, content):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_run_with_a_damaged_config_is_neither_resumed_nor_repeated(tmp_path):
+def test_a_run_with_a_damaged_config_is_not_resumed(tmp_path):
     folder = make_run(tmp_path, DAMAGED)
     folder.write_status(state="stopped")
     folder.config_file.write_text('{"schema": 1')
     before = folder.status_file.read_bytes()
-    for action in (Supervisor(tmp_path).resume, Supervisor(tmp_path).fork):
-        with pytest.raises(ValueError, match="config.json must be JSON, but "):
-            action(DAMAGED)
+    with pytest.raises(ValueError, match="config.json must be JSON, but "):
+        Supervisor(tmp_path).resume(DAMAGED)
     words = [sys.executable, "-m", "keras_lm", "resume", "--run-dir", str(folder.path)]
     process = subprocess.run(words, cwd=PAGE.parent, capture_output=True, text=True)
     assert process.returncode == 2 and process.stderr.startswith("config.json must be JSON, but ")

@@ -14,7 +14,7 @@ from keras_lm.generation import (
     stream_text,
 )
 from keras_lm.model import build_model
-from keras_lm.tokenizer import CharTokenizer
+from keras_lm.tokenizer import CharTokenizer, SeparatedTokenizer
 
 VOCAB, CONTEXT = 23, 11
 GREEDY = {"temperature": 0.0}
@@ -234,6 +234,7 @@ class Script:
     def __init__(self, *pieces: bytes):
         self.pieces = pieces
         self.yielded = 0
+        self.stop = None
 
     def encode(self, text):
         return []
@@ -242,6 +243,7 @@ class Script:
         return self.pieces[id]
 
     def stream_all(self, prompts, config):
+        self.prompts = prompts
         for id in range(len(self.pieces)):
             self.yielded += 1
             yield 0, id
@@ -277,6 +279,30 @@ def test_a_cancelled_text_ends_at_once(tokens):
     answers = iter([False] * tokens + [True])
     assert "".join(streamed(script, cancelled=lambda: next(answers))) == "ab日"[:tokens]
     assert script.yielded == tokens + 1
+
+
+@pytest.mark.parametrize(("stop", "text", "yielded"), [(0, "", 1), (2, "ab", 3), (None, "abcd", 4)])
+def test_a_text_ends_where_the_model_ends_a_document(stop, text, yielded):
+    script = Script(b"a", b"b", b"c", b"d")
+    script.stop = stop
+    assert "".join(streamed(script)) == text and script.yielded == yielded
+    assert script.prompts == [[] if stop is None else [stop]]  # at the beginning of one
+
+
+def test_other_texts_go_on_when_one_has_ended(small_model):
+    tokenizer = SeparatedTokenizer(CharTokenizer.from_text("abcdefghijklmnopqrs é😀"), "\n")
+    assert tokenizer.vocab_size == VOCAB
+    model = small_model()
+    bundle = Bundle(model, tokenizer, model.config)
+    prompts = ["abc", "é😀qrs", "b", ""]
+    ids = [tokenizer.encode(prompt) or [tokenizer.stop] for prompt in prompts]
+    whole = [
+        tokenizer.decode(continued(bundle.generator, row_ids, 60, seed=3 + row, **ALL))
+        for row, row_ids in enumerate(ids)
+    ]
+    expected = [text.partition("\n")[0] for text in whole]
+    assert len({len(text) for text in expected}) > 1  # they end at different lengths
+    assert generate(bundle, prompts, max_new_tokens=60, seed=3, **ALL) == expected
 
 
 @pytest.fixture(scope="module")

@@ -283,6 +283,10 @@ for _ in range(5000):
         ({"kind": "char", "characters": ["a"]}, "a string of characters, but got ['a']"),
         ({"kind": "char", "characters": "aa"}, "ascending characters, but got 'a' after 'a'"),
         ({"kind": "char", "characters": "ba"}, "ascending characters, but got 'a' after 'b'"),
+        ({"kind": "char", "characters": "a", "separator": ""}, "a separator of some characters"),
+        ({"kind": "char", "characters": "a", "separator": 1}, "a separator of some characters"),
+        ({"kind": "char", "characters": "a", "separator": "\udc00"}, "a separator of some"),
+        ({"kind": "char", "characters": "ba", "separator": "x"}, "ascending characters"),
         ({"kind": "char", "characters": "a\ud800"}, r"UTF-8 form, but got '\ud800'"),
     ],
 )
@@ -306,3 +310,34 @@ def test_damaged_or_missing_ranks_are_noticed(monkeypatch, tmp_path, content):
     monkeypatch.setattr(module, "__file__", str(tmp_path / "tokenizer.py"))
     with pytest.raises(TokenizerError, match="must have SHA-256 306cd27f.*install keras_lm again"):
         module._encoding.__wrapped__()
+
+
+SEPARATOR = "<|endoftext|>"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "documents", [["one two", "two\n", " three"], ["", "a", ""], ["a\ud800", "b"]]
+)
+def test_a_separator_is_one_row_and_its_documents_are_tokenized_alone(kind, documents):
+    text = SEPARATOR.join(documents)
+    tokenizer, rows = tokenize(kind, text, SEPARATOR)
+    stop = tokenizer.vocab_size - 1
+    assert tokenizer.stop == stop == tokenizer.inner.vocab_size
+    alone = [tokenizer.inner.encode(document) for document in documents]
+    ends = np.flatnonzero(rows == stop)
+    assert [part.tolist() for part in np.split(rows, ends)] == [
+        [stop] * (index > 0) + part for index, part in enumerate(alone)
+    ]
+    assert rows.tolist() == tokenizer.encode(text) and rows.dtype == np.int32
+    assert set(rows.tolist()) == set(range(tokenizer.vocab_size))
+    assert tokenizer.decode(rows.tolist()) == text.replace("\ud800", "")
+    assert tokenizer.unknown(f"a{SEPARATOR}b日{SEPARATOR}日")[-1] == "日"
+    again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+    assert again.encode(text) == tokenizer.encode(text) and again.stop == stop
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_separator_that_does_not_occur_is_told(kind):
+    with pytest.raises(TokenizerError, match="must occur in the text, but '<|end|>' does not"):
+        tokenize(kind, f"a text with {SEPARATOR} in it", "<|end|>")

@@ -131,10 +131,6 @@ class Supervisor:
             )
             self._launch(folder, "resume", "--wait-turn")
 
-    def fork(self, run_id: str) -> str:
-        """Starts a new run with the settings of another; returns its id."""
-        return self.start(RunConfig.from_dict(self.folder(run_id).read_config()).with_vocab_size(0))
-
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
         words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]

@@ -162,7 +162,8 @@ def draft_of(config: RunConfig) -> Draft:
     if data in corpus.BUILT_IN | corpus.CATALOGUE:
         return Draft(preset, changes, data)
     try:
-        text = corpus.load_text(data, DataConfig.max_text_mb, config.data.encoding)
+        separator = config.data.separator_text or "\n"
+        text = corpus.load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
         path = supervisor().keep_upload(text.encode(), ".txt")
     except ValueError:  # it is gone, or the disk is full: the form asks for it
         return Draft(preset, changes, UPLOAD)

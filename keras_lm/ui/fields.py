@@ -10,6 +10,7 @@ CONTEXT_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 TEXT_FIELDS = {
     "tokenizer": ("Tokenizer", None),
     "cleaning": ("Cleaning", None),
+    "separator": ("Separator of documents", None),
     "validation_fraction": ("Validation fraction", 0.05),
 }
 MODEL_FIELDS = {

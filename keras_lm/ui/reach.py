@@ -19,11 +19,11 @@ def _component() -> Any:
     return st.components.v2.component("reach", js=(HERE / "reach.js").read_text())
 
 
-def prepare(sidebar: bool) -> None:
-    """Draws what every page needs first: the style.
+def prepare_style(sidebar: bool) -> None:
+    """Gives the page its style.
 
     Args:
-        sidebar: whether the page has one; nothing is shown before it is there.
+        sidebar: whether the page draws one; nothing is shown before it is there.
     """
     st.html(HERE / "style.css")
     if sidebar:

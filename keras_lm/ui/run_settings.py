@@ -14,7 +14,7 @@ def run_settings(config: RunConfig | None) -> None:
     """What differs from the nearest preset, then all settings by the names of their flags."""
     st.header("Settings of this run", anchor=False)
     if config is None:
-        st.caption("They cannot be read.")
+        st.caption("There are none to read.")
         return
     preset, changes = nearest_preset(config)
     shown = [f"{LABELS.get(key, key)} {show_value(value)}" for key, value in changes.items()]

@@ -9,6 +9,7 @@ from keras_lm.config import ConfigError, RunConfig
 from keras_lm.ui.draft import draft
 from keras_lm.ui.fields import in_words
 from keras_lm.ui.run_form import MissingText, run_form
+from keras_lm.ui.run_settings import run_settings
 from keras_lm.ui.services import (
     NUMBERS_HEIGHT,
     ROW_HEIGHT,
@@ -24,6 +25,7 @@ from keras_lm.ui.services import (
     told_disk_errors,
 )
 
+RUN = "run"  # in the address and in the session: the run that is looked at
 NEW_RUN = "new"
 CARD_WIDTH = 155  # pixels: four in a row on a laptop, two on a telephone
 MANY_READINGS = 10.0  # of the same text: more and small models learn it by heart
@@ -47,6 +49,8 @@ def page() -> None:
     elif chosen == NEW_RUN:
         new_run()
     else:
+        with st.sidebar:
+            run_settings(None)
         st.error(
             escape_markdown(f"There is no run {chosen!r:.40} any more: choose another one above.")
         )
@@ -54,19 +58,19 @@ def page() -> None:
 
 def chosen_run() -> str:
     """The run in the address; else the one this tab looked at; else one that is active, or none."""
-    chosen = st.query_params.get("run") or st.session_state.get("looked_at")
+    chosen = st.query_params.get(RUN) or st.session_state.get(RUN)
     if chosen is None:
         active = [summary for summary in supervisor().summaries() if summary.is_active]
         chosen = active[-1].run_id if active else NEW_RUN
     if chosen != NEW_RUN:
-        st.query_params["run"] = chosen  # so that it stays when it has ended
-    st.session_state["looked_at"] = chosen
+        st.query_params[RUN] = chosen  # so that it stays when it has ended
+    st.session_state[RUN] = chosen
     return chosen
 
 
 def show_run(run_id: str) -> None:
     """Puts a run into the address, so that a reload shows it again."""
-    st.query_params["run"] = run_id
+    st.query_params[RUN] = run_id
 
 
 def choose_run(chosen: str) -> None:
@@ -144,7 +148,7 @@ def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunCon
         text_card(facts, text_title(config.data))
     if started:
         with told_disk_errors():
-            st.query_params["run"] = supervisor().start(config)
+            st.query_params[RUN] = supervisor().start(config)
             st.rerun()
 
 

@@ -131,14 +131,6 @@ def test_a_run_resumed_in_many_tabs_gets_one_process(supervisor, monkeypatch):
     assert supervisor.folder(run_id).take_request() is None
 
 
-def test_a_fork_has_the_same_settings_and_nothing_else(supervisor, monkeypatch):
-    monkeypatch.setattr(supervisor, "_launch", lambda *words: None)
-    run_id = ended_run(supervisor, step=5, rate_factor=0.25)
-    fork = supervisor.fork(run_id)
-    assert fork != run_id and supervisor.summary(fork).config == TINY
-    assert "rate_factor" not in supervisor.summary(fork).status
-
-
 def test_a_full_disk_does_not_keep_the_page_from_telling_that_a_run_died(supervisor, monkeypatch):
     run_id = ended_run(supervisor)
     supervisor.folder(run_id).write_status(state=run_folder.TRAINING, pid=1, pid_started=1.0)

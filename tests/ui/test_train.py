@@ -1,0 +1,79 @@
+"""The Train page's words for what is waited for and warned of, without a browser."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from keras_lm import run_folder
+from keras_lm.presets import QUICK_START
+from keras_lm.run_folder import RunFolder
+from keras_lm.ui import services
+
+PAGE = Path(__file__).parents[2] / "streamlit_app.py"
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The folder of the page's runs."""
+    monkeypatch.setenv(services.RUNS_VARIABLE, str(tmp_path))
+    st.cache_resource.clear()
+    yield tmp_path
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def put_active(runs):
+    """Makes runs of a living process, queued one after the other."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    identity = {"pid": child.pid, "pid_started": psutil.Process(child.pid).create_time()}
+
+    def put(number: int, state: str) -> str:
+        folder = RunFolder(runs / f"20260101-000000-00000{number}")
+        folder.create()
+        folder.write_config(QUICK_START.to_dict())
+        folder.write_status(state=state, queued_at=float(number), step=0, steps=100, **identity)
+        return folder.run_id
+
+    yield put
+    child.kill()
+    child.wait()
+
+
+def show(**address: str) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    for key, value in address.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def test_a_waiting_run_says_its_position_and_a_new_one_what_is_ahead(put_active):
+    put_active(1, run_folder.TRAINING)
+    second, third = (put_active(number, run_folder.QUEUED) for number in (2, 3))
+    for run_id, position, earlier in ((second, 2, "1 earlier run"), (third, 3, "2 earlier runs")):
+        (progress,) = show(run=run_id).get("progress")
+        assert progress.proto.text == (
+            f"Position {position} in the queue · starts by itself after {earlier}"
+        )
+    assert any("3 runs are ahead of this one" in info.value for info in show(run="new").info)
+
+
+def test_the_first_in_the_queue_is_being_started(put_active):
+    (progress,) = show(run=put_active(1, run_folder.QUEUED)).get("progress")
+    assert progress.proto.text == "Starting a process of its own for this run."
+    assert any("1 run is ahead of this one" in info.value for info in show(run="new").info)
+
+
+def test_settings_that_do_not_do_what_they_seem_to_are_warned_of(runs):
+    warmup = QUICK_START.training.warmup_steps
+    for steps, is_warned in ((warmup, True), (warmup + 1, False)):
+        page = show(run="new", **{"training.steps": str(steps)})
+        assert any("does not end before the run" in w.value for w in page.warning) == is_warned
+        assert not page.button(key="start").disabled
+        assert not any("ahead of this one" in info.value for info in page.info)
