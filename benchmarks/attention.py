@@ -37,7 +37,7 @@ def attention_class(name: str) -> type:
     """The layer of that name."""
     from keras import ops
 
-    from keras_lm.attention import ATTENTION_LAYERS, StandardAttention
+    from keras_lm.model.attention import ATTENTION_LAYERS, StandardAttention
 
     class FullSquareAttention(StandardAttention):
         def attend(self, queries, keys, values):

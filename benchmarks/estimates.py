@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 
 from benchmarks.results import Report
-from keras_lm import corpus, estimates, machine
-from keras_lm.cache import CACHE_VARIABLE
-from keras_lm.presets import PRESETS
+from keras_lm.data import corpus
+from keras_lm.settings import estimates
+from keras_lm.settings.presets import PRESETS
+from keras_lm.system import machine
+from keras_lm.system.paths import CACHE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Preset, changes of the model, of the text and of the training.

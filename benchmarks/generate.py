@@ -38,9 +38,9 @@ Continue = Callable[[list[int], int, int], Iterator[int]]
 
 def build_generator(shape: dict[str, int], **changes):
     """Our Generator of a model of this shape with random weights."""
-    from keras_lm.config import ModelConfig
-    from keras_lm.generation import Generator
-    from keras_lm.model import build_model
+    from keras_lm.generation.generator import Generator
+    from keras_lm.model.language_model import build_model
+    from keras_lm.settings.config import ModelConfig
 
     return Generator(
         build_model(ModelConfig(**{name: shape[name] for name in NAMES[:-1]}, **changes))
@@ -49,7 +49,7 @@ def build_generator(shape: dict[str, int], **changes):
 
 def keras_lm_gpt2(shape: dict[str, int]) -> Continue:
     """This package, as a GPT-2."""
-    from keras_lm.config import GenerationConfig
+    from keras_lm.settings.config import GenerationConfig
 
     generator = build_generator(
         shape,
@@ -150,7 +150,7 @@ def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
 
 def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, list]:
     """Milliseconds a token of texts of some lengths, and how many programs were compiled."""
-    from keras_lm.config import GenerationConfig
+    from keras_lm.settings.config import GenerationConfig
 
     generator, context = build_generator(shape, attention=attention), shape["context_length"]
 

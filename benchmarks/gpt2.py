@@ -56,8 +56,8 @@ def peer() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 def language_model(weights: dict[str, np.ndarray]):
     """A LanguageModel of SHAPE with the peer's weights."""
-    from keras_lm.config import ModelConfig
-    from keras_lm.model import build_model
+    from keras_lm.model.language_model import build_model
+    from keras_lm.settings.config import ModelConfig
 
     config = ModelConfig(
         **SHAPE,

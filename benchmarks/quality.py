@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_lm.config import DataConfig, ModelConfig, TrainingConfig
+from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
 
 RESULTS = Path(__file__).with_name("quality.csv")
 COLUMNS = ("measure", "text", "context", "attention", "budget", "steps", "seed", "value")
@@ -53,7 +53,7 @@ class Experiment:
     """
 
     def __init__(self, text: str, context: int, attention: str, steps: int):
-        from keras_lm import corpus
+        from keras_lm.data import corpus
 
         self.is_window = attention == WINDOW
         self.corpus = corpus.prepare(DataConfig(data=text), context)
@@ -72,10 +72,10 @@ class Experiment:
         """Fresh weights; all else as before the first step."""
         import keras
 
-        from keras_lm.dataset import WindowOrder
-        from keras_lm.model import build_model
-        from keras_lm.optimizers import create_optimizer
-        from keras_lm.training import Training
+        from keras_lm.model.language_model import build_model
+        from keras_lm.training.optimizers import create_optimizer
+        from keras_lm.training.train_step import Training
+        from keras_lm.training.windows import WindowOrder
 
         keras.utils.set_random_seed(seed)
         model = build_model(self.model_config)
@@ -96,7 +96,7 @@ class Experiment:
         """Updates first_step to last_step - 1."""
         import numpy as np
 
-        from keras_lm.training import STEPS_PER_CALL
+        from keras_lm.training.train_step import STEPS_PER_CALL
 
         batch_size = self.training_config.batch_size
         for start in range(first_step, last_step, STEPS_PER_CALL):
@@ -113,7 +113,7 @@ class Experiment:
 
     def step_seconds(self) -> float:
         """The fastest of some compiled calls, a step."""
-        from keras_lm.training import STEPS_PER_CALL
+        from keras_lm.training.train_step import STEPS_PER_CALL
 
         self.reset(seed=0)
         self.train(0, STEPS_PER_CALL)
@@ -129,7 +129,7 @@ def shut_slots(model) -> None:
     """Leaves `linear` its window alone: slots of no weight, which are not trained."""
     from keras import ops
 
-    from keras_lm.attention.base import MASKED
+    from keras_lm.model.attention.base import MASKED
 
     for block in model.blocks:
         slots = block.attention.slots

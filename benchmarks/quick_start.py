@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_lm.run_folder import RunFolder, new_run_id
+from keras_lm.storage.run_folder import RunFolder, new_run_id
 
 PROJECT = Path(__file__).resolve().parents[1]
 CHROMIUM_FLAGS = (

@@ -59,9 +59,9 @@ def train(attention: str, seed: int):
     import keras
     import tensorflow as tf
 
-    from keras_lm.model import build_model
-    from keras_lm.optimizers import create_optimizer
-    from keras_lm.training import STEPS_PER_CALL, Training
+    from keras_lm.model.language_model import build_model
+    from keras_lm.training.optimizers import create_optimizer
+    from keras_lm.training.train_step import STEPS_PER_CALL, Training
 
     class AnswersOnly(Training):
         def _loss(self, inputs, targets, training):

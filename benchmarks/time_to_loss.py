@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import Report
-from keras_lm.cache import CACHE_VARIABLE
-from keras_lm.run_folder import RunFolder
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system.paths import CACHE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parents[1]
 TEXTS = ("sense-and-sensibility", "moby-dick")  # the recipe was tuned on the first
@@ -43,9 +43,9 @@ def train_peer(data: str, tokenizer: str, seed: int) -> float:
     import torch
 
     from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
-    from keras_lm import corpus
-    from keras_lm.config import DataConfig
-    from keras_lm.dataset import WindowOrder
+    from keras_lm.data import corpus
+    from keras_lm.settings.config import DataConfig
+    from keras_lm.training.windows import WindowOrder
 
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(seed)

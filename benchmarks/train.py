@@ -46,10 +46,10 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     """This package: offsets (steps, batch) -> losses; and the number of parameters."""
     import keras
 
-    from keras_lm.config import ModelConfig, TrainingConfig
-    from keras_lm.model import build_model
-    from keras_lm.optimizers import create_optimizer
-    from keras_lm.training import Training, prepare_device
+    from keras_lm.model.language_model import build_model
+    from keras_lm.settings.config import ModelConfig, TrainingConfig
+    from keras_lm.training.optimizers import create_optimizer
+    from keras_lm.training.train_step import Training, prepare_device
 
     policy = prepare_device("float32", deterministic=False)
     config = ModelConfig(
@@ -152,10 +152,10 @@ PEERS = {
 
 def prepare(peer: str, shape: dict[str, int]) -> Callable[[], dict[str, float]]:
     """Trains in this process until LOSS_STEPS are over; then each call trains on and measures."""
-    from keras_lm import corpus
-    from keras_lm.cache import keep_compiled_programs
-    from keras_lm.config import DataConfig
-    from keras_lm.dataset import WindowOrder
+    from keras_lm.data import corpus
+    from keras_lm.settings.config import DataConfig
+    from keras_lm.storage.cache import keep_compiled_programs
+    from keras_lm.training.windows import WindowOrder
 
     if peer == "keras_lm":
         keep_compiled_programs()
@@ -202,8 +202,8 @@ def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
     """FLOP/s of tokens times a feed-forward matrix; tokens a second if all else were free."""
     import tensorflow as tf
 
-    from keras_lm.config import ModelConfig, TrainingConfig
-    from keras_lm.estimates import step_work
+    from keras_lm.settings.config import ModelConfig, TrainingConfig
+    from keras_lm.settings.estimates import step_work
 
     tokens = shape["batch"] * shape["context_length"]
     up = tf.random.normal((shape["d_model"], shape["ffn_dim"]), stddev=shape["d_model"] ** -0.5)

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_config():
     """Makes a ModelConfig: 23 tokens, context 11, 3 heads of 10, 2 blocks, 17 inside."""
-    from keras_lm.config import ModelConfig
+    from keras_lm.settings.config import ModelConfig
 
     def make(**changes) -> ModelConfig:
         shape = {"vocab_size": 23, "context_length": 11, "d_model": 30, "num_heads": 3}
@@ -36,7 +36,7 @@ def randomize():
 @pytest.fixture(scope="session")
 def small_model(small_config, randomize):
     """Makes a model of `small_config(**changes)` with random weights."""
-    from keras_lm.model import build_model
+    from keras_lm.model.language_model import build_model
 
     def make(dtype=None, **changes):
         return randomize(build_model(small_config(**changes), dtype))
@@ -57,8 +57,8 @@ def small_ids():
 @pytest.fixture(scope="session")
 def sound(small_model, tmp_path_factory):
     """The path of a sound model file of letters; leave it as it is."""
-    from keras_lm.bundle import save_model
-    from keras_lm.tokenizer import CharTokenizer
+    from keras_lm.data.tokenizers import CharTokenizer
+    from keras_lm.export.keras_archive import save_model
 
     path = tmp_path_factory.mktemp("sound") / "model.keras"
     save_model(path, small_model(), CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n").to_dict())
@@ -80,7 +80,7 @@ def fresh_block(small_config):
     """Makes a model of one block as it is before training, always the same."""
     import keras
 
-    from keras_lm.model import build_model
+    from keras_lm.model.language_model import build_model
 
     def make(dtype=None, **changes):
         keras.utils.set_random_seed(5)

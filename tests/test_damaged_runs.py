@@ -14,11 +14,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.checkpoint import latest_checkpoint, save_checkpoint
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
 from keras_lm.runs.supervisor import Supervisor
-from keras_lm.ui import charts, dashboard, services
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system.paths import RUNS_VARIABLE
+from keras_lm.training.checkpoint import latest_checkpoint, save_checkpoint
+from keras_lm.ui import formatting
+from keras_lm.ui.parts import charts, dashboard
+from keras_lm.ui.reach import STYLED
 
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 COUNT = 300
@@ -139,7 +142,7 @@ def damage(folder: RunFolder, seed: int) -> str:
 def look(supervisor: Supervisor) -> None:
     """All that the page makes of the runs before it draws anything."""
     summaries = supervisor.summaries()
-    services.label_runs(summaries)
+    formatting.label_runs(summaries)
     sound = [summary for summary in summaries if summary.run_id in SOUND]
     assert [summary.damage for summary in sound] == ["", ""]
     for summary in (summary for summary in summaries if summary not in sound):
@@ -147,7 +150,7 @@ def look(supervisor: Supervisor) -> None:
         events, _ = folder.read_events()
         frame = charts.metrics_frame(events)
         if (left := dashboard.seconds_left(summary.status, events)) is not None:
-            services.show_seconds(max(0.0, left))
+            formatting.show_seconds(max(0.0, left))
         if not frame.empty:
             charts.overfitting_hint(frame)
             charts.clueless_hint(frame, summary.status.get("unigram_entropy"))
@@ -182,7 +185,7 @@ def test_no_damage_of_a_run_harms_the_list_or_another_run(tmp_path, template):
 
 
 def test_the_page_shows_damaged_runs_without_an_exception(tmp_path, template, monkeypatch):
-    monkeypatch.setenv(services.RUNS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
     st.cache_resource.clear()
     make_run(tmp_path, SOUND[0])
     folder = RunFolder(tmp_path / DAMAGED)
@@ -190,6 +193,7 @@ def test_the_page_shows_damaged_runs_without_an_exception(tmp_path, template, mo
         shutil.copytree(template.path, folder.path)
         done = damage(folder, seed)
         page = AppTest.from_file(PAGE, default_timeout=60)
+        page.session_state[STYLED] = True
         page.query_params["run"] = DAMAGED
         page.run()
         assert not page.exception, f"seed {seed}: {done}: {page.exception[0].message}"
@@ -224,7 +228,7 @@ def test_a_damaged_status_is_told_and_the_run_can_be_deleted(tmp_path, content):
     summary = Supervisor(tmp_path).summary(DAMAGED)
     assert "status.json" in summary.damage
     assert re.search(STATUSES[content], summary.damage), summary.damage
-    assert services.label_runs([summary])[DAMAGED].endswith("damaged")
+    assert formatting.label_runs([summary])[DAMAGED].endswith("damaged")
     Supervisor(tmp_path).delete(DAMAGED)
     assert os.listdir(tmp_path) == []
 

@@ -1,6 +1,7 @@
-"""The architecture: who may import whom, and that the page never loads TensorFlow."""
+"""The architecture: which package may import which, and where TensorFlow is."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,167 +11,105 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lm"
-RANKS = {
-    "keras_lm.backend": 0,
-    "keras_lm.checks": -1,
-    "keras_lm.config": 0,
-    "keras_lm.files": 0,
-    "keras_lm.progress": 0,
-    "keras_lm.records": 0,
-    "keras_lm.signals": 0,
-    "keras_lm.machine": 0,
-    "keras_lm.memorization": 0,
-    "keras_lm.reading": 0,
-    "keras_lm.run_folder": 1,
-    "keras_lm.tokenizer": 0,
-    "keras_lm.attention": 1,
-    "keras_lm.cache": 1,
-    "keras_lm.corpus": 2,
-    "keras_lm.estimates": 1,
-    "keras_lm.text_work": 3,
-    "keras_lm.model_file": 1,
-    "keras_lm.presets": 1,
-    "keras_lm.products": 1,
-    "keras_lm.tracing": 1,
-    "keras_lm.dataset": 2,
-    "keras_lm.model_reader": 2,
-    "keras_lm.layers": 2,
-    "keras_lm.losses": 2,
-    "keras_lm.model": 3,
-    "keras_lm.bundle": 4,
-    "keras_lm.checkpoint": 4,
-    "keras_lm.generation": 4,
-    "keras_lm.optimizers": 3,
-    "keras_lm.sampling": 2,
-    "keras_lm.inspection": 4,
-    "keras_lm.training": 4,
-    "keras_lm.trainer": 5,
-    "keras_lm.worker": 5,
-    "keras_lm.runs": 6,
-    "keras_lm.__main__": 7,
-    "keras_lm.ui": 7,
-    "streamlit_app": 8,
-}
-SIDEWAYS = {"keras_lm.attention", "keras_lm.runs", "keras_lm.ui"}  # inside these folders
-EXCEPTIONS = {("keras_lm.bundle", "keras_lm.generation")}  # a bundle carries its generator
-STANDARD_LIBRARY_ONLY = [
-    "checks",
-    "config",
-    "files",
-    "progress",
-    "reading",
-    "records",
-    "run_folder",
-    "signals",
-]
-TENSORFLOW_FREE = [
-    "__init__",
-    "cache",
-    "checkpoint",
-    "checks",
-    "config",
-    "corpus",
-    "estimates",
-    "machine",
-    "files",
-    "memorization",
-    "model_file",
-    "model_reader",
-    "presets",
-    "progress",
-    "reading",
-    "records",
-    "run_folder",
-    "signals",
-    "text_work",
-    "tokenizer",
-]
 
+# Of each package, whether TensorFlow is loaded in it, and the packages that it may import. A name
+# without a folder is a module.
+PACKAGES: dict[str, tuple[bool, set[str]]] = {
+    "system": (False, set()),
+    "settings": (False, {"system"}),
+    "storage": (False, {"system", "settings"}),
+    "data": (False, {"system", "settings", "storage"}),
+    "keras_file": (False, {"system", "settings", "storage", "data"}),
+    "runs": (False, {"system", "settings", "storage", "data", "keras_file"}),
+    "ui": (False, {"system", "settings", "storage", "data", "keras_file", "runs"}),
+    "model": (True, {"settings"}),
+    "generation": (True, {"system", "settings", "storage", "data", "keras_file", "model"}),
+    "export": (True, {"system", "settings", "storage", "data", "model", "generation"}),
+    "training": (
+        True,
+        {"system", "settings", "storage", "data", "keras_file", "model", "generation", "export"},
+    ),
+    "cli": (
+        False,
+        {"system", "settings", "storage", "data", "keras_file", "runs", "generation", "training"},
+    ),
+    "__init__": (False, set()),
+    "__main__": (False, {"cli"}),
+}
+
+SCRIPTS = ("keras_lm.__main__", "streamlit_app")
 FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in [*PACKAGE.rglob("*.py"), ROOT / "streamlit_app.py"]
-    if path.exists()
 }
-MODULES = {name: path for name, path in FILES.items() if name != "keras_lm.__init__"}
 
 
-def row(module: str) -> str:
-    """The row of the table that `module` belongs to: itself, or its folder."""
-    return next((name for name in (module, module.rpartition(".")[0]) if name in RANKS), module)
+def package_of(module: str) -> str:
+    """The row of the table that a module of ours belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that the file imports anywhere when it runs, by its full name."""
-    pending: list[ast.AST] = [ast.parse(path.read_text())]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            pending += node.orelse  # what is for type checkers never runs
-            continue
-        pending += ast.iter_child_nodes(node)
+    """Every module that the file imports anywhere, also for types only, by its full name."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} has a relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                is_module = name in FILES or f"{name}.__init__" in FILES
-                yield name if is_module else node.module
+                yield name if name in FILES else str(node.module)
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of this project that the file imports."""
+    return {name for name in imported(path) if name.partition(".")[0] == "keras_lm"}
 
 
 def top_level(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(path)}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_rank(module):
-    assert row(module) in RANKS
+def test_the_table_has_all_packages_and_no_others():
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    found |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert found == set(PACKAGES)
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-@pytest.mark.parametrize("name", RANKS)
-def test_every_row_of_the_table_exists(name):
-    assert name in FILES or f"{name}.__init__" in FILES
+@pytest.mark.parametrize("module", [name for name in FILES if name != "streamlit_app"])
+def test_a_module_imports_what_its_package_may_import(module):
+    own = package_of(module)
+    for name in ours(FILES[module]):
+        other = package_of(name)
+        assert other == own or other in PACKAGES[own][1], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_lower_ranks_only(module):
-    own = row(module)
-    for name in imported(FILES[module]):
-        if name.partition(".")[0] not in ("keras_lm", "streamlit_app"):
-            continue
-        other = row(name)
-        allowed = (own == other and own in SIDEWAYS) or (own, other) in EXCEPTIONS
-        assert allowed or RANKS[other] < RANKS[own], f"{module} imports {name}"
+def test_no_modules_import_each_other():
+    order = graphlib.TopologicalSorter({name: ours(path) for name, path in FILES.items()})
+    order.prepare()  # raises CycleError, which names a circle
 
 
-def test_tensorflow_and_keras_are_imported_in_one_place():
+def test_tensorflow_and_keras_are_imported_in_one_module():
     heavy = {"keras", "tensorflow"}
-    assert [row(name) for name, path in FILES.items() if top_level(path) & heavy] == [
-        "keras_lm.backend"
-    ]
-
-
-@pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)
-def test_the_lowest_modules_need_the_standard_library_only(name):
-    assert top_level(PACKAGE / f"{name}.py") <= sys.stdlib_module_names | {"keras_lm"}
+    users = [name for name, path in FILES.items() if top_level(path) & heavy]
+    assert users == ["keras_lm.model.backend"]
 
 
 def test_streamlit_is_imported_by_the_page_only():
-    users = {row(module) for module, path in MODULES.items() if "streamlit" in top_level(path)}
-    assert users == {"keras_lm.ui", "streamlit_app"}
+    users = {package_of(name) for name, path in FILES.items() if "streamlit" in top_level(path)}
+    assert users == {"ui"}
 
 
-@pytest.mark.parametrize("group", ["keras_lm", "keras_lm.runs", "keras_lm.ui"])
-def test_the_page_and_what_it_imports_load_neither_tensorflow_nor_keras(group):
-    if group == "keras_lm":
-        names = [f"keras_lm.{name}" for name in TENSORFLOW_FREE]
-    else:
-        names = [name for name in FILES if name.startswith(f"{group}.")]
-    assert names
+@pytest.mark.parametrize("package", [name for name, (heavy, _) in PACKAGES.items() if not heavy])
+def test_a_package_without_tensorflow_loads_neither_it_nor_keras(package):
+    names = [name for name in FILES if package_of(name) == package and name not in SCRIPTS]
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
-        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+        "    importlib.import_module(name)\n"
         "print(*sorted({'tensorflow', 'keras'} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", program, *names]

@@ -12,19 +12,24 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm import cache, corpus
-from keras_lm.config import ConfigError, DataConfig
-from keras_lm.files import (
-    absolute,
-    environment_for_children,
-    path_from_environment,
-    write_atomically,
-)
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
+from keras_lm.data import corpus
 from keras_lm.runs.process import claim
 from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.config import ConfigError, DataConfig
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage import cache
+from keras_lm.storage.files import write_atomically
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system.paths import (
+    CACHE_VARIABLE,
+    RUNS_VARIABLE,
+    absolute,
+    cache_folder,
+    environment_for_children,
+    path_from_environment,
+)
 from keras_lm.ui import services
+from keras_lm.ui.reach import STYLED
 from tests.page_server import page_server
 
 PROJECT = Path(__file__).parents[1]
@@ -73,14 +78,14 @@ def test_paths_are_absolute_and_an_empty_variable_counts_as_unset(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     for value, path in (("~/x", tmp_path / "x"), ("x", tmp_path / "x"), ("/x", Path("/x"))):
         assert absolute(value) == path
-        for name in (cache.CACHE_VARIABLE, services.RUNS_VARIABLE):
+        for name in (CACHE_VARIABLE, RUNS_VARIABLE):
             monkeypatch.setenv(name, value)
             assert path_from_environment(name) == path
             assert environment_for_children()[name] == str(path)
     monkeypatch.setenv("EMPTY", "")
     assert path_from_environment("EMPTY") is path_from_environment("UNSET") is None
-    monkeypatch.setenv(cache.CACHE_VARIABLE, "")
-    assert environment_for_children()[cache.CACHE_VARIABLE] == ""
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert environment_for_children()[CACHE_VARIABLE] == ""
     (tmp_path / "alice").write_text("a file named like a text")
     for data, expected in (
         ("alice", "alice"),
@@ -105,12 +110,12 @@ def test_a_cache_without_a_place_is_done_without(monkeypatch):
     def refuse(_):
         raise RuntimeError("could not determine the home directory")
 
-    monkeypatch.delenv(cache.CACHE_VARIABLE, raising=False)
-    monkeypatch.setattr(cache.pooch, "os_cache", refuse)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr("pooch.os_cache", refuse)
     cache.keep_compiled_programs()
     cache.seal_programs()
-    with pytest.raises(OSError, match=f"name a folder in {cache.CACHE_VARIABLE}"):
-        cache.cache_folder()
+    with pytest.raises(OSError, match=f"name a folder in {CACHE_VARIABLE}"):
+        cache_folder()
 
 
 def mode(path: Path) -> int:
@@ -150,7 +155,7 @@ import json, sys
 from pathlib import Path
 from keras_lm.runs.process import claim
 from keras_lm.runs.supervisor import Supervisor
-from keras_lm.ui.services import label_runs
+from keras_lm.ui.formatting import label_runs
 supervisor = Supervisor(Path(sys.argv[1]))
 print(json.dumps([summary.damage for summary in supervisor.summaries()]))
 label_runs(supervisor.summaries())
@@ -220,9 +225,11 @@ def test_whatever_the_disk_refuses_is_one_kind_of_sentence(refused_disk):
 
 
 def test_a_pasted_text_that_cannot_be_kept_is_told_on_the_page(refused_disk, monkeypatch):
-    monkeypatch.setenv(services.RUNS_VARIABLE, str(refused_disk))
+    monkeypatch.setenv(RUNS_VARIABLE, str(refused_disk))
     services.st.cache_resource.clear()
-    page = AppTest.from_file(PROJECT / "streamlit_app.py", default_timeout=60).run()
+    page = AppTest.from_file(PROJECT / "streamlit_app.py", default_timeout=60)
+    page.session_state[STYLED] = True
+    page.run()
     page.selectbox(key="data.data").set_value("Paste a text").run()
     page.text_area(key="text.pasted").set_value("She said that it was a fine day. " * 40).run()
     services.st.cache_resource.clear()

@@ -1,1 +1,1 @@
-"""Processes around runs: start, stop, queue, find again; and the workers that generate."""
+"""Runs as the page and the command line see them: start, queue, watch, end. No TensorFlow."""

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import psutil
 
-from keras_lm.files import open_plain
-from keras_lm.run_folder import RunFolder
+from keras_lm.storage.files import open_plain
+from keras_lm.storage.run_folder import RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
 CLAIM_SECONDS = 2.0  # so long another's look at the lock never lasts

@@ -7,9 +7,9 @@ trains, and the lock ends with its process, however that ends.
 
 import time
 
-from keras_lm import run_folder
-from keras_lm.run_folder import RunFolder, list_runs
 from keras_lm.runs.process import hold, is_alive
+from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder, list_runs
 
 POLL_SECONDS = 0.5
 TURN_FILE = ".turn"

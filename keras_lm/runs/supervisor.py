@@ -13,21 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_lm import run_folder
-from keras_lm.config import ConfigError, RunConfig
-from keras_lm.files import (
-    PARTIAL,
-    environment_for_children,
-    open_plain,
-    remove_leftovers,
-    sha256,
-    write_atomically,
-)
-from keras_lm.model_file import ModelFileError, check_model_file
-from keras_lm.run_folder import RunFolder, list_runs, new_run_id
+from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
+from keras_lm.settings.config import ConfigError, RunConfig
+from keras_lm.storage import run_folder
+from keras_lm.storage.files import PARTIAL, open_plain, remove_leftovers, sha256, write_atomically
+from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
+from keras_lm.system.paths import PROJECT, environment_for_children
 
-PROJECT = Path(__file__).resolve().parents[2]
 UPLOADS = "uploads"  # the folder beside the runs for what people hand in
 UPLOAD_STEM = re.compile("[0-9a-f]{16}")  # of a file there
 LEFTOVER_SECONDS = 60.0  # no upload takes longer to write

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_lm.files import environment_for_children, open_plain
-from keras_lm.runs.supervisor import PROJECT
+from keras_lm.storage.files import open_plain
+from keras_lm.system.paths import PROJECT, environment_for_children
 
 MAX_WORKERS = 2
 
@@ -57,7 +57,7 @@ class WorkerClient:
     def __init__(self, model_file: Path, log_file: Path):
         requests_read, requests_write = os.pipe()
         replies_read, replies_write = os.pipe()
-        words = [sys.executable, "-m", "keras_lm.worker", str(model_file.resolve())]
+        words = [sys.executable, "-m", "keras_lm.generation.worker", str(model_file.resolve())]
         with open_log(log_file) as log:
             self.process = subprocess.Popen(
                 [*words, str(requests_read), str(replies_write)],
@@ -85,8 +85,8 @@ class WorkerClient:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
-        return self.process.poll() is None
+        """Whether the process still runs and answers."""
+        return not self._ended and self.process.poll() is None
 
     @property
     def is_busy(self) -> bool:
@@ -136,7 +136,7 @@ class WorkerClient:
             self._ask(Reply(), "prepare", count=count)
 
     def inspect(self, text: str, token: int | None, block: int | None) -> Reply:
-        """Asks what `keras_lm.inspection.inspect` says of a text, which becomes the result."""
+        """Asks what `generation.inspection` says of a text, which becomes the result."""
         return self._ask(Reply(), "inspect", text=text, token=token, block=block)[1]
 
     def _ask(self, reply: Reply, do: str, **values: Any) -> tuple[int, Reply]:

@@ -51,8 +51,17 @@ function keepFocus() {
   }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] });
 }
 
-export default function ({ data }) {
+function whenStyled(then) {
+  const isStyled = [...document.querySelectorAll("style")].some((style) =>
+    style.textContent.includes(".for-readers"),
+  );
+  if (isStyled) then();
+  else requestAnimationFrame(() => whenStyled(then));
+}
+
+export default function ({ data, setStateValue }) {
   keepFocus();
+  if (data.ask) whenStyled(() => setStateValue("styled", true));
   const spoken = region();
-  if (data && spoken.textContent !== data) spoken.textContent = data;
+  if (data.say && spoken.textContent !== data.say) spoken.textContent = data.say;
 }

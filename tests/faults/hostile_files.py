@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-
-from keras_lm.bundle import save_model
-from keras_lm.config import ModelConfig
-from keras_lm.model import build_model
-from keras_lm.model_file import ModelFileError, check_model_file
-from keras_lm.tokenizer import CharTokenizer
-from tests.bombs import BOMBS, scattered
 from tests.test_hostile_files import HOSTILE, keras_globals, members_of, write_members
+
+from keras_lm.data.tokenizers import CharTokenizer
+from keras_lm.export.keras_archive import save_model
+from keras_lm.keras_file.opening import ModelFileError, check_model_file
+from keras_lm.model.language_model import build_model
+from keras_lm.settings.config import ModelConfig
+from tests.bombs import BOMBS, scattered
 
 MAX_SECONDS, MAX_MEGABYTES = 2.0, 50.0
 TEXT = "abcdefghijklmnopqrs é😀\n"

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lm import run_folder, trainer
-from keras_lm.checkpoint import latest_checkpoint
-from keras_lm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from keras_lm.corpus import prepare
-from keras_lm.files import PARTIAL
-from keras_lm.model_file import read_model_file
-from keras_lm.run_folder import RunFolder
-from keras_lm.training import Training
+from keras_lm.data.corpus import prepare
+from keras_lm.keras_file.opening import read_model_file
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.storage import run_folder
+from keras_lm.storage.files import PARTIAL
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.training import run as trainer
+from keras_lm.training.checkpoint import latest_checkpoint
+from keras_lm.training.train_step import Training
 
 INTERVAL = 40
 CONFIG = RunConfig(

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lm import checkpoint
-from keras_lm.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
-from keras_lm.files import PARTIAL
+from keras_lm.storage.files import PARTIAL
+from keras_lm.training import checkpoint
+from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 
 VALUES = 200_000
 BOUNDARIES = ("mkdtemp", "mkdir", "open", "fsync", "replace", "rmtree")

@@ -20,8 +20,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-from keras_lm.presets import QUICK_START
 from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.presets import QUICK_START
 from tests.page_server import page_server
 
 MAX_P99, MAX_KEPT_MEGABYTES = 0.25, 100.0

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from keras_lm import corpus
-from keras_lm.config import DataConfig
+from keras_lm.data import corpus
+from keras_lm.settings.config import DataConfig
 
 MEGABYTE = 1_000_000
 MAX_SECONDS, MAX_MEGABYTES = 10.0, 1000.0

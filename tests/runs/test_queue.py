@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from keras_lm import run_folder
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
 from keras_lm.runs import process
 from keras_lm.runs.process import claim, hold, is_alive, is_claimed, process_identity
 from keras_lm.runs.queue import TURN_FILE, runs_ahead, wait_for_turn
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 ME = process_identity()

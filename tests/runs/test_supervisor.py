@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keras_lm import run_folder
-from keras_lm.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
-from keras_lm.files import PARTIAL
-from keras_lm.model_file import ModelFileError
-from keras_lm.run_folder import RunFolder
+from keras_lm.keras_file.opening import ModelFileError
 from keras_lm.runs.process import is_alive
 from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.storage import run_folder
+from keras_lm.storage.files import PARTIAL
+from keras_lm.storage.run_folder import RunFolder
 
 TINY = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5),

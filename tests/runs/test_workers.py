@@ -10,12 +10,14 @@ import time
 
 import pytest
 
-from keras_lm import bundle, generate
-from keras_lm.config import ModelConfig
-from keras_lm.inspection import inspect
-from keras_lm.model import build_model
+from keras_lm import generate
+from keras_lm.data.tokenizers import CharTokenizer
+from keras_lm.export.keras_archive import save_model
+from keras_lm.generation import bundle
+from keras_lm.generation.inspection import inspect
+from keras_lm.model.language_model import build_model
 from keras_lm.runs.workers import MAX_WORKERS, WorkerPool
-from keras_lm.tokenizer import CharTokenizer
+from keras_lm.settings.config import ModelConfig
 
 SETTINGS = {"max_new_tokens": 31, "seed": 5}
 
@@ -25,7 +27,7 @@ def model_file(tmp_path_factory):
     tokenizer = CharTokenizer.from_text("The quick brown fox jumps over a lazy dog. é")
     config = ModelConfig(tokenizer.vocab_size, 11, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5)
     path = tmp_path_factory.mktemp("models") / "model.keras"
-    bundle.save_model(path, build_model(config), tokenizer.to_dict())
+    save_model(path, build_model(config), tokenizer.to_dict())
     return path
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from keras_lm.run_folder import list_runs
 from keras_lm.runs.process import is_alive
+from keras_lm.storage.run_folder import list_runs
 from tests.page_server import page_server
 from tests.ui.browsing import CHROMIUM, FLAGS, quiet_pages, settle
 

@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
-from keras_lm import corpus
-from keras_lm.config import DataConfig
-from keras_lm.ui.beginnings import PROMPTS, READ_BYTES, beginnings
+from keras_lm.data import corpus
+from keras_lm.settings.config import DataConfig
+from keras_lm.ui.parts.beginnings import PROMPTS, READ_BYTES, beginnings
 
 PARAGRAPHS = [f"Number {n} was a sheep that stood\non the hill and looked about." for n in range(9)]
 PROSE = "\n\n".join(paragraph.replace("\n", " ") for paragraph in PARAGRAPHS)

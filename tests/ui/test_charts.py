@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_lm.config import ATTENTIONS
-from keras_lm.ui import charts, mechanisms
+from keras_lm.settings.config import ATTENTIONS
+from keras_lm.ui.parts import charts, mechanisms
 
 
 def events(count: int, validate_at: tuple[int, ...] = ()) -> list[dict]:

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from keras_lm.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
-from keras_lm.ui.draft import PASTE, SPECS, UPLOAD, Draft, read_address
+from keras_lm.settings.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
+from keras_lm.ui.parts.draft import PASTE, SPECS, UPLOAD, Draft, read_address
 
 ODD = [
     "",

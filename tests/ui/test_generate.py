@@ -7,11 +7,11 @@ import pytest
 from playwright.sync_api import expect
 
 import keras_lm
-from keras_lm.bundle import save_model
-from keras_lm.config import ModelConfig
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
-from keras_lm.tokenizer import CharTokenizer
+from keras_lm.data.tokenizers import CharTokenizer
+from keras_lm.export.keras_archive import save_model
+from keras_lm.settings.config import ModelConfig
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import TEXT, choose, fill, no_traceback, settle
 
 OLDER, NEWER = "20260201-000000-aaaaaa", "20260202-000000-bbbbbb"
@@ -80,9 +80,9 @@ def test_inspect_opens_the_model_and_the_text_below_which_it_was_pressed(page):
     expect(page.locator(".text span").first).to_be_visible()
     for _ in range(2):  # again after a reload
         settle(page)
+        expect(page.get_by_label("Text", exact=True)).to_have_value(text)
         assert "bottles 12" in model_of(page)
         assert address_of(page)["model"] == OLDER
-        assert page.get_by_label("Text", exact=True).input_value() == text
         page.reload()
     page.get_by_role("link", name="Generate").click()
     expect(page.get_by_role("heading", name="Generate")).to_be_visible()

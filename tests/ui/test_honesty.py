@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.ui import honesty
+from keras_lm.ui.parts import honesty
 
 LONG = "sat down with her among the candles and the flowers"
 
@@ -37,8 +37,8 @@ def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief
     path = tmp_path / "text.txt"
     path.write_text(f"So the cat sat on a mat. She {LONG} once. " * 9)
     program = (
-        "from keras_lm.config import DataConfig\n"
-        "from keras_lm.ui.honesty import tell\n"
+        "from keras_lm.settings.config import DataConfig\n"
+        "from keras_lm.ui.parts.honesty import tell\n"
         f"tell(DataConfig(data={str(path)!r}), {sample!r}, brief={{brief}})"
     )
     for is_brief, lines in ((False, full), (True, brief)):
@@ -53,8 +53,8 @@ def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief
 @pytest.mark.parametrize("brief", [False, True])
 def test_a_text_that_is_gone_is_said_under_generated_texts_only(brief):
     program = (
-        "from keras_lm.config import DataConfig\n"
-        "from keras_lm.ui.honesty import tell\n"
+        "from keras_lm.settings.config import DataConfig\n"
+        "from keras_lm.ui.parts.honesty import tell\n"
         f"tell(DataConfig(data='no/such.txt'), {LONG!r}, brief={brief})"
     )
     page = AppTest.from_string(program).run(timeout=30)

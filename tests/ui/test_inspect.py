@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.ui import maps
-from keras_lm.ui.inspect import note_on_slots, unpack, which
-from keras_lm.ui.tokens import DARKEST, FLOOR, describe, shade
+from keras_lm.ui.pages.inspect import note_on_slots, unpack, which
+from keras_lm.ui.parts import maps
+from keras_lm.ui.parts.tokens import DARKEST, FLOOR, describe, shade
 
 HOSTILE = ["<b>", "</span>", '" onmouseover="x', "&lt;", "<script>", "\n", "'", "\ufffd", "é"]
 
@@ -114,7 +114,7 @@ def test_slots_that_hold_nothing_are_explained(context_length, slots, said):
 
 
 def test_what_is_packed_is_unpacked():
-    from keras_lm.inspection import pack
+    from keras_lm.generation.inspection import pack
 
     x = np.random.default_rng(1).random((2, 3, 5)).astype("float16")
     np.testing.assert_array_equal(unpack(pack(x)), x)
@@ -126,8 +126,8 @@ def page_of_linear():
     import numpy as np
     import streamlit as st
 
-    from keras_lm.inspection import pack
-    from keras_lm.ui import inspect
+    from keras_lm.generation.inspection import pack
+    from keras_lm.ui.pages import inspect
 
     random, tokens = np.random.default_rng(1), [*"abc\n<", "<b>"]
     count, first, begin = len(tokens), 2, 1

@@ -5,12 +5,12 @@ import pytest
 from playwright.sync_api import expect
 
 import keras_lm
-from keras_lm.bundle import save_model
-from keras_lm.config import ModelConfig
-from keras_lm.inspection import inspect
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
-from keras_lm.tokenizer import CharTokenizer
+from keras_lm.data.tokenizers import CharTokenizer
+from keras_lm.export.keras_archive import save_model
+from keras_lm.generation.inspection import inspect
+from keras_lm.settings.config import ModelConfig
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import no_traceback, settle
 
 TEXT = 'The <b>fox</b> & a <img src=x onerror="document.title=1"> ate **it**.\n'

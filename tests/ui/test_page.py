@@ -10,8 +10,8 @@ import numpy as np
 from playwright.sync_api import expect
 
 import keras_lm
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import (
     SECOND,
     TEXT,

@@ -8,11 +8,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 import keras_lm
-from keras_lm.bundle import save_model
-from keras_lm.config import ModelConfig
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
-from keras_lm.tokenizer import CharTokenizer
+from keras_lm.data.tokenizers import CharTokenizer
+from keras_lm.export.keras_archive import save_model
+from keras_lm.settings.config import ModelConfig
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import no_traceback, settle
 
 ENDED, FAILED = "20260101-000000-abcdef", "20260102-000000-abcdef"

@@ -9,10 +9,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from keras_lm import run_folder
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
-from keras_lm.ui import services
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system.paths import RUNS_VARIABLE
+from keras_lm.ui.reach import STYLED
 
 PAGE = Path(__file__).parents[2] / "streamlit_app.py"
 
@@ -20,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "streamlit_app.py"
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """The folder of the page's runs."""
-    monkeypatch.setenv(services.RUNS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
     st.cache_resource.clear()
     yield tmp_path
     st.cache_resource.clear()
@@ -46,6 +47,7 @@ def put_active(runs):
 
 def show(**address: str) -> AppTest:
     page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
     for key, value in address.items():
         page.query_params[key] = value
     page.run()

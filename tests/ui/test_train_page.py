@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from keras_lm.presets import QUICK_START
-from keras_lm.run_folder import RunFolder
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import SECOND, choose, fill, no_traceback, open_group, settle, start
 
 # The sum of what moved by itself: https://web.dev/cls, but over the whole time.
@@ -78,10 +78,9 @@ def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_fo
     log = page.locator(".log")
     log.scroll_into_view_if_needed()
     assert log.evaluate("(box) => box.scrollTop") == 0  # counted from its end
-    bottom = log.locator("pre").evaluate("(text) => text.getBoundingClientRect().bottom")
-    assert bottom == pytest.approx(
-        log.evaluate("(box) => box.getBoundingClientRect().bottom"), 0.01
-    )
+    bottoms = "(box) => [box, box.firstChild].map((e) => e.getBoundingClientRect().bottom)"
+    outer, inner = log.evaluate(bottoms)
+    assert inner == pytest.approx(outer, 0.01)  # its end is in view
     assert re.match(r"line \d+ of the log\n", log.inner_text())
     assert log.inner_text().rstrip().endswith("line 899 of the log")
     page.goto(f"{address}/?run=20260108-000000-abcdef")

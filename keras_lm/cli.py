@@ -1,0 +1,374 @@
+"""The command line: python -m keras_lm {train, resume, generate, export, check}.
+
+Everything a person typed is checked before TensorFlow is imported, which takes seconds.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from keras_lm.data import corpus
+from keras_lm.keras_file.opening import ModelFileError, check_model_file
+from keras_lm.runs.process import claim, process_identity
+from keras_lm.runs.queue import wait_for_turn
+from keras_lm.settings import estimates
+from keras_lm.settings.config import (
+    Checked,
+    ConfigError,
+    DataConfig,
+    GenerationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from keras_lm.settings.presets import PRESETS
+from keras_lm.storage import files, run_folder
+from keras_lm.storage.cache import keep_compiled_programs
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system import paths, signals
+from keras_lm.system.terminal import accept_any_character, printable
+
+STARTED = time.time()
+BAD_INPUT = 2
+LEFTOVER_SECONDS = 60.0  # no export takes longer
+ENDED_EARLY = "Its process was asked to end before it trained a step."
+NICENESS = 5  # of a run that the page started: the page comes first
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage's wall of flags."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(refuse(f"{message[:1].upper()}{message[1:]} (try {self.prog} --help)"))
+
+
+def refuse(message: str) -> int:
+    """Prints one line about bad input; returns the exit code for it."""
+    print(printable(message), file=sys.stderr)
+    return BAD_INPUT
+
+
+@contextlib.contextmanager
+def import_of_tensorflow() -> Iterator[None]:
+    """Keeps what is compiled, and sends what the libraries print while they load to nowhere.
+
+    Python's errors stay. Garbage is not collected meanwhile, nor looked for in what was loaded:
+    half a second sooner.
+    """
+    keep_compiled_programs()
+    sys.stderr.flush()
+    gc.disable()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with signals.ending_later():
+            yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+class Several(argparse.Action):
+    """Joins the names of several texts into one value."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Called by argparse when the flag is read."""
+        setattr(namespace, self.dest, corpus.SEVERAL.join(values))
+
+
+def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
+    """One flag a field, named like it with hyphens; absent flags leave no trace."""
+    group = parser.add_argument_group(config.__name__)
+    for spec in dataclasses.fields(config):
+        if (config, spec.name) == (ModelConfig, "vocab_size"):  # the text decides
+            continue
+        flag = "--" + spec.name.replace("_", "-")
+        options: dict[str, Any] = {"help": spec.metadata["help"].replace("%", "%%")}
+        if (config, spec.name) == (DataConfig, "data"):
+            options |= {"action": Several, "nargs": "+", "metavar": "TEXT"}
+            options["help"] += " Several are joined; - reads standard input."
+        elif spec.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": spec.type, "choices": spec.metadata["choices"], "metavar": "VALUE"}
+        group.add_argument(flag, default=argparse.SUPPRESS, **options)
+
+
+def given(arguments: argparse.Namespace, config: type[Checked]) -> dict[str, Any]:
+    """The fields of `config` that were typed."""
+    names = {spec.name for spec in dataclasses.fields(config)}
+    return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(prog="python -m keras_lm", description="Small language models, end to end.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    train_parser = commands.add_parser("train", help="train a model into a new run folder")
+    train_parser.add_argument(
+        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
+    )
+    start = train_parser.add_mutually_exclusive_group()
+    start.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
+    start.add_argument(
+        "--like", type=paths.absolute, help="Another run's folder: start from its settings."
+    )
+    for config in (ModelConfig, DataConfig, TrainingConfig):
+        add_config_flags(train_parser, config)
+
+    resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
+    resume_parser.add_argument(
+        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
+    )
+    for command in (train_parser, resume_parser):
+        command.add_argument(
+            "--wait-turn",
+            action="store_true",
+            help="Wait until no earlier run beside this one is training.",
+        )
+
+    generate_parser = commands.add_parser("generate", help="continue a text")
+    generate_parser.add_argument(
+        "--model", type=paths.absolute, required=True, help="A .keras file."
+    )
+    generate_parser.add_argument("--prompt", default="", help="The text to continue.")
+    add_config_flags(generate_parser, GenerationConfig)
+
+    export_parser = commands.add_parser("export", help="copy a run's model to a file")
+    export_parser.add_argument(
+        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
+    )
+    export_parser.add_argument(
+        "--out", type=paths.absolute, required=True, help="The .keras file to write."
+    )
+
+    check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
+    check_parser.add_argument("file", type=paths.absolute, metavar="FILE.keras")
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """`train`: a new run from flags, or the one whose config the page put into the folder."""
+    folder = RunFolder(arguments.run_dir)
+    typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
+    if not folder.holds_run:
+        check_holds_nothing(folder)
+        config, source = new_config(arguments), None
+        if config.data.data == corpus.STDIN:
+            source = sys.stdin.buffer.read(int(config.data.max_text_mb * corpus.MEGABYTE) + 1)
+            config = config.with_data(str(folder.text_file.absolute()), "standard input")
+        prepared = prepare(config, source)
+        folder.create()
+        claim_alone(folder)
+        check_holds_nothing(folder)  # since it was looked at, another process may have filled it
+        if source is not None:  # to resume from
+            files.write_atomically(folder.text_file, source)
+        folder.write_config(config.to_dict())
+        return run(folder, config, prepared, arguments.wait_turn)
+    started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
+    if any(typed) or arguments.preset or arguments.like or started_before:
+        raise ConfigError(
+            f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
+            f"another name, or go on with it by the command resume."
+        )
+    claim_alone(folder)
+    return run(folder, read_config(folder), None, arguments.wait_turn)
+
+
+def new_config(arguments: argparse.Namespace) -> RunConfig:
+    """What a new run is made with: the flags over a preset or over another run's config."""
+    model, data, training = (
+        given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)
+    )
+    base = PRESETS[arguments.preset or "quick-start"]
+    if arguments.like:
+        base = read_config(existing_run(arguments.like)).with_vocab_size(0)
+        if "data" in data:  # another text has another title
+            data.setdefault("title", "")
+    return RunConfig(
+        dataclasses.replace(base.model, **model),
+        corpus.with_absolute_path(dataclasses.replace(base.data, **data)),
+        dataclasses.replace(base.training, **training),
+    )
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """`resume`: the run's own config, from its newest checkpoint or from the start."""
+    folder = existing_run(arguments.run_dir)
+    claim_alone(folder)
+    state = folder.read_status().get("state")
+    if state == run_folder.FINISHED:
+        raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
+    # The page marks a run as queued and then starts this very process.
+    if state != run_folder.QUEUED:
+        folder.take_request()  # what was asked of the process before this one
+    return run(folder, read_config(folder), None, arguments.wait_turn)
+
+
+def claim_alone(folder: RunFolder) -> None:
+    """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
+    if not claim(folder):
+        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+
+
+def check_holds_nothing(folder: RunFolder) -> None:
+    """ConfigError unless a new run can be made there."""
+    if found := run_folder.other_names(folder.path, [folder.lock_file.name]):
+        raise ConfigError(
+            f"--run-dir must name a new or an empty folder, but {folder.path} holds "
+            f"{found[0]!r:.60}: choose another name."
+        )
+
+
+def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
+    """The run's text, maybe read already, as tokens; ValueError if text or memory will not do."""
+    prepared = corpus.prepare(config.data, config.model.context_length, source)
+    estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
+    for warning in config.warnings():
+        print(warning, file=sys.stderr)
+    return prepared
+
+
+def run(
+    folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
+) -> int:
+    """Trains a claimed run in this process; bad input is told in the run's status too."""
+    if wait_turn:
+        os.nice(NICENESS)
+    try:
+        folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
+        if wait_turn and not wait_for_turn(folder):
+            folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
+            return 0
+        folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
+        prepared = prepared or prepare(config)
+        folder.write_status(message="Loading TensorFlow.")
+        with import_of_tensorflow():
+            from keras_lm.training import run as trainer
+
+        return trainer.train(folder, config, prepared, STARTED)
+    except ValueError as error:
+        folder.write_status(state=run_folder.FAILED, message=str(error))
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        folder.write_status(state=run_folder.STOPPED, message=ENDED_EARLY)
+        raise
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """`generate`: prints the continuation as it is made."""
+    config = GenerationConfig(**given(arguments, GenerationConfig))
+    existing_file(arguments.model)
+    with import_of_tensorflow():
+        from keras_lm.generation.bundle import load
+        from keras_lm.generation.generator import stream_text
+
+    bundle = load(arguments.model)
+    if unknown := bundle.tokenizer.unknown(arguments.prompt):
+        shown = printable(" ".join(unknown))
+        print(f"Ignored, since the training text does not contain them: {shown}", file=sys.stderr)
+    if cut := bundle.tokens_cut(arguments.prompt):
+        print(f"Longer than the context: the first {cut} tokens are not read.", file=sys.stderr)
+    on_terminal = sys.stdout.isatty()
+    for piece in stream_text(bundle.generator, bundle.tokenizer, arguments.prompt, config):
+        print(printable(piece, keep="\n\t") if on_terminal else piece, end="", flush=True)
+    print()
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """`export`: the newest whole model of a run."""
+    folder = existing_run(arguments.run_dir)
+    if not folder.has_model:
+        raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
+    if arguments.out.suffix != ".keras":
+        raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
+    if arguments.out.exists():
+        try:
+            check_model_file(arguments.out)
+        except ModelFileError:
+            raise ConfigError(
+                f"--out must name a new file or a model made here, but {arguments.out} is "
+                "something else: choose another name."
+            ) from None
+    try:
+        files.remove_leftovers(arguments.out.parent, before=time.time() - LEFTOVER_SECONDS)
+        files.write_atomically(arguments.out, folder.model_file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """`check`: one line about the file; 0 when `keras_lm.load` takes it, else 1."""
+    existing_file(arguments.file)
+    try:
+        config = check_model_file(arguments.file)
+    except ModelFileError as error:
+        print(printable(str(error)))
+        return 1
+    name, count = printable(str(arguments.file)), config.parameter_count()
+    print(f"{name} is a sound model with {count:,} weights.")
+    return 0
+
+
+def existing_run(path: Path) -> RunFolder:
+    """The run folder at `path`; ConfigError when there is none."""
+    folder = RunFolder(path)
+    if not folder.holds_run:
+        if folder.is_made_here:
+            read_config(folder)  # which says what is wrong with it
+        raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
+    return folder
+
+
+def read_config(folder: RunFolder) -> RunConfig:
+    """The run's config."""
+    return RunConfig.from_dict(folder.read_config())
+
+
+def existing_file(path: Path) -> None:
+    """ConfigError unless `path` is a file."""
+    if not path.is_file():
+        raise ConfigError(f"A .keras file is needed, but there is no file {path}.")
+
+
+def main() -> int:
+    """Runs one command; returns the process's exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signals.on_ending(signals.interrupt)
+    accept_any_character()
+    arguments = build_parser().parse_args()
+    commands = {
+        "train": train,
+        "resume": resume,
+        "generate": generate,
+        "export": export,
+        "check": check,
+    }
+    try:
+        return commands[arguments.command](arguments)
+    except ValueError as error:  # ConfigError, TextError, ModelFileError: sentences for people
+        return refuse(str(error))
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print at the end
+        return 0
+    except OSError as error:
+        return refuse(f"{error.filename or 'The disk'} cannot be used: {error.strerror}.")
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        if signals.is_ending():  # amid a library, which made an error of it
+            return 130
+        raise

@@ -1,0 +1,1 @@
+"""Texts: read, cleaned, tokenized, split, measured. No TensorFlow."""

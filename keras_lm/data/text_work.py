@@ -1,0 +1,99 @@
+"""What takes time and memory that grow with a text, for the page: in this process only if small.
+
+For a larger text `python -m keras_lm.data.text_work` reads one JSON line, {"do": "facts",
+"data": {...}, "context_length": 64}, answers with one, and ends. One such process works at a time.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from keras_lm.data import corpus
+from keras_lm.data.copies import TrainingText
+from keras_lm.settings.config import DataConfig
+from keras_lm.system.paths import PROJECT
+
+SMALL_BYTES = 2_000_000  # read in less time than a process takes to start
+EXCERPT_TOKENS = 400
+
+_one_at_a_time = threading.Lock()
+
+
+def facts(data: DataConfig, context_length: int) -> dict[str, Any]:
+    """What the page shows of a text: its tokens, counted, and its beginning."""
+    prepared = corpus.prepare(data, context_length)
+    return {
+        "vocab_size": prepared.tokenizer.vocab_size,
+        "train_tokens": len(prepared.train),
+        "validation_tokens": len(prepared.validation),
+        "unigram_entropy": prepared.unigram_entropy,
+        "excerpt": prepared.tokenizer.decode(prepared.train[:EXCERPT_TOKENS].tolist()),
+    }
+
+
+def training_size(data: DataConfig) -> dict[str, int]:
+    """How many bytes of the text are trained on; the rest validates."""
+    return {"num_bytes": corpus.prepare(data, context_length=1).train_bytes}
+
+
+def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> dict[str, Any]:
+    """What of a sample stands in the text's first `num_bytes`: see `TrainingText`."""
+    text = corpus.cleaned_text(data)
+    training = TrainingText(text.encode()[:num_bytes].decode(errors="ignore"))
+    novelty = training.novelty(sample, run_length)
+    return {"copy": training.longest_copy(sample), "novelty": novelty}
+
+
+WORK = {work.__name__: work for work in (facts, training_size, copies)}
+
+
+def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
+    """The result of one of WORK.
+
+    Args:
+        do: its name.
+        data: which text, and how.
+        **values: its other arguments.
+
+    Raises ValueError with one sentence when the text cannot be used.
+    """
+    if corpus.size_on_disk(data.data) <= SMALL_BYTES:
+        return WORK[do](data, **values)
+    request = json.dumps({"do": do, "data": dataclasses.asdict(data), **values})
+    project = str(PROJECT)
+    path = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
+    with _one_at_a_time:
+        process = subprocess.run(
+            [sys.executable, "-m", "keras_lm.data.text_work"],
+            input=request.encode(),
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+    if process.returncode:
+        raise corpus.TextError(
+            "Expected to read the text, but the process that reads it ended, perhaps for want of "
+            "memory; choose a shorter text."
+        )
+    answer = json.loads(process.stdout)
+    if "error" in answer:
+        raise corpus.TextError(answer["error"])
+    return answer
+
+
+def main() -> None:
+    """Answers one request."""
+    request = json.loads(sys.stdin.buffer.readline())
+    data = DataConfig.from_dict(request.pop("data"))
+    try:
+        answer = WORK[request.pop("do")](data, **request)
+    except ValueError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The `.keras` file for people: a model with its tokenizer, saved whole or not at all."""
+
+import tempfile
+from pathlib import Path
+
+from keras_lm.model.language_model import LanguageModel
+from keras_lm.storage.files import PARTIAL, write_atomically
+
+
+def save_model(path: Path, model: LanguageModel, tokenizer: dict) -> None:
+    """Writes `model` with its tokenizer as a `.keras` file in float32, whole or not at all.
+
+    Args:
+        path: where; an old file there is replaced.
+        model: any precision.
+        tokenizer: its `to_dict()`.
+    """
+    export = LanguageModel(model.config, tokenizer, dtype="float32", name="language_model")
+    export.build((None, model.config.context_length))
+    export.set_weights(model.get_weights())
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+        temporary = Path(folder, "model.keras")
+        export.save(temporary)
+        write_atomically(path, temporary.read_bytes())

@@ -1,0 +1,78 @@
+"""A trained model with its tokenizer, loaded safely, and what it writes."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_lm.data.tokenizers import Tokenizer, tokenizer_from_dict
+from keras_lm.generation.generator import Generator, stream_texts
+from keras_lm.keras_file.opening import read_model_file
+from keras_lm.model.language_model import LanguageModel, build_model
+from keras_lm.settings.config import GenerationConfig, ModelConfig
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with what is needed to use it.
+
+    Attributes:
+        model: the LanguageModel, float32.
+        tokenizer: its tokenizer.
+        config: its ModelConfig.
+    """
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    config: ModelConfig
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """The model's Generator, made once, so that its compiled loop is reused."""
+        return Generator(self.model)
+
+    def tokens_cut(self, prompt: str) -> int:
+        """How many of the prompt's first tokens lie before the context and are not read."""
+        return max(0, len(self.tokenizer.encode(prompt)) - self.config.context_length)
+
+
+def load(path: str | Path) -> Bundle:
+    """Reads a `.keras` file of ours; safe on any file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its model (float32), tokenizer and config.
+
+    Raises:
+        ModelFileError: when the file is not a sound model of ours, with the reason.
+    """
+    config, tokenizer, arrays = read_model_file(Path(path))
+    model = build_model(config, "float32")
+    model.set_weights(arrays)
+    model.tokenizer = tokenizer
+    return Bundle(model, tokenizer_from_dict(tokenizer), config)
+
+
+def generate(bundle: Bundle, prompt: str | Sequence[str], **settings) -> str | list[str]:
+    """Continues a text, or several together.
+
+    Args:
+        bundle: what `keras_lm.load` gives.
+        prompt: any text; or several, of any lengths.
+        **settings: fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, min_p,
+            repetition_penalty, seed. Of several prompts, the one at index r has the seed seed + r.
+
+    Returns:
+        The continuation, without the prompt; or a list of them.
+
+    Raises:
+        ConfigError: when a setting is out of its range.
+    """
+    config = GenerationConfig.from_dict(settings)
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    texts = [""] * len(prompts)
+    for row, piece in stream_texts(bundle.generator, bundle.tokenizer, prompts, config):
+        texts[row] += piece
+    return texts[0] if isinstance(prompt, str) else texts

@@ -1,0 +1,214 @@
+"""Looking into a model: how likely it held each token, and how it got to that guess."""
+
+import base64
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_lm.generation.bundle import Bundle
+from keras_lm.model.backend import ops
+from keras_lm.model.language_model import LanguageModel
+
+ALTERNATIVES = 5
+MOST_TOKENS = 1_024  # of a text that are looked at
+MOST_SHOWN, SHOWN_AFTER = 48, 5  # tokens in a map, and how many of them follow the chosen one
+
+
+class Window(NamedTuple):
+    """A part of a text that the model reads at once.
+
+    Attributes:
+        begin: index of its first token.
+        first: of the first token whose guess is taken from here.
+        end: index after its last token.
+    """
+
+    begin: int
+    first: int
+    end: int
+
+
+class Scores(NamedTuple):
+    """What the model expected after each token, if it ended before its first block, after it, ...
+
+    The final norm and the output layer are applied to the stream after each block as if it were the
+    last (the logit lens). The last row of each field is the model's own guess.
+
+    Attributes:
+        of_next: (num_blocks + 1, length - 1) probability of the token that did follow.
+        entropies: (num_blocks + 1, length) of the whole distribution, nats.
+        alternatives: (num_blocks + 1, length, ALTERNATIVES) the likeliest ids, likeliest first.
+        probabilities: the same shape, theirs.
+    """
+
+    of_next: np.ndarray
+    entropies: np.ndarray
+    alternatives: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def perplexity(self) -> float:
+        """The model was as uncertain as when choosing among this many tokens."""
+        return float(np.exp(-np.log(self.of_next[-1]).mean()))
+
+
+class Attention(NamedTuple):
+    """The weights by which one block mixes values while it reads a window.
+
+    Attributes:
+        slots: (num_heads, length, num_slots) on slots, which stand for what is older than the
+            attention's own window; no slots but with `linear`.
+        tokens: (num_heads, length, length) of each token on each, which with those on the slots
+            sum to 1.
+    """
+
+    slots: np.ndarray
+    tokens: np.ndarray
+
+
+class Reading:
+    """A text as a model reads it.
+
+    A text longer than the context is read in windows that overlap by half, so that each token has
+    half a context before it at least. Operations run one by one: what XLA would save, compiling for
+    each length would cost.
+
+    Args:
+        model: a built LanguageModel.
+        ids: (length,) integers, at least two.
+    """
+
+    def __init__(self, model: LanguageModel, ids: np.ndarray):
+        self.model = model
+        self.windows = [*_windows(len(ids), model.config.context_length)]
+        self._streams = self._read(np.stack([ids[w.begin : w.end] for w in self.windows]))
+        self.scores = self._score(ids)
+        self.attention = functools.lru_cache(maxsize=1)(self._attention)
+
+    def window_of(self, row: int) -> Window:
+        """The window from which the guess after a token is taken."""
+        return next(window for window in self.windows if row < window.end)
+
+    def _read(self, ids: np.ndarray) -> list:
+        """Streams (windows, length, d_model) before the first block, after it, ..., the last."""
+        streams = [self.model.embed(ids, ops.arange(ids.shape[1]))]
+        for block in self.model.blocks:
+            streams.append(block(streams[-1]))
+        return streams
+
+    def _score(self, ids: np.ndarray) -> Scores:
+        taken = [np.arange(w.begin, w.end) >= w.first for w in self.windows]
+        rows = np.flatnonzero(taken)  # of all windows, one after the other
+        layers = []
+        for stream in self._streams:
+            normed = self.model.final_norm(
+                ops.take(ops.reshape(stream, (-1, stream.shape[-1])), rows, axis=0)
+            )
+            layers.append(_likeliest(self.model.predict_logits(normed), ids[1:]))
+        return Scores(*map(np.stack, zip(*layers, strict=True)))
+
+    def _attention(self, window: Window, block: int) -> Attention:
+        """What a block, counted from 0, attends to in one of `windows`; the last is remembered."""
+        index, length = self.windows.index(window), window.end - window.begin
+        layer = self.model.blocks[block]
+        x = layer.attention_norm(self._streams[block][index : index + 1])
+        weights = np.array(layer.attention.attention_weights(x))[0]
+        return Attention(weights[:, :, :-length], weights[:, :, -length:])
+
+
+def _windows(length: int, context_length: int) -> Iterator[Window]:
+    """Windows of one length."""
+    done = 0
+    while done < length:
+        end = min(length, done + max(1, context_length // 2) if done else context_length)
+        yield Window(max(0, end - context_length), done, end)
+        done = end
+
+
+def _likeliest(logits, following: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A layer of Scores, of logits (length, vocab_size); the last token may have no follower."""
+    log_probabilities = ops.log_softmax(logits)
+    probabilities = ops.exp(log_probabilities)
+    entropies = -ops.sum(probabilities * log_probabilities, axis=-1)
+    top, alternatives = ops.top_k(probabilities, min(ALTERNATIVES, logits.shape[1]))
+    of_next = ops.take_along_axis(log_probabilities[: len(following)], following[:, None], axis=1)
+    of_next = np.exp(np.array(of_next, "float64"))[:, 0]  # float32 has nothing below 1e-45
+    return of_next, *map(np.array, (entropies, alternatives, top))
+
+
+def inspect(
+    bundle: Bundle,
+    text: str,
+    token: int | None = None,
+    block: int | None = None,
+    read: Callable[[LanguageModel, np.ndarray], Reading] = Reading,
+) -> dict[str, Any]:
+    """All that the page shows of a text, as a JSON object.
+
+    Args:
+        bundle: what `keras_lm.load` gives.
+        text: any text with two tokens of the vocabulary at least; MOST_TOKENS are looked at.
+        token: index, from 1 on, of the token whose guess is looked into; None or too large: what
+            follows the text.
+        block: whose attention is shown; None or too large: the last.
+        read: makes the Reading; one that remembers, when a text is looked at again and again.
+
+    Returns:
+        The fields of Scores by their names as lists, ids as the texts of their tokens; and the
+        attention of the tokens from `first` to `last` on those from `begin` on, as `pack` makes it.
+        `context_length` and `chunk_length` say whether slots can ever hold anything.
+
+    Raises:
+        ValueError: when the text has too few tokens.
+    """
+    tokenizer, model, config = bundle.tokenizer, bundle.model, bundle.config
+    ids = np.array(tokenizer.encode(text), "int32")
+    if len(ids) < 2:
+        raise ValueError(
+            "The text must have at least two tokens that the model knows, but got "
+            f"{len(ids)}: write a longer one."
+        )
+    left_out, ids = max(0, len(ids) - MOST_TOKENS), ids[:MOST_TOKENS]
+    token = len(ids) if token is None else min(max(1, token), len(ids))
+    last_block = len(model.blocks) - 1
+    block = last_block if block is None else min(max(0, block), last_block)
+    reading = read(model, ids)
+    window = reading.window_of(token - 1)
+    attention = reading.attention(window, block)
+    last = min(window.end, token + SHOWN_AFTER)
+    first = max(window.begin, last - MOST_SHOWN)
+    last = min(window.end, first + MOST_SHOWN)
+    rows = slice(first - window.begin, last - window.begin)
+    scores = reading.scores
+    shown = {*np.unique(scores.alternatives).tolist(), *ids.tolist()}
+    texts = {id: tokenizer.decode([id]) for id in shown}
+    num_bytes = sum(len(tokenizer.token_bytes(id)) for id in ids[1:].tolist())
+    return {
+        "tokens": [texts[id] for id in ids.tolist()],
+        "left_out": left_out,
+        "unknown": tokenizer.unknown(text),
+        "perplexity": scores.perplexity,
+        "bits_per_byte": float(-np.log2(scores.of_next[-1]).sum() / num_bytes),
+        "of_next": np.round(scores.of_next, 6).tolist(),
+        "entropies": np.round(scores.entropies[-1], 4).tolist(),
+        "alternatives": np.vectorize(texts.get, otypes=[object])(scores.alternatives).tolist(),
+        "probabilities": np.round(scores.probabilities, 5).tolist(),
+        "token": token,
+        "block": block,
+        "num_blocks": len(model.blocks),
+        "context_length": config.context_length,
+        "chunk_length": config.chunk_length,
+        "begin": window.begin,
+        "first": first,
+        "last": last,
+        "slots": pack(attention.slots[:, rows]),
+        "looks": pack(attention.tokens[:, rows]),
+    }
+
+
+def pack(x: np.ndarray) -> dict[str, Any]:
+    """An array as a small JSON object: its shape, and float16 numbers in base64."""
+    data = base64.b64encode(np.ascontiguousarray(x, "<f2").tobytes()).decode()
+    return {"shape": x.shape, "float16": data}

@@ -1,0 +1,150 @@
+"""A `.keras` file as data: what it holds, read by a process of its own under limits.
+
+This process opens neither archive nor arrays that somebody handed in. It starts `model_reader`,
+hands it the open file and takes plain numbers from it; whatever befalls the reader is a refusal.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from keras_lm.settings.config import ModelConfig
+from keras_lm.system.paths import PROJECT
+
+MAX_PARAMETERS = 500_000_000
+MAX_FILE_BYTES = 4 * MAX_PARAMETERS + 64 * 2**20
+PATIENCE_SECONDS = 60.0  # by the clock; the reader's own limit counts its processor time
+REASON_LENGTH = 200  # characters
+REFUSED = 3  # the reader's exit code when its reason is in words
+
+
+class ModelFileError(ValueError):
+    """A model file or checkpoint that cannot be used; the message is one sentence."""
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The arrays of a model's weights file: path and shape, in the order of `model.weights`."""
+    width, bias = config.d_model, config.use_bias
+    norm = [(width,)] * (2 if config.norm == "layernorm" and bias else 1)
+
+    def dense(inputs: int, outputs: int) -> list[tuple[int, ...]]:
+        return [(inputs, outputs), (outputs,)] if bias else [(inputs, outputs)]
+
+    up = config.ffn_dim * (2 if config.activation == "swiglu" else 1)
+    block = {
+        "attention_norm": norm,
+        "attention/qkv": dense(width, 3 * width),
+        "attention/output_projection": dense(width, width),
+        "attention/slots": [],
+        "feed_forward_norm": norm,
+        "feed_forward/up": dense(width, up),
+        "feed_forward/down": dense(config.ffn_dim, width),
+    }
+    if config.attention == "linear":
+        slots = config.num_heads * config.num_slots
+        block["attention/slots"] = [(width, slots), (slots,), (slots,)]
+    layers = {"embedding": [(config.vocab_size, width)]}
+    if config.positions == "learned":
+        layers["layers/embedding_1"] = [(config.context_length, width)]
+    for index in range(config.num_blocks):
+        name = f"blocks/decoder_block_{index}" if index else "blocks/decoder_block"
+        layers |= {f"{name}/{layer}": shapes for layer, shapes in block.items()}
+    layers["final_norm"] = norm
+    if not config.tie_embeddings:
+        layers["layers/dense"] = [(width, config.vocab_size)]
+    return {
+        f"{layer}/vars/{index}": shape
+        for layer, shapes in layers.items()
+        for index, shape in enumerate(shapes)
+    }
+
+
+def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
+    """Config, tokenizer and weights of a `.keras` file of ours; safe on any file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config, the tokenizer's JSON object, and the arrays of `weight_shapes`, float32.
+
+    Raises:
+        ModelFileError: when the file is not a sound model of ours, with the reason.
+    """
+    with _answer(path, "all") as answer:
+        config = ModelConfig.from_dict(json.loads(answer.readline()))
+        tokenizer = json.loads(answer.readline())
+        arrays = [np.empty(shape, "<f4") for shape in weight_shapes(config).values()]
+        for array in arrays:
+            if answer.readinto(array.data.cast("B")) != array.nbytes:
+                raise ModelFileError(f"{path} is not a sound keras_lm model: it ends early.")
+    return config, tokenizer, arrays
+
+
+def check_model_file(path: Path) -> ModelConfig:
+    """The config of a file that `read_model_file` would take; ModelFileError for any other."""
+    with _answer(path, "config") as answer:
+        return ModelConfig.from_dict(json.loads(answer.readline()))
+
+
+@contextlib.contextmanager
+def _answer(path: Path, wanted: str) -> Iterator[BinaryIO]:
+    """What the reader says of the file: an unnamed file, which a crash does not leave behind."""
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as reason:
+        try:
+            with _open(path) as file:
+                code = _run_reader(wanted, file, answer, reason)
+        except OSError as error:
+            raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
+        if code:
+            reason.seek(0)
+            told = reason.read(4 * REASON_LENGTH).decode(errors="replace").strip()
+            if code != REFUSED or not told:
+                told = (
+                    "reading it took more time or memory than a sound file needs, or failed "
+                    f"({_describe_end(code)})."
+                )
+            raise ModelFileError(f"{path} is not a sound keras_lm model: {told}")
+        answer.seek(0)
+        yield answer
+
+
+def _open(path: Path) -> BinaryIO:
+    """Opens an ordinary file; OSError for anything else, without waiting for a pipe's writer."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "Is no ordinary file")
+    return open(path, "rb")
+
+
+def _run_reader(wanted: str, file: BinaryIO, answer: BinaryIO, reason: BinaryIO) -> int:
+    """The reader's exit code, negative when a signal ended it."""
+    command = [sys.executable, "-m", "keras_lm.keras_file.reader", wanted]
+    # One thread, and no plug-ins that HDF5 would look for.
+    limits = {"OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
+    try:
+        return subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=os.environ | limits,
+            stdin=file,
+            stdout=answer,
+            stderr=reason,
+            timeout=PATIENCE_SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL
+
+
+def _describe_end(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

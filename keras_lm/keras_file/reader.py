@@ -1,0 +1,232 @@
+"""The process that opens a `.keras` file which somebody handed in: `opening` starts it.
+
+`python -m keras_lm.keras_file.reader all|config`: the file comes as standard input. If it is
+sound, its config and, for "all", its tokenizer leave as a line of JSON each, then its weights as
+float32.
+Else there is one sentence on standard error and the exit code REFUSED. Only plain data is read:
+exact members, our own schema, exact shapes; no class named in the file is ever looked up.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from keras_lm.data.tokenizers import tokenizer_from_dict
+from keras_lm.keras_file.opening import (
+    MAX_FILE_BYTES,
+    MAX_PARAMETERS,
+    REASON_LENGTH,
+    REFUSED,
+    ModelFileError,
+    weight_shapes,
+)
+from keras_lm.settings.config import ModelConfig
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
+MAX_JSON_BYTES = 16 * 2**20  # all of Unicode as a vocabulary has 13 MB
+CONFIG_KEYS = {
+    "module",
+    "class_name",
+    "registered_name",
+    "config",
+    "build_config",
+    "compile_config",
+}
+OPTIMIZER, MOST_STATES = "optimizer", 3  # Adam's means; never looked into, only room for them
+MODEL_KEYS = {"name", "trainable", "dtype", "config", "tokenizer"}
+CPU_SECONDS, BYTES_PER_SECOND = 1.3, 150e6  # a sound file of 67 MB takes 0.3 s
+MEMORY_BYTES = 768 * 2**20  # of addresses, beside the file's own size
+
+
+def limit_resources(file_bytes: int) -> None:
+    """From here on the system ends this process when it takes more than a sound file needs."""
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + file_bytes / BYTES_PER_SECOND)
+    limits = {
+        resource.RLIMIT_AS: MEMORY_BYTES + 2 * file_bytes,
+        resource.RLIMIT_FSIZE: file_bytes + MAX_JSON_BYTES,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, value in limits.items():
+        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of addresses
+            resource.setrlimit(kind, (value, value))
+
+
+def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
+    """Checks the model in `file` and writes it to `out`; raises whatever is wrong with it."""
+    check_end(file)
+    with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as weights:
+        check_members(archive)
+        archive.read("metadata.json")  # for its checksum alone
+        config, tokenizer = read_config(archive.read(CONFIG))
+        shapes = weight_shapes(config)
+        own_bytes = 4 * config.parameter_count()
+        room = archive.getinfo(WEIGHTS).file_size - own_bytes
+        if not 0 <= room <= MOST_STATES * own_bytes + 2**20 + 2**13 * len(shapes):
+            raise ModelFileError("its weights do not fit its config.")
+        write_line(out, asdict(config))
+        if with_weights:
+            write_line(out, tokenizer)
+        with archive.open(WEIGHTS) as member:
+            shutil.copyfileobj(member, weights, 2**20)
+        copy_weights(weights, shapes, out if with_weights else None)
+
+
+def write_line(out: BinaryIO, values: dict) -> None:
+    """One line of JSON."""
+    out.write(json.dumps(values).encode() + b"\n")
+
+
+def check_end(file: BinaryIO) -> None:
+    """ModelFileError unless the file's end lists as many members as ours have, in small words."""
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_FILE_BYTES:
+        raise ModelFileError(f"it has {size:,} bytes, more than {MAX_FILE_BYTES:,}.")
+    file.seek(max(0, size - 42))
+    end = file.read()  # the end of central directory, before it its 64-bit locator if it has one
+    if not end[-22:].startswith(b"PK\5\6") or end.startswith(b"PK\6\7"):
+        raise ModelFileError("it is no archive as Keras writes them.")
+    if int.from_bytes(end[-12:-10], "little") != len(MEMBERS):
+        raise ModelFileError(f"it must hold exactly {', '.join(sorted(MEMBERS))}.")
+    if int.from_bytes(end[-10:-6], "little") > 1000:
+        raise ModelFileError("its list of members is too long.")
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """ModelFileError unless the archive has exactly our members, plain and of possible sizes."""
+    members = {info.filename: info for info in archive.infolist()}
+    if set(members) != MEMBERS or len(archive.infolist()) != len(MEMBERS):
+        raise ModelFileError(f"it must hold exactly {', '.join(sorted(MEMBERS))}.")
+    if min(info.header_offset for info in members.values()):
+        raise ModelFileError("it holds something before its first member.")
+    for name, info in members.items():
+        limit = MAX_FILE_BYTES if name == WEIGHTS else MAX_JSON_BYTES
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+            raise ModelFileError(f"its member {name} is compressed or too large.")
+
+
+def read_config(content: bytes) -> tuple[ModelConfig, dict]:
+    """The model's config and tokenizer from `config.json`, checked against each other."""
+    try:
+        stored = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"its config.json cannot be read: {error}") from None
+    if (
+        not isinstance(stored, dict)
+        or stored.get("registered_name") != "keras_lm>LanguageModel"
+        or stored.get("class_name") != "LanguageModel"
+    ):
+        raise ModelFileError("its config.json does not describe a keras_lm language model.")
+    values = stored.get("config")
+    if not isinstance(values, dict):
+        raise ModelFileError("its config.json has no config.")
+    for found, allowed in ((stored, CONFIG_KEYS), (values, MODEL_KEYS)):
+        if strange := sorted(found.keys() - allowed):
+            raise ModelFileError(f"its config.json has an unknown entry {strange[0]!r:.60}.")
+    config = ModelConfig.from_dict(values.get("config"))
+    if not 0 < config.parameter_count() <= MAX_PARAMETERS:
+        raise ModelFileError(f"its model would have {config.parameter_count():,} weights.")
+    tokenizer = tokenizer_from_dict(values.get("tokenizer"))
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ModelFileError(
+            f"its tokenizer has {tokenizer.vocab_size} tokens and its model {config.vocab_size}."
+        )
+    return config, tokenizer.to_dict()
+
+
+def copy_weights(weights: BinaryIO, shapes: dict[str, tuple], out: BinaryIO | None) -> None:
+    """Copies the arrays of exactly these paths and shapes, checked to be plain and finite."""
+    try:
+        with h5py.File(weights, "r") as store:
+            arrays = find_arrays(store, max_entries=64 + 8 * len(shapes))
+            if {path: array.shape for path, array in arrays.items()} != shapes:
+                raise ModelFileError("its weights do not fit its config.")
+            for path in shapes:
+                values = arrays[path][()]
+                if not np.isfinite(values).all():
+                    raise ModelFileError("its weights hold values that are not finite numbers.")
+                if out is not None:
+                    out.write(values.data)
+    except (ModelFileError, MemoryError):
+        raise
+    except Exception as error:  # HDF5 has many ways to say so
+        if getattr(error, "errno", None) is not None:  # the answer's disk is full
+            raise
+        raise ModelFileError("it is damaged: its weights cannot be read.") from None
+
+
+def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
+    """Every array by its path; ModelFileError where there is anything but plain float32 arrays.
+
+    An optimizer's state, which Keras saves with a model that was fitted, is left unopened.
+    """
+    arrays: dict[str, h5py.Dataset] = {}
+    pending, count = [""], 0
+    while pending:
+        prefix = pending.pop()
+        group = store[prefix or "/"]
+        count += len(group)
+        if count > max_entries:
+            raise ModelFileError("its weights hold too many or too deeply nested entries.")
+        for name in group:
+            path = f"{prefix}/{name}" if prefix else name
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ModelFileError(f"its weights hold a link, {path!r:.60}.")
+            if path == OPTIMIZER:
+                continue
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                pending.append(path)
+            elif isinstance(entry, h5py.Dataset):
+                check_array(entry, path)
+                arrays[path] = entry
+            else:
+                raise ModelFileError(f"its entry {path!r:.60} is not an array.")
+    return arrays
+
+
+def check_array(array: h5py.Dataset, path: str) -> None:
+    """ModelFileError unless the array's numbers lie in the file, in a row, as they are."""
+    properties = array.id.get_create_plist()
+    plain = not properties.get_nfilters() and not properties.get_external_count()
+    if not plain or array.is_virtual or properties.get_layout() != h5py.h5d.CONTIGUOUS:
+        raise ModelFileError(f"its array {path!r:.60} is compressed or kept elsewhere.")
+    if array.dtype != np.dtype("<f4") or array.shape is None:
+        raise ModelFileError("its weights do not fit its config.")
+    if array.id.get_storage_size() != array.nbytes:
+        raise ModelFileError(f"its array {path!r:.60} has no values.")
+
+
+def main() -> int:
+    """Reads the file that is standard input; returns the exit code."""
+    gc.disable()  # it would look through a large vocabulary again and again
+    limit_resources(os.fstat(sys.stdin.fileno()).st_size)
+    try:
+        read(sys.stdin.buffer, sys.stdout.buffer, with_weights=sys.argv[1] == "all")
+        sys.stdout.flush()
+    except MemoryError:
+        reason: Any = "reading it took more memory than a sound file needs."
+    except OSError as error:
+        reason = f"reading it failed: {error.strerror}."
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    else:
+        return 0
+    print(f"{reason.splitlines()[0]:.{REASON_LENGTH}}", file=sys.stderr)
+    return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The language model: layers, attention, products. TensorFlow from here on."""

@@ -1,0 +1,208 @@
+"""The language model: embedding, decoder blocks, final norm, output layer."""
+
+import dataclasses
+
+from keras_lm.model.backend import keras, ops, tf
+from keras_lm.model.layers import DecoderBlock, build_norm
+from keras_lm.settings.config import ConfigError, ModelConfig
+
+INITIAL_STDDEV = 0.02  # GPT-2's
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class LanguageModel(keras.Model):
+    """A decoder-only transformer that predicts the next token.
+
+    Args:
+        config: its shape.
+        tokenizer: the tokenizer's JSON object, which a saved model carries along; or None.
+        **kwargs: of `keras.Model`, such as `dtype` (a policy's name).
+
+    Call arguments:
+        ids: (batch, length) integers below vocab_size; length up to context_length, with rotary
+            positions also above. Ids are checked when not compiled only: XLA takes the nearest
+            that exists, without a word.
+        training: whether dropout is on.
+
+    Returns:
+        Logits in float32, (batch, length, vocab_size).
+
+    Raises:
+        ConfigError: for ids out of their range, or too many for learned positions.
+    """
+
+    def __init__(self, config: ModelConfig, tokenizer: dict | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if not config.vocab_size:
+            raise ConfigError("A model needs vocab_size, but got 0: take it from the tokenizer.")
+        self.config = config
+        self.tokenizer = tokenizer
+        policy = self.dtype_policy
+        self.embedding = keras.layers.Embedding(
+            config.vocab_size,
+            config.d_model,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=INITIAL_STDDEV),
+            dtype=policy,
+            name="embedding",
+        )
+        self.position_embedding = None
+        if config.positions == "learned":
+            self.position_embedding = keras.layers.Embedding(
+                config.context_length,
+                config.d_model,
+                embeddings_initializer=keras.initializers.RandomNormal(stddev=INITIAL_STDDEV),
+                dtype=policy,
+                name="position_embedding",
+            )
+        self.blocks = [self._build_block(index) for index in range(config.num_blocks)]
+        self.final_norm = build_norm(
+            config.norm, use_bias=config.use_bias, dtype=policy, name="final_norm"
+        )
+        self.output_layer = None
+        if not config.tie_embeddings:
+            self.output_layer = keras.layers.Dense(
+                config.vocab_size,
+                use_bias=False,
+                kernel_initializer=self._output_initializer(INITIAL_STDDEV),
+                dtype=policy,
+                name="output_layer",
+            )
+
+    def _build_block(self, index: int) -> DecoderBlock:
+        config = self.config
+        return DecoderBlock(
+            config.num_heads,
+            config.ffn_dim,
+            config.attention,
+            config.norm,
+            config.activation,
+            config.dropout,
+            config.positions,
+            config.qk_norm,
+            config.use_bias,
+            # The stream is a sum of 2 * num_blocks outputs: keep its variance at the start.
+            self._output_initializer(INITIAL_STDDEV / (2 * config.num_blocks) ** 0.5),
+            config.chunk_length,
+            config.num_slots,
+            dtype=self.dtype_policy,
+            name=f"block_{index}",
+        )
+
+    def _output_initializer(self, stddev: float) -> keras.initializers.Initializer:
+        return keras.initializers.RandomNormal(stddev=0.0 if self.config.zero_init else stddev)
+
+    def build(self, input_shape):
+        stream_shape = (*input_shape, self.config.d_model)
+        for layer in (self.embedding, self.position_embedding):
+            if layer is not None:
+                layer.build(input_shape)
+        for layer in (*self.blocks, self.final_norm, self.output_layer):
+            if layer is not None:
+                layer.build(stream_shape)
+        self.built = True
+
+    def call(self, ids, training=False):
+        self._check_ids(ids)
+        return self.predict_logits(self.hidden(ids, training))
+
+    def _check_ids(self, ids):
+        context_length, vocab_size = self.config.context_length, self.config.vocab_size
+        if self.position_embedding is not None and (ids.shape[1] or 0) > context_length:
+            raise ConfigError(
+                "With learned positions, the ids must have a length of at most "
+                f"{context_length:,}, the context, but got {ids.shape[1]:,}."
+            )
+        if tf.executing_eagerly() and isinstance(ids, tf.Tensor) and tf.size(ids):
+            low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+            if low < 0 or high >= vocab_size:
+                raise ConfigError(
+                    f"The ids must be between 0 and {vocab_size - 1:,}, but got "
+                    f"{low if low < 0 else high:,}."
+                )
+
+    def hidden(self, ids, training=False):
+        """Ids (batch, length) -> the normed stream (batch, length, d_model), before the logits."""
+        x = self.embed(ids, ops.arange(ops.shape(ids)[1]))
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.final_norm(x)
+
+    def embed(self, ids, positions):
+        """Token ids (batch, length) at positions (length,) -> stream (batch, length, d_model)."""
+        x = self.embedding(ids)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        return x
+
+    def output_kernel(self):
+        """The output layer's matrix, (d_model, vocab_size), in float32."""
+        if self.output_layer is None:
+            return ops.transpose(_in_float32(self.embedding.embeddings))
+        return _in_float32(self.output_layer.kernel)
+
+    def predict_logits(self, x):
+        """Normed stream (batch, length, d_model) -> float32 logits (batch, length, vocab_size)."""
+        logits = ops.cast(ops.matmul(x, ops.cast(self.output_kernel(), x.dtype)), "float32")
+        cap = self.config.logit_soft_cap
+        return cap * ops.tanh(logits / cap) if cap else logits
+
+    def initial_states(self, batch_size: int):
+        """The blocks' states before the first token, for `decode`."""
+        context_length = self.config.context_length
+        return [block.initial_state(batch_size, context_length) for block in self.blocks]
+
+    @property
+    def at_once(self) -> int:
+        """How many tokens of a prompt `decode` may be given at once."""
+        return self.blocks[0].attention.at_once
+
+    def decode(self, ids, states, position):
+        """The next tokens of each sequence, after those that `states` has kept.
+
+        Args:
+            ids: (batch, length) integers; `length` is 1, or `at_once` while a prompt is read, from
+                a multiple of `at_once` on and within the context.
+            states: of the blocks, from `initial_states` or the last call.
+            position: scalar integer, how many tokens came before. Past the context, rotary models
+                see the last context_length tokens.
+
+        Returns:
+            The last token's logits (batch, vocab_size) in float32, and the new states.
+        """
+        # Learned positions end with the context; only a text's last token, unused, comes after.
+        places = position + ops.arange(ids.shape[1])
+        x = self.embed(ids, ops.minimum(places, self.config.context_length - 1))
+        new_states = []
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block.decode(x, state, position)
+            new_states.append(state)
+        return self.predict_logits(self.final_norm(x[:, -1:]))[:, 0], new_states
+
+    def get_config(self):
+        config = {"config": dataclasses.asdict(self.config), "tokenizer": self.tokenizer}
+        return super().get_config() | config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": ModelConfig.from_dict(config["config"])})
+
+
+def _in_float32(matrix):
+    """A weight as it is kept, whatever the precision; with LoRA, the sum that Keras makes of it."""
+    return ops.cast(getattr(matrix, "value", matrix), "float32")
+
+
+def build_model(config: ModelConfig, dtype: str | None = None) -> LanguageModel:
+    """A built model with fresh weights.
+
+    Args:
+        config: its shape; vocab_size must be given.
+        dtype: a Keras dtype policy such as "mixed_float16"; None: Keras' global one.
+
+    Returns:
+        A model that takes int32 ids (batch, length <= context_length) and gives float32 logits
+        (batch, length, vocab_size).
+    """
+    model = LanguageModel(config, dtype=dtype)
+    model.build((None, config.context_length))
+    return model

@@ -1,0 +1,177 @@
+"""What a run will take, before it starts: memory and time from its config alone.
+
+Weights are counted exactly. Time and memory are sums of what a run does and keeps, each times what
+it took in sixteen varied runs. The time is corrected by how fast this machine multiplies matrices:
+products by all of it, starting by its square root, the rest not, which held on a second processor.
+`benchmarks.estimates` measures how well that holds.
+"""
+
+import dataclasses
+
+from keras_lm.settings.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.system import machine
+
+FLOAT_BYTES = 4
+# Peak bytes: Python, TensorFlow and its compiler; what compiling a block adds; and how often the
+# weights, the floats that a step keeps, and the attention weights are there at once.
+PROCESS_BYTES = 840 * 2**20
+BLOCK_BYTES = 19 * 2**20
+LINEAR_BLOCK_BYTES = 57 * 2**20
+COPIES = {"weights": 5.66, "activations": 1.85, "scores": 0.66}
+
+# Seconds on the machine of the sixteen runs, whose rate of matrix products was:
+REFERENCE_FLOPS = 2.05e11
+START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
+START_SECONDS_A_BLOCK = {"muon": 0.27, "linear": 1.17, "flash": 0.55, "dropout": 0.37}
+COMPILE_SECONDS_A_ROW = 0.47 / 256  # of a block of standard attention, a token of context
+END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
+VALIDATION_PART = 0.26  # of a step's work, a token
+STEP_SECONDS = {  # a unit of `step_work`
+    "products": 3.38e-12,
+    "attention products": 1.04e-11,
+    "scores": 1.66e-9,
+    "activations": 2.67e-9,
+    "logits": 3.21e-9,
+    "slots": 3.99e-8,
+    "dropout": 1.07e-8,
+    "orthogonalization": 3.59e-12,
+}
+PRODUCTS = ("products", "attention products", "orthogonalization")
+LOWERED = ("batch_size", "context_length", "d_model", "num_blocks")  # to need less memory
+
+
+def memory_bytes(config: RunConfig) -> int:
+    """Peak memory of the training process in bytes, vocab_size being known."""
+    model = config.model
+    tokens = config.training.batch_size * model.context_length
+    floats = {
+        "weights": model.parameter_count(),
+        "activations": tokens * model.num_blocks * _activations(model),
+        "scores": tokens * model.num_blocks * model.num_heads * _scores_kept(model),
+    }
+    a_block = BLOCK_BYTES + (LINEAR_BLOCK_BYTES if model.attention == "linear" else 0)
+    copies = sum(COPIES[name] * count for name, count in floats.items())
+    return round(PROCESS_BYTES + model.num_blocks * a_block + FLOAT_BYTES * copies)
+
+
+def check_memory(config: RunConfig) -> None:
+    """ConfigError when the run needs more memory than there is, with what would make it fit."""
+    needed, present = memory_bytes(config), machine.total_memory()
+    if needed > present:
+        alone = [_lower_to_fit(config, (name,), present) for name in LOWERED]
+        ways = [way for way in alone if way] or [_lower_to_fit(config, LOWERED, present)]
+        advice = f"lower {', or '.join(ways)}" if ways[0] else "use a machine with more"
+        raise ConfigError(
+            f"This run needs about {needed / 2**30:,.1f} GB of memory, but the machine has "
+            f"{present / 2**30:,.1f} GB: {advice}."
+        )
+
+
+def _lower_to_fit(config: RunConfig, names: tuple[str, ...], present: int) -> str:
+    """What the fields, halved together until it fits, are lowered to; "" if it never does."""
+    lowered = config
+    while memory_bytes(lowered) > present:
+        before = lowered
+        for name in names:
+            lowered = _halve(lowered, name)
+        if lowered == before:
+            return ""
+    changed = [name for name in names if _value(lowered, name) != _value(config, name)]
+    return " and ".join(f"{name} to {_value(lowered, name):,}" for name in changed)
+
+
+def _part(name: str) -> str:
+    return "training" if name == "batch_size" else "model"
+
+
+def _value(config: RunConfig, name: str) -> int:
+    return getattr(getattr(config, _part(name)), name)
+
+
+def _halve(config: RunConfig, name: str) -> RunConfig:
+    """With the field at about half of what it is, and at least its smallest value."""
+    step = config.model.width_step if name == "d_model" else 1
+    smallest = max(step, 2 if name in ("d_model", "context_length") else 1)
+    half = max(smallest, _value(config, name) // 2 // step * step)
+    changed = dataclasses.replace(getattr(config, _part(name)), **{name: half})
+    return dataclasses.replace(config, **{_part(name): changed})
+
+
+def _activations(model: ModelConfig) -> int:
+    """Floats of a token in a block, other than attention weights."""
+    return 10 * model.d_model + model.ffn_dim * (3 if model.activation == "swiglu" else 2)
+
+
+def _scores_kept(model: ModelConfig) -> float:
+    """Attention weights a token and head: half a square, a window and slots, or two numbers."""
+    return 2.0 if model.attention == "flash" else _scores(model)
+
+
+def _scores(model: ModelConfig) -> float:
+    """Scores a token and head, the mean over the context."""
+    if model.attention == "linear":
+        return min(model.context_length / 2, 2 * model.chunk_length) + model.num_slots
+    return model.context_length / 2
+
+
+def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
+    """What one update does: floating-point operations of products, floats of all else."""
+    tokens = training.batch_size * training.gradient_accumulation * model.context_length
+    embeddings = model.vocab_size * model.d_model * (0 if model.tie_embeddings else 1)
+    multiplied = model.parameter_count() - embeddings
+    in_blocks = tokens * model.num_blocks
+    matrices = multiplied - model.vocab_size * model.d_model
+    return {
+        "products": 6 * tokens * multiplied,  # of forward and backward pass
+        "attention products": 12 * in_blocks * _scores(model) * model.d_model,
+        "scores": in_blocks * _scores(model) * model.num_heads,
+        "activations": in_blocks * _activations(model),
+        "logits": tokens * model.vocab_size,
+        "slots": in_blocks * model.d_model * (model.attention == "linear"),
+        "dropout": in_blocks * model.d_model * (model.dropout > 0),
+        # Five Newton-Schulz iterations of about 5 d_model operations a weight.
+        "orthogonalization": 25 * matrices * model.d_model * (training.optimizer == "muon"),
+    }
+
+
+def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> float:
+    """Duration of a whole first run in seconds.
+
+    Args:
+        config: vocab_size being known.
+        flops_per_second: what `machine.matrix_flops_per_second` measured.
+        validation_tokens: length of the text's part that validates.
+    """
+    model, training = config.model, config.training
+    slowness = REFERENCE_FLOPS / flops_per_second
+    seconds = {
+        name: STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
+        for name, amount in step_work(model, training).items()
+    }
+    a_step = sum(seconds.values())
+    tokens = training.batch_size * training.gradient_accumulation * model.context_length
+    a_token = VALIDATION_PART * (a_step - seconds["orthogonalization"]) / tokens
+    validations = -(-training.steps // (training.eval_every or training.steps))
+    start_and_end = (
+        _start_seconds(model, training)
+        + END_SECONDS["process"]
+        + END_SECONDS["block"] * model.num_blocks
+    )
+    steps = training.steps * a_step + validations * validation_tokens * a_token
+    return start_and_end * slowness**0.5 + steps
+
+
+def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:
+    """From the process's start to the first step, nothing being compiled yet."""
+    options = {
+        "muon": training.optimizer == "muon",
+        "linear": model.attention == "linear",
+        "flash": model.attention == "flash",
+        "dropout": model.dropout > 0,
+    }
+    a_block = START_SECONDS["block"]
+    a_block += sum(START_SECONDS_A_BLOCK[name] for name, chosen in options.items() if chosen)
+    if model.attention == "standard":
+        a_block += COMPILE_SECONDS_A_ROW * model.context_length
+    symbols = START_SECONDS["1,000 symbols"] * model.vocab_size / 1000
+    return START_SECONDS["process"] + symbols + a_block * model.num_blocks

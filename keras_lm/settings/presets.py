@@ -1,0 +1,101 @@
+"""Whole runs to start from: recipes for a CPU's minutes, and the original's defaults."""
+
+import dataclasses
+from typing import Any
+
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+
+QUICK_START = RunConfig(
+    ModelConfig(
+        context_length=128,
+        d_model=128,
+        num_heads=4,
+        num_blocks=2,  # in a minute, more text teaches more than more blocks
+        ffn_dim=256,
+        qk_norm=True,
+        zero_init=True,
+    ),
+    DataConfig(data="sense-and-sensibility", tokenizer="char"),
+    TrainingConfig(
+        steps=2000,
+        batch_size=6,
+        optimizer="muon",
+        learning_rate=3.5e-3,
+        min_learning_rate=0.0,
+        warmup_steps=20,
+        schedule="trapezoid",
+        weight_decay=0.01,
+        momentum=0.9,
+        eval_every=250,
+        sample_every=250,
+    ),
+)
+# With GPT-2's tokens a text is short and the embeddings are large: they learn it by heart, and from
+# the third reading on the validation loss rises, unless the weights decay far faster.
+WORD_PIECES = dataclasses.replace(
+    QUICK_START,
+    data=dataclasses.replace(QUICK_START.data, tokenizer="gpt2"),
+    training=dataclasses.replace(QUICK_START.training, steps=1000, weight_decay=2.0),
+)
+# The browser app that this is a port of. Its own text, an excerpt of a novel, needs a download; of
+# the built-in ones this novel is nearest in kind, and long enough not to be learnt by heart.
+ORIGINAL = RunConfig(
+    ModelConfig(
+        context_length=256,
+        d_model=128,
+        num_heads=8,
+        num_blocks=6,
+        ffn_dim=512,
+        dropout=0.1,
+        attention="linear",
+        norm="layernorm",
+        activation="gelu",
+        use_bias=True,
+    ),
+    DataConfig(data="sense-and-sensibility", tokenizer="gpt2", cleaning="classic"),
+    TrainingConfig(
+        steps=1000,
+        batch_size=4,
+        gradient_accumulation=2,
+        optimizer="adamw",
+        learning_rate=3e-4,
+        min_learning_rate=1e-5,
+        warmup_steps=100,
+        schedule="linear",
+        weight_decay=0.0,
+        beta_1=0.9,
+        beta_2=0.98,
+        epsilon=1e-6,
+        sample_every=50,
+        sample_prompt="the man",  # classic cleaning leaves no capitals
+        sample_tokens=20,
+    ),
+)
+PRESETS = {"quick-start": QUICK_START, "word-pieces": WORD_PIECES, "original": ORIGINAL}
+TITLES = {"quick-start": "Quick start", "word-pieces": "Word pieces", "original": "Original"}
+TEXT_SETTINGS = (
+    "model.vocab_size",
+    "data.data",
+    "data.encoding",
+    "data.title",
+)  # they follow from the text
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Every setting's value, by "part.field"; without those that follow from the text."""
+    parts = dataclasses.asdict(config)
+    values = {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}
+    return {key: value for key, value in values.items() if key not in TEXT_SETTINGS}
+
+
+def nearest_preset(config: RunConfig) -> tuple[str, dict[str, Any]]:
+    """The preset that fewest settings differ from, and these settings."""
+    values = settings_of(config)
+    changes = {
+        name: {
+            key: values[key] for key, value in settings_of(preset).items() if value != values[key]
+        }
+        for name, preset in PRESETS.items()
+    }
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return nearest, changes[nearest]

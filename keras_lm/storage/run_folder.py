@@ -1,0 +1,303 @@
+"""The run folder: what it holds, how it is written and read. Standard library only.
+
+One process writes a run's events and status, the trainer; the page only asks through
+`control.json`. Whatever is replaced is written beside, flushed to the disk and renamed, so that a
+reader never sees half a file. Readers get what fits of what they find, whoever wrote it.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_lm.storage import files
+from keras_lm.storage.files import PARTIAL, DamagedFile, open_plain, read_json, write_atomically
+from keras_lm.storage.records import STATES, check_event, check_status
+
+QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
+ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
+REQUESTS = ("stop", "pause", "sample")
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
+CONFIG_KEYS = {"schema", "model", "data", "training"}
+CHECKPOINT_FILES = (STATE_FILE, POSITION_FILE, MANIFEST_FILE)
+MOST_EVENT_BYTES = 4 * 2**20  # of one line; no sample is longer
+MOST_EVENTS_BYTES = 128 * 2**20  # what readers look at, some 300,000 points of a curve
+
+
+def other_names(folder: Path, names: Iterable[str]) -> list[str]:
+    """What `folder` holds beside `names` and what is still being written, sorted."""
+    entries = os.listdir(folder) if folder.is_dir() else []
+    return sorted(e for e in entries if e not in names and not e.startswith(PARTIAL))
+
+
+def remove_made_here(folder: Path, names: Iterable[str]) -> None:
+    """Removes the files `names` from `folder`, and the folder unless it holds something else.
+
+    Links are never followed, and a folder with such a name goes only if it is empty. OSError when
+    the disk refuses.
+    """
+    for path in folder.glob(f"{PARTIAL}*"):
+        files.remove_partial(path)
+    for path in (folder / name for name in names):
+        if path.is_dir() and not path.is_symlink():
+            if not os.listdir(path):
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    if not os.listdir(folder):
+        folder.rmdir()
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint's folder; one that holds anything else is not ours and stays whole."""
+    if path.is_dir() and not path.is_symlink() and not other_names(path, CHECKPOINT_FILES):
+        remove_made_here(path, CHECKPOINT_FILES)
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and is a safe folder name, such as 20260131-093000-1f2e3d."""
+    return time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
+
+
+class RunFolder:
+    """One run on the disk.
+
+    Args:
+        path: the folder; `create()` makes it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.status_file = self.path / "status.json"
+        self.events_file = self.path / "events.jsonl"
+        self.control_file = self.path / "control.json"
+        self._earlier_taken_file = self.path / "control.taken"  # of earlier versions
+        self.log_file = self.path / "log.txt"
+        self.tokenizer_file = self.path / "tokenizer.json"
+        self.text_file = self.path / "text.txt"  # what came from standard input
+        self.lock_file = self.path / "process.lock"
+        self.checkpoints = self.path / "checkpoints"
+        self.model_file = self.path / "model.keras"
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from, sound or not."""
+        return os.path.isdir(self.checkpoints) and any(self.checkpoints.glob("step-*"))
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model to use, sound or not."""
+        return os.path.isfile(self.model_file)
+
+    @property
+    def _files(self) -> list[str]:
+        """The names of a run's files, its config last: half removed, it can be removed again."""
+        own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
+        own += [self.log_file, self.text_file, self.tokenizer_file]
+        own += [self.lock_file, self.model_file]
+        return [file.name for file in (*own, self.config_file)]
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was made here; a config alone may have been copied."""
+        try:
+            config = self.read_config()
+        except DamagedFile:
+            return False
+        is_ours = isinstance(config, dict) and config.keys() >= CONFIG_KEYS
+        return is_ours and any(map(os.path.isfile, (self.status_file, self.lock_file)))
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the folder is a run's, maybe one whose config is damaged."""
+        return os.path.isfile(self.lock_file) or self.holds_run
+
+    def other_names(self) -> list[str]:
+        """What the folder holds that no run makes."""
+        return other_names(self.path, [*self._files, self.checkpoints.name])
+
+    def create(self) -> None:
+        """Makes the folder and its parents; nothing is lost where it exists."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Removes the run and its folder; whatever else is there stays, and the folder with it.
+
+        Raises OSError when the disk refuses.
+        """
+        if self.path.is_symlink():  # the folder itself is somewhere else, where somebody put it
+            self.path.unlink()
+            return
+        if self.checkpoints.is_dir() and not self.checkpoints.is_symlink():
+            for path in self.checkpoints.glob("step-*"):
+                remove_checkpoint(path)
+            remove_made_here(self.checkpoints, [])
+        if self.path.is_dir():
+            remove_made_here(self.path, self._files)
+
+    def write_config(self, config: dict) -> None:
+        """Writes `config.json` (RunConfig.to_dict)."""
+        write_atomically(self.config_file, json.dumps(config, indent=2).encode())
+
+    def read_config(self) -> Any:
+        """The run's config as JSON, or None without one; DamagedFile when it is something else."""
+        return read_json(self.config_file)
+
+    def write_status(self, **values: Any) -> None:
+        """Merges `values` into `status.json` and stamps it with the time (`heartbeat`)."""
+        status = self.read_status() | values | {"heartbeat": time.time()}
+        write_atomically(self.status_file, json.dumps(status).encode())
+
+    def read_status(self) -> dict:
+        """What fits of the run's status; an empty object before there is one."""
+        return self.status_and_damage()[0]
+
+    def status_and_damage(self) -> tuple[dict, str]:
+        """What fits of the run's status, and a sentence about what does not, or ""."""
+        try:
+            value = read_json(self.status_file)
+        except DamagedFile as error:
+            return {}, str(error)
+        if value is None:
+            return {}, "There is no status.json."
+        status, fault = check_status(value)
+        return status, f"In status.json {fault}." if fault else ""
+
+    def events_damage(self) -> str:
+        """A sentence about an events file that cannot be read, or ""."""
+        try:
+            with contextlib.suppress(FileNotFoundError), open_plain(self.events_file):
+                pass
+        except OSError as error:
+            return f"{self.events_file.name} cannot be read: {error.strerror}."
+        return ""
+
+    def request(self, action: str) -> None:
+        """Asks the trainer for one of REQUESTS; it looks between compiled calls."""
+        if action not in REQUESTS:
+            raise ValueError(f"A request must be one of {', '.join(REQUESTS)}, not {action!r}.")
+        write_atomically(self.control_file, json.dumps({"request": action}).encode())
+
+    def take_request(self) -> str | None:
+        """The pending request, which is removed by this; None where there is none."""
+        taken = files.partial_path(self.path)
+        if os.path.isdir(self.control_file):  # somebody else's
+            return None
+        try:
+            os.replace(self.control_file, taken)  # one that comes while this is read stays
+        except OSError:
+            return None
+        try:
+            control = read_json(taken)
+        except DamagedFile:
+            control = None
+        taken.unlink(missing_ok=True)
+        action = control.get("request") if isinstance(control, dict) else None
+        return action if action in REQUESTS else None
+
+    def append_event(self, event: dict) -> None:
+        """Adds one line to `events.jsonl`, whole or not at all. One process may do so."""
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        with open_plain(self.events_file, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) < len(line):  # what a disk takes that is nearly full
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+
+    def flush_events(self) -> None:
+        """Returns when all events are on the disk."""
+        with contextlib.suppress(FileNotFoundError), open_plain(self.events_file) as file:
+            os.fsync(file.fileno())
+
+    def read_events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events from byte `offset` on, and the offset after them; a torn last line waits.
+
+        Damaged lines are left out; a note at the end says so.
+        """
+        events, faults = [], []
+        for line, end in self._lines(offset, MOST_EVENTS_BYTES):
+            event, fault = _parse(line)
+            events.append(event) if not fault else faults.append(fault)
+            offset = end
+        if offset >= MOST_EVENTS_BYTES and events + faults:
+            faults.append(f"what follows the first {MOST_EVENTS_BYTES:,} bytes is too much to show")
+        if faults:
+            message = f"Lines of events.jsonl left out: {len(faults):,}; the first: {faults[0]}."
+            events.append({"kind": "note", "step": 0, "message": message})
+        return events, offset
+
+    def _lines(self, offset: int, most_bytes: float) -> Iterator[tuple[bytes, int]]:
+        """Whole lines of the events file, each with the offset after it."""
+        try:
+            with open_plain(self.events_file) as file:
+                file.seek(offset)
+                while offset < most_bytes and (line := file.readline(MOST_EVENT_BYTES)):
+                    if not line.endswith(b"\n") and len(line) < MOST_EVENT_BYTES:
+                        return  # torn; one that is too long is given in damaged pieces
+                    offset += len(line)
+                    yield line, offset
+        except OSError:
+            return
+
+    def truncate_events(self, last_step: int) -> None:
+        """Keeps the events up to `last_step`, for a run that goes on from there."""
+        parsed = ((line, *_parse(line)) for line, _ in self._lines(0, math.inf))
+        kept = [line for line, event, fault in parsed if not fault and _step(event) <= last_step]
+        write_atomically(self.events_file, b"".join(kept))
+
+    def remove_leftovers(self, before: float) -> None:
+        """Removes what killed processes were writing before a time, and what they left unread."""
+        for folder in (self.path, self.checkpoints):
+            files.remove_leftovers(folder, before)
+        with contextlib.suppress(OSError):
+            self._earlier_taken_file.unlink()
+
+    def log_tail(self, num_bytes: int = 8_000) -> str:
+        """The last whole lines of the process's own output."""
+        try:
+            with open_plain(self.log_file) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
+                is_whole = file.tell() == 0
+                tail = file.read(num_bytes).decode(errors="replace")
+                return tail if is_whole else tail.partition("\n")[2] or tail
+        except OSError:
+            return ""
+
+
+def _parse(line: bytes) -> tuple[dict, str]:
+    """The event in a line, and what is wrong with it, or ""."""
+    if not line.startswith(b"{"):  # a piece of a line that was torn, or is too long
+        return {}, "an event must be a JSON object on one line"
+    try:
+        return check_event(files.parse_json(line))
+    except ValueError as error:
+        return {}, f"an event must be JSON, but {error!s:.100}"
+
+
+def _step(event: dict) -> int:
+    return event.get("step", 0)
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The folders below `root` that are named like runs, newest first."""
+    try:
+        names = sorted(filter(RUN_ID.fullmatch, os.listdir(root)), reverse=True)
+    except OSError:
+        return []
+    return [RunFolder(root / name) for name in names if os.path.isdir(root / name)]

@@ -1,0 +1,95 @@
+"""What this machine gives a process: memory, cores, and how fast they multiply matrices.
+
+A container or `taskset` may allow less than the machine has; psutil and os.cpu_count do not know.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from keras_lm.system.paths import PROJECT
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+MEASURING_SECONDS = 0.05
+PATIENCE_SECONDS = 10.0
+# NumPy decides how many threads multiply when it is imported.
+ONE_THREAD = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+
+def total_memory() -> int:
+    """Bytes that this process may use: the machine's, or what its control groups allow."""
+    return min([psutil.virtual_memory().total, *_cgroup_limits()])
+
+
+def _cgroup_limits() -> list[int]:
+    """Limits of memory of this process's control groups and of all above them, version 1 or 2.
+
+    Inside a container the folder of a group may be the root of what is seen, so the root counts.
+    """
+    limits = []
+    with contextlib.suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                root, name = CGROUPS / "memory", "memory.limit_in_bytes"
+            elif not controllers:
+                root, name = CGROUPS, "memory.max"
+            else:
+                continue
+            group = Path(path.lstrip("/"))
+            for folder in [group, *group.parents]:
+                with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+                    limits.append(int((root / folder / name).read_text()))
+    return limits
+
+
+def num_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def matrix_flops_per_second() -> float:
+    """The rate of matrix products on one core, times the cores; takes about 0.15 seconds.
+
+    A process of its own measures it, with one thread: several would wait for each other whenever
+    something else runs, and this process has NumPy's threads already.
+    """
+    command = [sys.executable, "-m", "keras_lm.system.machine"]
+    answer = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env=os.environ | ONE_THREAD,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    return num_cores() * float(answer.stdout)
+
+
+def measure_one_core() -> float:
+    """The best rate of small products, each within a slice of the processor's time."""
+    size = 96
+    a = np.ones((size, size), "float32")
+    product = np.empty_like(a)
+    end, best = time.perf_counter() + MEASURING_SECONDS, float("inf")
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        np.matmul(a, a, out=product)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+if __name__ == "__main__":
+    print(measure_one_core())

@@ -1,0 +1,182 @@
+"""How weights change: optimizers and the learning rate's schedule."""
+
+import numpy as np
+
+from keras_lm.model.backend import keras, ops, tf
+from keras_lm.model.tracing import traced
+from keras_lm.settings.config import TrainingConfig
+
+TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then decay to `floor` at the last step.
+
+    The numbers are a variable, not constants of the compiled step: one program serves runs of any
+    length and learning rate.
+
+    Args:
+        peak: the highest learning rate.
+        floor: the learning rate of the last update.
+        warmup_steps: updates until the peak.
+        steps: updates in all.
+        shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
+            al., https://arxiv.org/abs/2405.18392) or "constant".
+    """
+
+    def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
+        self.peak, self.floor, self.shape = peak, floor, shape
+        self.warmup_steps, self.steps = warmup_steps, steps
+        numbers = [peak, floor, warmup_steps, steps]
+        self._numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
+
+    def __call__(self, step):
+        peak, floor, warmup_steps, steps = tf.unstack(self._numbers)
+        update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
+        warmup = ops.minimum(update / ops.maximum(warmup_steps, 1.0), 1.0)
+        progress = (update - warmup_steps) / ops.maximum(steps - warmup_steps, 1.0)
+        progress = ops.clip(progress, 0.0, 1.0)
+        left = {
+            "constant": lambda: ops.ones_like(progress),
+            "linear": lambda: 1.0 - progress,
+            "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
+            "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
+        }[self.shape]()
+        return warmup * (floor + (peak - floor) * left)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "floor": self.floor,
+            "warmup_steps": self.warmup_steps,
+            "steps": self.steps,
+            "shape": self.shape,
+        }
+
+
+class OnceAnUpdate:
+    """Put before a Keras optimizer: what all variables share is computed once an update.
+
+    Keras computes the learning rate and Adam's correction once a variable, a fourth of the training
+    step's operations, which all take time to trace and memory to compile. The optimizer must tell
+    Adam's two betas as `adam_betas`.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        """As Keras' `apply`."""
+        schedule, self._learning_rate = self._learning_rate, self.learning_rate
+        beta_1, beta_2 = self.adam_betas
+        update = ops.cast(self.iterations + 1, "float32")
+        # Adam's means begin at zero, and are too small by this much at first.
+        self.correction = ops.sqrt(1 - beta_2**update) / (1 - beta_1**update)
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._learning_rate = schedule
+
+    def adam_update(self, gradient, variable, learning_rate, m, v):
+        """Adam's step (https://arxiv.org/abs/1412.6980), within `apply`.
+
+        Args:
+            gradient, variable: of any one shape.
+            learning_rate: scalar.
+            m, v: the running means of gradients and of their squares, of that shape too.
+        """
+        beta_1, beta_2 = self.adam_betas
+        self.assign_add(m, (1 - beta_1) * (gradient - m))
+        self.assign_add(v, (1 - beta_2) * (ops.square(gradient) - v))
+        rate = learning_rate * self.correction
+        self.assign_sub(variable, rate * m / (ops.sqrt(v) + self.epsilon))
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
+    """Keras' AdamW (https://arxiv.org/abs/1711.05101) with a smaller graph."""
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """How much of the two means is kept in a step."""
+        return self.beta_1, self.beta_2
+
+    def update_step(self, gradient, variable, learning_rate):
+        """As Keras' `update_step`."""
+        index = self._get_variable_index(variable)
+        means = self._momentums[index], self._velocities[index]
+        self.adam_update(gradient, variable, learning_rate, *means)
+
+
+@keras.saving.register_keras_serializable(package="keras_lm")
+class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
+    """Keras' Muon (https://kellerjordan.github.io/posts/muon) with its iteration on Gram matrices.
+
+    An iteration X <- P X with P = a I + b G + c G^2 multiplies X by a polynomial of its Gram matrix
+    G = X X^T. These commute, so their product can be built from G alone, which becomes P G P for
+    the next one, and X is multiplied once, in the end. The result is the same up to rounding; where
+    X is three or four times as wide as high, it takes a bit over half of the work.
+    """
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """How much of the two means is kept in a step, where the weights are Adam's."""
+        return self.adam_beta_1, self.adam_beta_2
+
+    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        self.adam_update(gradient, variable, learning_rate, m, v)
+
+    @traced  # once a shape, not once a matrix: a quicker start
+    def zeropower_via_newtonschulz5(self, x, steps: int):
+        """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
+        rows, columns = x.shape
+        if rows > columns:
+            return ops.transpose(self.zeropower_via_newtonschulz5(ops.transpose(x), steps))
+        if columns < 2 * rows:  # nearly square: the usual form takes less
+            return super().zeropower_via_newtonschulz5(x, steps)
+        x = x / (ops.norm(x) + 1e-7)
+        gram = ops.matmul(x, ops.transpose(x))  # (rows, rows)
+        product = identity = ops.eye(rows, dtype=x.dtype)
+        for step in range(steps):
+            squared = ops.matmul(gram, gram)
+            factor = self.muon_a * identity + self.muon_b * gram + self.muon_c * squared
+            product = ops.matmul(factor, product) if step else factor
+            if step + 1 < steps:
+                gram = ops.matmul(ops.matmul(factor, gram), factor)
+        return ops.matmul(product, x)
+
+
+def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer for `model`: AdamW (https://arxiv.org/abs/1711.05101) or Muon
+    (https://kellerjordan.github.io/posts/muon; embeddings, output layer and vectors by AdamW), with
+    warm-up and decay, weight decay on matrices only, and loss scaling for float16.
+    """
+    schedule = WarmupDecay(
+        config.learning_rate,
+        config.min_learning_rate,
+        config.warmup_steps,
+        config.steps,
+        config.schedule,
+    )
+    shared = {"learning_rate": schedule, "epsilon": config.epsilon}
+    if config.optimizer == "muon":
+        optimizer = GramMuon(
+            momentum=config.momentum,
+            adam_beta_1=config.beta_1,
+            adam_beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            adam_weight_decay=config.weight_decay,
+            exclude_layers=["output_layer"],
+            **shared,
+        )
+    else:
+        optimizer = AdamW(
+            beta_1=config.beta_1,
+            beta_2=config.beta_2,
+            weight_decay=config.weight_decay,
+            **shared,
+        )
+    vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    if model.compute_dtype == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer

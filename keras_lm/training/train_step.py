@@ -1,0 +1,194 @@
+"""The accumulating training step and validation, compiled.
+
+Many steps run inside one compiled call: the text and the order of windows go in, the steps'
+metrics come out, and Python is out of the way.
+"""
+
+import contextlib
+import ctypes
+import os
+
+import numpy as np
+
+from keras_lm.model.backend import keras, tf
+from keras_lm.model.tracing import traced
+from keras_lm.training.losses import next_token_loss
+from keras_lm.training.windows import cut_windows
+
+STEPS_PER_CALL = 10  # at most; how many are run is an argument, so one compilation serves all
+OUT_OF_MEMORY_ERRORS = (MemoryError, tf.errors.ResourceExhaustedError)
+METRICS = ("loss", "accuracy", "grad_norm")
+# On a CPU, XLA cuts sums over rows, as for biases and norms, into windows: slower than plain sums.
+XLA_FLAGS = "--xla_disable_hlo_passes=tree_reduction_rewriter"
+
+
+def prepare_device(precision: str, deterministic: bool) -> str:
+    """Sets TensorFlow and XLA up for a run, before any operation; returns the Keras dtype policy.
+
+    Args:
+        precision: "auto" becomes "mixed_float16" where there is a GPU and "float32" elsewhere.
+        deterministic: only operations with a fixed order of sums.
+    """
+    os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if precision == "auto":
+        return "mixed_float16" if gpus else "float32"
+    return precision
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the first GPU's memory in use; None without a GPU."""
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    return tf.config.experimental.get_memory_info("GPU:0")["current"]
+
+
+class Training:
+    """A model, its optimizer and its text, with compiled steps.
+
+    Args:
+        model: a built LanguageModel.
+        optimizer: a built optimizer.
+        tokens: the training text, (num_tokens,) integers.
+        gradient_accumulation: micro-batches an update.
+        clip_norm: longest gradient; 0 for no clipping.
+        jit_compile: whether XLA compiles the steps.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        tokens: np.ndarray,
+        gradient_accumulation: int = 1,
+        clip_norm: float = 1.0,
+        jit_compile: bool = True,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.tokens = tf.constant(tokens, tf.int32)
+        self.gradient_accumulation = gradient_accumulation
+        self.clip_norm = clip_norm
+        self._compiled_steps = traced(self._steps, jit_compile)
+        self._compiled_validation = traced(self._validate_batch, jit_compile)
+
+    def compile(self, windows: int) -> None:
+        """Compiles the step for so many windows an update, and changes nothing."""
+        self.train_steps(np.zeros((0, windows), "int32"))
+        # Compilation takes more memory than training will; the C library would keep it.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+    def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs one update a row of `offsets`.
+
+        Args:
+            offsets: (steps, gradient_accumulation * batch) where the windows begin; 0 to
+                STEPS_PER_CALL rows.
+
+        Returns:
+            For each name in METRICS the updates' values, (steps,).
+        """
+        steps, windows = offsets.shape
+        padded = np.zeros((STEPS_PER_CALL, self.gradient_accumulation, windows), "int32")
+        padded = padded[:, :, : windows // self.gradient_accumulation]
+        padded[:steps] = offsets.reshape(steps, *padded.shape[1:])
+        values = self._compiled_steps(tf.constant(padded), tf.constant(steps)).numpy()
+        return {name: values[:steps, index] for index, name in enumerate(METRICS)}
+
+    def _steps(self, offsets, steps):
+        def one_step(step, values):
+            windows = cut_windows(self.tokens, offsets[step], self.model.config.context_length + 1)
+            row = tf.stack([*self.train_step(windows).values()])
+            return step + 1, tf.tensor_scatter_nd_update(values, [[step]], [row])
+
+        values = tf.zeros((STEPS_PER_CALL, len(METRICS)))
+        return tf.while_loop(lambda step, _: step < steps, one_step, (0, values))[1]
+
+    def train_step(self, windows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update: the gradients of all micro-batches averaged, clipped, applied once.
+
+        Args:
+            windows: (gradient_accumulation, batch, length + 1) token ids.
+
+        Returns:
+            Scalars for each name in METRICS: means over all tokens, and the gradient's norm before
+            clipping.
+        """
+        variables = self.model.trainable_variables
+
+        def accumulate(index, loss, accuracy, gradients):
+            micro = self._gradients(windows[index])
+            new = [total + part for total, part in zip(gradients, micro[2], strict=True)]
+            return index + 1, loss + micro[0], accuracy + micro[1], new
+
+        if self.gradient_accumulation == 1:
+            loss, accuracy, gradients = self._gradients(windows[0])
+        else:
+            zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+            _, loss, accuracy, gradients = tf.while_loop(
+                lambda index, *_: index < self.gradient_accumulation,
+                accumulate,
+                (0, 0.0, 0.0, zeros),
+            )
+        # The loss scale is 1 but with float16; clipping scaled gradients at a scaled norm is the
+        # same as clipping the gradients, which the optimizer divides by the scale.
+        scale = self.optimizer.scale_loss(1.0)
+        norm = tf.linalg.global_norm(gradients)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm * scale, norm)
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss, "accuracy": accuracy, "grad_norm": norm / scale}
+
+    def _gradients(self, windows):
+        """Loss, accuracy and (scaled) gradients of one micro-batch's share of the update."""
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        share = 1.0 / self.gradient_accumulation
+        with tf.GradientTape() as tape:
+            loss, accuracy = self._loss(inputs, targets, training=True)
+            loss *= share
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled_loss, [v.value for v in self.model.trainable_variables])
+        # A gathered embedding's gradient comes as slices; sums and norms need the whole matrix.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, share * accuracy, gradients
+
+    def _loss(self, inputs, targets, training):
+        """Mean loss and accuracy over the tokens of (batch, length) whose target is not -1."""
+        x = self.model.hidden(inputs, training=training)
+        x = tf.reshape(x, (-1, x.shape[-1]))  # (tokens, d_model)
+        soft_cap = self.model.config.logit_soft_cap
+        return next_token_loss(x, self.model.output_kernel(), tf.reshape(targets, [-1]), soft_cap)
+
+    def validate(self, tokens: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Mean loss and accuracy over all of `tokens`, each predicted once.
+
+        Args:
+            tokens: (num_tokens,) integers, at least 2.
+            batch_size: windows at once.
+
+        Returns:
+            "loss" in nats a token and "accuracy", 0 to 1.
+        """
+        starts = np.arange(0, len(tokens) - 1, self.model.config.context_length)
+        missing = -len(starts) % batch_size
+        starts = np.concatenate([starts, np.full(missing, len(tokens))]).astype("int32")
+        text = tf.constant(tokens, tf.int32)
+        totals = np.zeros(3)
+        for batch in starts.reshape(-1, batch_size):
+            totals += self._compiled_validation(text, tf.constant(batch)).numpy()
+        return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+    def _validate_batch(self, tokens, offsets):
+        """Sums of loss, of hits and of tokens; what lies behind the text's end does not count."""
+        length = self.model.config.context_length
+        windows = cut_windows(tokens, offsets, length + 1)
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        inside = tf.expand_dims(offsets, 1) + tf.range(length) < tf.shape(tokens)[0] - 1
+        count = tf.reduce_sum(tf.cast(inside, tf.float32))
+        loss, accuracy = self._loss(inputs, tf.where(inside, targets, -1), training=False)
+        return tf.stack([count * loss, count * accuracy, count])

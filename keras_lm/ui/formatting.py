@@ -1,0 +1,71 @@
+"""How runs, texts, numbers and settings are written, and the sizes that parts of pages share."""
+
+import re
+
+from keras_lm.data import corpus
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.config import DataConfig, RunConfig
+from keras_lm.settings.presets import TITLES, nearest_preset
+
+CHART_HEIGHT = 290  # pixels: a run is seen as a whole on a laptop's 720
+ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of numbers
+MOST_CHANGES = 4  # named in a title
+
+
+def show_value(value: object) -> str:
+    """A setting's value for people: 2,000, 0.0035, on, off."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "(empty)"
+
+
+def describe_run(config: RunConfig | None) -> str:
+    """A run in a few words: its text, its preset, and what differs from it."""
+    if config is None:
+        return "unreadable settings"
+    preset, changes = nearest_preset(config)
+    words = [f"{key.partition('.')[2]} {show_value(value)}" for key, value in changes.items()]
+    if len(words) > MOST_CHANGES:
+        words[MOST_CHANGES:] = [f"{len(words) - MOST_CHANGES} more"]
+    return f"{text_title(config.data)} · {', '.join([TITLES[preset], *words])}"
+
+
+def text_title(data: DataConfig) -> str:
+    """What a text is called, without its author."""
+    known = (corpus.BUILT_IN | corpus.CATALOGUE).get(data.data)
+    return known.title.rpartition(", ")[0] if known else data.label
+
+
+def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
+    """Runs in a list: of each id, what it is and when it started; no two alike.
+
+    Its state is left out, for a list's entry that changes is another one to Streamlit.
+    """
+    labels: dict[str, str] = {}
+    for summary in summaries:
+        day, clock, suffix = summary.run_id.split("-")
+        when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
+        label = f"{describe_run(summary.config)} · {when}"
+        label += " · damaged" if summary.damage else ""
+        labels[summary.run_id] = f"{label} · {suffix}" if label in labels.values() else label
+    return labels
+
+
+def plural(count: int, noun: str) -> str:
+    """1 block, 2 blocks."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def escape_markdown(text: str) -> str:
+    """The text as Streamlit's Markdown shows it to the letter, whatever is in it."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,325 @@
+"""The Generate page: a prompt, a model, and the text as it is made; earlier texts stay below."""
+
+import dataclasses
+import html
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from keras_lm.runs.workers import Reply, WorkerClient
+from keras_lm.settings.config import GenerationConfig
+from keras_lm.ui.formatting import escape_markdown
+from keras_lm.ui.parts.beginnings import beginnings
+from keras_lm.ui.parts.copying import copy_button
+from keras_lm.ui.parts.honesty import tell
+from keras_lm.ui.parts.models import (
+    BUSY,
+    binding,
+    choose_model,
+    find_model_file,
+    find_worker,
+    label_of,
+    loading_error,
+    look_at,
+    name_of,
+    open_page,
+    text_of,
+)
+from keras_lm.ui.reach import tell_readers
+
+POLL_SECONDS, WAITING_SECONDS = 0.2, 1.0
+SHOWN_PROMPT = 400  # characters
+MOST_CONTINUATIONS = 4
+MOST_TEXTS = 20  # that are kept
+NEW_SEEDS = 1_000_000  # a drawn seed is short enough to be typed again
+DEFAULT_PROMPT = "The man"  # of a model whose training text is not known
+RANGES = {
+    "max_new_tokens": ("Length in tokens", 1, 2_000, 10),
+    "temperature": ("Temperature", 0.0, 2.0, 0.05),
+    "top_k": ("Top-k", 0, 200, 1),
+    "top_p": ("Top-p", 0.0, 1.0, 0.01),
+    "min_p": ("Min-p", 0.0, 1.0, 0.01),
+    "repetition_penalty": ("Repetition penalty", 1.0, 2.0, 0.05),
+}
+FIELDS = {spec.name: spec for spec in dataclasses.fields(GenerationConfig)}
+GO = "generate.again"  # in the session: a button below a text has set the form, which shall run
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A prompt's continuations, complete or not, and all that they were made with."""
+
+    number: int
+    model_file: Path
+    label: str
+    prompt: str
+    settings: dict
+    worker: WorkerClient
+    request_id: int
+    reply: Reply
+
+
+def page() -> None:
+    """Draws the page."""
+    st.title("Generate")
+    with st.sidebar:
+        st.subheader("Settings")
+        settings, count = settings_form()
+    again = st.session_state.pop(GO, False)
+    model_file = choose_model()
+    if model_file is not None:
+        prompt_form(model_file, settings, count, again)
+    draw_texts()
+
+
+def settings_form() -> tuple[dict, int]:
+    """The sampling settings, without a seed unless it is fixed, and how many continuations."""
+    settings = {
+        name: st.slider(
+            label,
+            low,
+            high,
+            FIELDS[name].default,
+            step,
+            key=name,
+            help=FIELDS[name].metadata["help"],
+            bind="query-params",
+        )
+        for name, (label, low, high, step) in RANGES.items()
+    }
+    count = st.slider(
+        "Continuations",
+        1,
+        MOST_CONTINUATIONS,
+        key="count",
+        help="Several of the same prompt side by side; each further one has the next seed.",
+        bind="query-params",
+    )
+    if st.toggle(
+        "Fixed seed",
+        key="fixed_seed",
+        help="The same prompt, settings and seed give the same text again. Otherwise every text "
+        "has a new seed, which is shown with it.",
+        bind="query-params",
+    ):
+        settings["seed"] = st.number_input(
+            "Seed",
+            0,
+            2**31 - 1,
+            FIELDS["seed"].default,
+            key="seed",
+            help=FIELDS["seed"].metadata["help"],
+            bind="query-params",
+        )
+    return settings, count
+
+
+def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> None:
+    """The prompt, ways to begin, and the buttons; starts a text when it is asked for."""
+    data = text_of(model_file)
+    examples = beginnings(data) if data else []
+    suggest(examples[0] if examples else DEFAULT_PROMPT)
+    prompt = st.text_area("Prompt", key="prompt", height=90, bind=binding("prompt"))
+    if examples:
+        st.pills(
+            "Beginnings from its training text",
+            examples,
+            key="example",
+            on_change=take_example,
+        )
+    worker = find_worker(model_file)  # it loads while the prompt is written
+    buttons = st.container(horizontal=True)
+    clicked = buttons.button(
+        "Generate",
+        type="primary",
+        icon=":material/auto_awesome:",
+        key="generate.go",
+        shortcut="Ctrl+Enter",
+    )
+    if (clicked or again) and worker is None:
+        st.session_state[GO] = True
+        st.fragment(wait_for_room, run_every=WAITING_SECONDS)(model_file)
+    elif clicked or again:
+        begin(model_file, worker, prompt, settings, count)
+    elif worker is not None:
+        worker.prepare(count)
+    if (newest := newest_text()) and not newest.reply.done:
+        buttons.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel)
+
+
+def wait_for_room(model_file: Path) -> None:
+    """Draws the page again, which generates then, as soon as the model may have a worker."""
+    if find_worker(model_file) is not None:
+        st.rerun()
+    st.caption(f"{BUSY}: this one's turn comes in a moment.")
+
+
+def suggest(prompt: str) -> None:
+    """Fills in a prompt unless the person, or the address, has another one than was suggested."""
+    state = st.session_state
+    is_untouched = state.get("prompt") == state.get("prompt.suggested")
+    if is_untouched and "prompt" not in st.query_params:
+        state["prompt"] = state["prompt.suggested"] = prompt
+
+
+def take_example() -> None:
+    """Makes the chosen beginning the prompt."""
+    if st.session_state["example"]:
+        st.session_state["prompt"] = st.session_state["example"]
+    st.session_state["example"] = None
+
+
+def begin(model_file: Path, worker: WorkerClient, prompt: str, settings: dict, count: int) -> None:
+    """Asks the worker for texts; `draw_texts` draws them."""
+    cancel()
+    settings = {"seed": random.randrange(NEW_SEEDS)} | settings
+    request_id, reply = worker.generate([prompt] * count, settings)
+    texts = st.session_state.setdefault("texts", [])
+    number = texts[0].number + 1 if texts else 0
+    label = label_of(name_of(model_file))
+    texts.insert(
+        0, Generated(number, model_file, label, prompt, settings, worker, request_id, reply)
+    )
+    del texts[MOST_TEXTS:]
+
+
+def newest_text() -> Generated | None:
+    """What this tab generated last."""
+    return next(iter(st.session_state.get("texts", [])), None)
+
+
+def cancel() -> None:
+    """Ends what this tab is generating, if anything."""
+    newest = newest_text()
+    if newest and not newest.reply.done:
+        newest.worker.cancel(newest.request_id)
+
+
+def draw_texts() -> None:
+    """All texts of this session, newest first; the newest is drawn again while more comes."""
+    newest, *earlier = st.session_state.get("texts") or [None]
+    if newest is None:
+        return
+    tell_readers("The text is complete." if newest.reply.done else "Generating.", key="reach-text")
+    if newest.reply.done:
+        draw_generated(newest)
+    else:
+        st.fragment(draw_unfinished, run_every=POLL_SECONDS)(newest)
+    if earlier:
+        st.header("Earlier texts", anchor=False)
+        for generated in earlier:
+            draw_generated(generated)
+
+
+def draw_unfinished(newest: Generated) -> None:
+    """The text so far; when it is complete, the whole page, whose buttons change."""
+    if newest.reply.done:
+        st.rerun()
+    draw_generated(newest)
+
+
+def draw_generated(generated: Generated) -> None:
+    """Prompt and continuations, how they were made, and what can be done with them."""
+    reply = generated.reply
+    error = loading_error(generated.worker, generated.model_file) or reply.error
+    told = [generated.label, describe(generated.settings)]
+    if reply.done and not error:
+        told.append(f"{sum(map(len, reply.texts)):,} characters in {reply.result['seconds']:.2f} s")
+    with st.container(key=f"text-{generated.number}"):
+        st.caption(escape_markdown(" · ".join(told)))
+        if not error or any(reply.texts):
+            for row, column in enumerate(st.columns(len(reply.texts))):
+                with column:
+                    draw_continuation(generated, row)
+        if error:
+            st.error(escape_markdown(error), icon=":material/error:")
+        elif reply.done:
+            draw_notes(reply)
+        elif not generated.worker.loading.done:
+            st.caption("Loading the model (a few seconds, the first time only)")
+        elif not any(reply.texts):
+            st.caption("The text begins in a moment.")
+
+
+def draw_continuation(generated: Generated, row: int) -> None:
+    """One continuation after its prompt; when it is complete, its buttons and its copies."""
+    text, key = generated.reply.texts[row], f"{generated.number}-{row}"
+    with st.container(border=True, key=f"generated-{key}"):
+        st.html(
+            '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'
+            f"<b>{html.escape(shorten(generated.prompt))}</b>{html.escape(text)}</p>"
+        )
+    if generated.reply.done and not generated.reply.error:
+        with st.container(horizontal=True, gap="small"):
+            draw_buttons(generated, row, key)
+        tell(text_of(generated.model_file), text)
+
+
+def draw_buttons(generated: Generated, row: int, key: str) -> None:
+    """What can be done with a continuation; without its model it can be copied only."""
+    whole, model = generated.prompt + generated.reply.texts[row], name_of(generated.model_file)
+    copy_button(whole, f"copy-{key}")
+    if find_model_file(model) is None:
+        return
+    st.button(
+        "Continue",
+        icon=":material/arrow_forward:",
+        key=f"continue-{key}",
+        help="Prompt and text become the next prompt.",
+        on_click=continue_text,
+        args=(model, whole),
+    )
+    if row == 0:
+        st.button(
+            "Another one",
+            icon=":material/refresh:",
+            key=f"another-{key}",
+            help="The same model, prompt and settings with another seed.",
+            on_click=repeat,
+            args=(generated,),
+        )
+    if st.button("Inspect", icon=":material/search:", key=f"inspect-{key}"):
+        open_page("inspect", model, text=whole)
+
+
+def continue_text(model: str, text: str) -> None:
+    """Makes a text the prompt and generates."""
+    look_at(model)
+    st.session_state.update({"prompt": text, GO: True})
+
+
+def repeat(generated: Generated) -> None:
+    """Puts a text's model, prompt and settings into the form, and generates with another seed."""
+    look_at(name_of(generated.model_file))
+    count = len(generated.reply.texts)
+    form = generated.settings | {"prompt": generated.prompt, "count": count, GO: True}
+    form["seed"] += count  # used where it is fixed
+    st.session_state.update(form)
+
+
+def describe(settings: dict) -> str:
+    """The settings in a few words, without those that do nothing."""
+    told = [f"seed {settings['seed']}", f"temperature {settings['temperature']:g}"]
+    neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+    for name, value in neutral.items():
+        if settings[name] != value:
+            told.append(f"{RANGES[name][0].lower()} {settings[name]:g}")
+    return ", ".join(told)
+
+
+def draw_notes(reply: Reply) -> None:
+    """What of the prompt was not used."""
+    if unknown := reply.result["unknown"]:
+        shown = escape_markdown(" ".join(repr(piece) for piece in unknown[:10]))
+        st.caption(f"Ignored, since the training text does not contain them: {shown}")
+    if cut := reply.result["tokens_cut"]:
+        st.caption(
+            f"The prompt is longer than the model's context: its first {cut:,} tokens are ignored."
+        )
+
+
+def shorten(prompt: str) -> str:
+    """The end of a long prompt, which is what the text goes on from."""
+    return prompt if len(prompt) <= SHOWN_PROMPT else f"… {prompt[-SHOWN_PROMPT:]}"

@@ -1,0 +1,257 @@
+"""The Train page: choose, start, watch."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from keras_lm.settings import estimates
+from keras_lm.settings.config import ConfigError, RunConfig
+from keras_lm.ui.formatting import (
+    NUMBERS_HEIGHT,
+    ROW_HEIGHT,
+    escape_markdown,
+    label_runs,
+    plural,
+    show_seconds,
+    text_title,
+)
+from keras_lm.ui.parts.draft import draft
+from keras_lm.ui.parts.fields import in_words
+from keras_lm.ui.parts.run_form import MissingText, run_form
+from keras_lm.ui.parts.run_settings import run_settings
+from keras_lm.ui.services import (
+    TextFacts,
+    matrix_flops_per_second,
+    supervisor,
+    text_facts,
+    told_disk_errors,
+)
+
+RUN = "run"  # in the address and in the session: the run that is looked at
+NEW_RUN = "new"
+CARD_WIDTH = 155  # pixels: four in a row on a laptop, two on a telephone
+MANY_READINGS = 10.0  # of the same text: more and small models learn it by heart
+
+
+def page() -> None:
+    """Draws the form of a new run, or the run that the address names."""
+    chosen = chosen_run()
+    summary = None
+    if chosen != NEW_RUN:
+        try:
+            summary = supervisor().summary(chosen)
+        except ConfigError:
+            pass
+    choose_run(chosen)
+    if summary is not None:
+        # Charts take half a second to import, for which the first sight of the form need not wait.
+        from keras_lm.ui.parts.dashboard import dashboard
+
+        dashboard(summary)
+    elif chosen == NEW_RUN:
+        new_run()
+    else:
+        with st.sidebar:
+            run_settings(None)
+        st.error(
+            escape_markdown(f"There is no run {chosen!r:.40} any more: choose another one above.")
+        )
+
+
+def chosen_run() -> str:
+    """The run in the address; else the one this tab looked at; else one that is active, or none."""
+    chosen = st.query_params.get(RUN) or st.session_state.get(RUN)
+    if chosen is None:
+        active = [summary for summary in supervisor().summaries() if summary.is_active]
+        chosen = active[-1].run_id if active else NEW_RUN
+    if chosen != NEW_RUN:
+        st.query_params[RUN] = chosen  # so that it stays when it has ended
+    st.session_state[RUN] = chosen
+    return chosen
+
+
+def show_run(run_id: str) -> None:
+    """Puts a run into the address, so that a reload shows it again."""
+    st.query_params[RUN] = run_id
+
+
+def choose_run(chosen: str) -> None:
+    """The list of runs, and the way back to a new one."""
+    summaries = supervisor().summaries()
+    labels = label_runs(summaries)
+    for summary in summaries:
+        if summary.failed_to_learn:  # it has ended, so that its label never changes again
+            labels[summary.run_id] += " · failed to learn"
+    if not labels and chosen == NEW_RUN:
+        return
+    st.session_state["chosen_run"] = chosen
+    with st.container(horizontal=True, height=ROW_HEIGHT, border=False, key="runs"):
+        st.selectbox(
+            "Run",
+            [NEW_RUN, *labels] if chosen in (NEW_RUN, *labels) else [chosen, NEW_RUN, *labels],
+            format_func=lambda run_id: labels.get(
+                run_id, "New run" if run_id == NEW_RUN else run_id
+            ),
+            key="chosen_run",
+            label_visibility="collapsed",
+            on_change=lambda: show_run(st.session_state["chosen_run"]),
+        )
+        if chosen != NEW_RUN:
+            st.button("New run", icon=":material/add:", on_click=show_run, args=(NEW_RUN,))
+
+
+def new_run() -> None:
+    """What this is and what the settings will cost; the form is in the sidebar."""
+    st.title("Train a small language model", anchor=False)
+    st.markdown(
+        "Choose a text and settings in the sidebar, or take what is set, and press **Start**. The "
+        "model reads the text again and again and learns to guess its next character or word "
+        "piece. You see the guesses improve, and try the model when it is done."
+    )
+    with st.sidebar:
+        beside_length, make_config = run_form()
+    setup(beside_length, make_config)
+
+
+def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunConfig]) -> None:
+    """What the settings will cost, and the button that starts.
+
+    Args:
+        beside_length: writes a line beside the length in the form.
+        make_config: gives the form's config, as `run_form` says.
+    """
+    config = facts = problem = None
+    try:
+        config = make_config()
+        facts = text_facts(config.data, config.model.context_length)
+        config = config.with_vocab_size(facts.vocab_size)
+        estimates.check_memory(config)
+    except ValueError as error:
+        problem = error
+    with st.container(border=True):
+        if problem is None:
+            beside_length(cost_card(config, facts))
+            remarks(config, facts)
+        elif isinstance(problem, MissingText):
+            st.info(str(problem), icon=":material/upload_file:")
+        else:
+            st.error(escape_markdown(in_words(str(problem))), icon=":material/error:")
+        started = st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            width="stretch",
+            disabled=problem is not None,
+            key="start",
+        )
+    if config is not None:
+        attention_card(config.model.context_length)
+    if facts is not None:
+        text_card(facts, text_title(config.data))
+    if started:
+        with told_disk_errors():
+            st.query_params[RUN] = supervisor().start(config)
+            st.rerun()
+
+
+def cost_card(config: RunConfig, facts: TextFacts) -> str:
+    """Draws parameters, memory and time; returns the time and the readings in a sentence."""
+    seconds = estimates.run_seconds(config, matrix_flops_per_second(), facts.validation_tokens)
+    tokens, readings = tokens_to_read(config), readings_of(config, facts)
+    with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
+        st.metric(
+            "Parameters",
+            f"{config.model.parameter_count():,}",
+            help="Weights that training changes; exact.",
+            width=CARD_WIDTH,
+        )
+        st.metric(
+            "Memory, about",
+            f"{estimates.memory_bytes(config) / 2**30:.1f} GB",
+            help="Peak of the training process, estimated.",
+            width=CARD_WIDTH,
+        )
+        st.metric(
+            "Time, about",
+            show_seconds(seconds),
+            help="Estimated from how fast this machine multiplies matrices; start included.",
+            width=CARD_WIDTH,
+        )
+        st.metric(
+            "Reads the text",
+            show_times(readings),
+            help=f"{config.training.steps:,} steps read {tokens:,} tokens in all; the text has "
+            f"{facts.train_tokens:,} to train on.",
+            width=CARD_WIDTH,
+        )
+    return f"About {show_seconds(seconds)}; reads the text {show_times(readings)}."
+
+
+def tokens_to_read(config: RunConfig) -> int:
+    """Of all steps together."""
+    training = config.training
+    tokens_per_step = training.batch_size * training.gradient_accumulation
+    return training.steps * tokens_per_step * config.model.context_length
+
+
+def readings_of(config: RunConfig, facts: TextFacts) -> float:
+    """How often the whole text is read."""
+    return tokens_to_read(config) / facts.train_tokens
+
+
+def show_times(readings: float) -> str:
+    """0.4 times, 2.6 times, 250 times."""
+    return f"{readings:.1f} times" if readings < MANY_READINGS else f"{readings:,.0f} times"
+
+
+def remarks(config: RunConfig, facts: TextFacts) -> None:
+    """What to know before Start: the queue, a text that is read too often, useless settings."""
+    original = st.session_state.get("duplicated")
+    if original is not None and original == draft():
+        st.info(
+            "These are the settings of the run that you duplicated. Unchanged, they give the same "
+            "model again.",
+            icon=":material/content_copy:",
+        )
+    readings = readings_of(config, facts)
+    if readings > MANY_READINGS:
+        st.warning(
+            f"The model will read this text {show_times(readings)}. After about "
+            f"{MANY_READINGS:.0f} it mostly learns the text by heart: a longer text or fewer steps "
+            "help.",
+            icon=":material/menu_book:",
+        )
+    for warning in config.warnings():
+        st.warning(escape_markdown(warning), icon=":material/info:")
+    if ahead := sum(summary.is_active for summary in supervisor().summaries()):
+        st.info(
+            f"{plural(ahead, 'run')} {'is' if ahead == 1 else 'are'} ahead of this one, which "
+            "starts by itself when its turn comes.",
+            icon=":material/hourglass_empty:",
+        )
+
+
+def attention_card(context_length: int) -> None:
+    """What the choice of attention means; drawn when it is opened."""
+    card = st.expander(
+        "Which attention? What each computes and costs",
+        icon=":material/compare_arrows:",
+        key="attention.card",
+        on_change="rerun",
+    )
+    if card.open:
+        from keras_lm.ui.parts.mechanisms import mechanisms
+
+        with card:
+            mechanisms(context_length)
+
+
+def text_card(facts: TextFacts, title: str) -> None:
+    """The text in numbers and its beginning."""
+    st.header(escape_markdown(title), anchor=False)
+    st.caption(
+        f"{facts.train_tokens:,} tokens to train on, {facts.validation_tokens:,} to validate, "
+        f"{facts.vocab_size:,} different ones. A model that knows only how frequent each token is "
+        f"scores {facts.unigram_entropy:.2f}; lower means that it uses the context."
+    )
+    st.code(facts.excerpt, language=None, wrap_lines=True)

@@ -1,0 +1,322 @@
+"""One run as it is now: state, progress, curves, samples, log; drawn again while it is active."""
+
+import gc
+import html
+import math
+import os
+import time
+
+import pandas as pd
+import streamlit as st
+
+from keras_lm.runs.queue import runs_ahead
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.ui.formatting import (
+    CHART_HEIGHT,
+    NUMBERS_HEIGHT,
+    describe_run,
+    escape_markdown,
+    plural,
+    show_seconds,
+)
+from keras_lm.ui.parts import charts
+from keras_lm.ui.parts.honesty import tell
+from keras_lm.ui.parts.run_buttons import buttons
+from keras_lm.ui.parts.run_settings import run_settings
+from keras_lm.ui.reach import tell_readers
+from keras_lm.ui.services import supervisor
+
+# Each refresh takes server and browser some tenths of a second of a processor, which the run may
+# need; until the first point there is little to draw.
+WAITING_SECONDS, HEAD_SECONDS, CURVES_SECONDS = 1.0, 2.5, 5.0
+LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not see every second
+# Fading and sliding at every refresh takes a browser a third more of the processor than the change.
+STILL = "<style>.stMain * {transition: none !important}</style>"
+# Pixels: every part has its room from the first moment on, so that nothing moves when something
+# comes. On a telephone, where what is written may need more, style.css lifts some of them.
+TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT = 36, 42, 84
+NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
+NONE_YET = "–"
+STATES = {
+    run_folder.QUEUED: ("Waiting", "gray", ":material/hourglass_empty:"),
+    run_folder.PREPARING: ("Preparing", "blue", ":material/settings:"),
+    run_folder.TRAINING: ("Training", "blue", ":material/model_training:"),
+    run_folder.PAUSED: ("Paused", "orange", ":material/pause:"),
+    run_folder.FINISHED: ("Finished", "green", ":material/check_circle:"),
+    run_folder.STOPPED: ("Stopped", "orange", ":material/stop_circle:"),
+    run_folder.FAILED: ("Failed", "red", ":material/error:"),
+    run_folder.INTERRUPTED: ("Interrupted", "red", ":material/power_off:"),
+}
+# Tab: the columns with their curves' names, the axis' title, whether it is logarithmic.
+CURVES = {
+    "Perplexity": ({"perplexity": "train", "val_perplexity": "validation"}, "perplexity", True),
+    "Learning rate": ({"learning_rate": "learning rate"}, "learning rate", False),
+    "Gradient": ({"grad_norm": "gradient norm"}, "gradient norm", False),
+    "Speed": ({"tokens_per_second": "tokens per second"}, "tokens per second", False),
+}
+FAILED_TO_LEARN = ("Failed to learn", "orange", ":material/trending_flat:")
+COMPILING = "The first step is being compiled, which takes some seconds."
+
+
+# Streamlit collects garbage after every refresh. Nothing of what is loaded by now ever becomes
+# garbage, and not looking through it spares two thirds of a refresh.
+gc.freeze()
+
+
+def dashboard(summary: RunSummary) -> None:
+    """Draws the run; while it is active, the head often and the curves now and then."""
+    run_id, events = summary.run_id, read_events(supervisor().folder(summary.run_id))
+    has_curve = any(event["kind"] == "metrics" for event in events)
+    often = now_and_then = None
+    if summary.is_active:
+        left = seconds_left(summary.status, events)
+        calm = 1.0 if left is None or left < LONG_RUN_SECONDS else LONG_RUN_CALM
+        often, now_and_then = calm * HEAD_SECONDS, calm * CURVES_SECONDS
+        if not has_curve or supervisor().folder(run_id).control_file.exists():
+            often = now_and_then = WAITING_SECONDS
+        st.html(STILL)
+    with st.sidebar:
+        run_settings(summary.config)
+    with st.container(gap="xsmall", key="run"):
+        st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
+        st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
+
+
+def draw_head(run_id: str, was_active: bool) -> None:
+    """State, progress and buttons from the run's folder."""
+    summary = supervisor().summary(run_id)
+    if summary is None or summary.is_active != was_active:
+        st.rerun()  # the whole page: the list of runs changes, and the refreshing ends
+    with st.container(gap="xsmall"):
+        head(summary, read_events(supervisor().folder(run_id)))
+
+
+def draw_body(run_id: str, had_curve: bool) -> None:
+    """Numbers, curves, samples and log from the run's folder."""
+    folder = supervisor().folder(run_id)
+    summary, events = supervisor().summary(run_id), read_events(folder)
+    frame = charts.metrics_frame(events)
+    if summary is None or had_curve == frame.empty:
+        st.rerun()  # the first point has come: from now on the curves refresh at their own pace
+    with st.container(gap="xsmall"):
+        numbers(frame)
+        curves, written = st.columns([3, 2], gap="medium")
+        with curves, st.container(gap="xsmall"):
+            draw_curves(frame, summary)
+            with st.container(height=REMARK_HEIGHT, border=False, key="curve-remark"):
+                curve_remark(frame, summary, events)
+        with written, st.container(gap="xsmall"):
+            samples(events, summary)
+        log(folder, is_open=summary.state == run_folder.FAILED)
+
+
+def log(folder: RunFolder, is_open: bool) -> None:
+    """The newest whole lines of the process's own output, the last of them in view."""
+    with st.expander("Log", icon=":material/terminal:", expanded=is_open):
+        lines = html.escape(folder.log_tail() or "Nothing yet.")
+        st.html(f'<div class="log" tabindex="0"><pre>{lines}</pre></div>')
+
+
+def read_events(folder: RunFolder) -> list[dict]:
+    """All events of a run; what this tab has read before is not read again."""
+    cache = st.session_state.setdefault("events", {})
+    file = folder.events_file
+    inode = file.stat().st_ino if os.path.exists(file) else 0
+    events, offset, read_inode = cache.get(folder.run_id, ([], 0, inode))
+    if inode != read_inode:
+        events, offset = [], 0  # a resumed run took back what it will do again
+    new, offset = folder.read_events(offset)
+    cache[folder.run_id] = (events + new, offset, inode)
+    return events + new
+
+
+def head(summary: RunSummary, events: list[dict]) -> None:
+    """Title, state, progress, and the buttons that fit the state."""
+    hopeless = summary.state == run_folder.FINISHED and summary.failed_to_learn
+    name, colour, icon = FAILED_TO_LEARN if hopeless else STATES[summary.state]
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        height=TITLE_HEIGHT,
+        border=False,
+        key="run-title",
+    ):
+        title = escape_markdown(describe_run(summary.config))
+        st.title(title, anchor=False, width="content")
+        st.badge(name, color=colour, icon=icon)
+    status, message = summary.status, summary.status.get("message", "")
+    if message and summary.state in (run_folder.FAILED, run_folder.INTERRUPTED):
+        st.error(escape_markdown(message), icon=icon)
+    elif message and not summary.is_active:  # why it paused
+        st.warning(escape_markdown(message), icon=icon)
+    if summary.damage:
+        advice = "Correct that, or delete the run."
+        damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
+        st.error(damage, icon=":material/error:")
+    step, steps = status.get("step", 0), max(1, status.get("steps", 1))
+    told = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
+    with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
+        st.progress(min(1.0, step / steps), text=" · ".join(told))
+    tell_readers(spoken(name, summary, step / steps), key="reach-run")
+    buttons(summary)
+
+
+def spoken(name: str, summary: RunSummary, done: float) -> str:
+    """What a screen reader says of the run: its state, and while it trains every tenth of it."""
+    if summary.state == run_folder.TRAINING:
+        return f"{name}, {math.floor(10 * done) * 10} percent done."
+    return f"{name}."  # what went wrong is an alert, which is spoken by itself
+
+
+def waiting(summary: RunSummary) -> list[str]:
+    """What a run without a step is waiting for, and its position in the queue."""
+    if summary.state == run_folder.PREPARING:
+        return [COMPILING]
+    if summary.state != run_folder.QUEUED:
+        return []
+    ahead = len(runs_ahead(supervisor().folder(summary.run_id)))
+    if not ahead:
+        return ["Starting a process of its own for this run."]
+    return [
+        f"Position {ahead + 1} in the queue",
+        f"starts by itself after {plural(ahead, 'earlier run')}",
+    ]
+
+
+def course(summary: RunSummary, events: list[dict]) -> list[str]:
+    """While it is active, how long it will take; then its best step, its duration and its end."""
+    if summary.is_active:
+        left = seconds_left(summary.status, events)
+        told = [] if left is None else [f"{show_seconds(max(0.0, left))} left"]
+        message = summary.status.get("message", "")
+        return [*told, escape_markdown(message)] if message else told
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    told = []
+    if validated := [event for event in metrics if "val_loss" in event]:
+        best = min(validated, key=lambda event: event["val_loss"])
+        told.append(f"best validation loss {best['val_loss']:.3f} at step {best['step']:,}")
+    if metrics and "seconds" in metrics[-1]:
+        told.append(f"took {show_seconds(metrics[-1]['seconds'])}")
+    if ended := summary.status.get("heartbeat"):
+        told.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(ended)))
+    return told
+
+
+def seconds_left(status: dict, events: list[dict]) -> float | None:
+    """How long the rest will take at the pace so far; None when nothing is known yet."""
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    if not metrics:
+        return None
+    # Samples and validations count, the start does not.
+    first, last = metrics[0], metrics[-1]
+    if last["step"] > first["step"]:
+        pace = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    else:
+        pace = last["train_seconds"] / last["step"]
+    return pace * (status.get("steps", 0) - status.get("step", 0))
+
+
+def numbers(frame: pd.DataFrame) -> None:
+    """The newest values; a dash for what has not come yet."""
+    cells = [
+        ("Loss", "loss", "{:.3f}", "Cross-entropy on the training text, nats per token."),
+        ("Val. loss", "val_loss", "{:.3f}", "The same on text it never trained on."),
+        ("Perplexity", "perplexity", None, "As uncertain as choosing among this many tokens."),
+        ("Accuracy", "accuracy", "{:.1%}", "How often the likeliest token is right."),
+        ("Bits / byte", "bits_per_byte", "{:.2f}", "Loss that compares across tokenizers."),
+        ("Tokens / s", "tokens_per_second", "{:,.0f}", "Speed of training, tokens per second."),
+        ("Memory", "memory_mb", "{:,.0f} MB", "Of the training process."),
+    ]
+    with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="numbers"):
+        for label, column, form, help_text in cells:
+            values = frame[column].dropna() if column in frame else ()
+            shown = NONE_YET
+            if len(values):
+                newest = values.iloc[-1]
+                form = form or ("{:,.1f}" if newest < 1_000 else "{:,.0f}")
+                shown = form.format(newest)
+            st.metric(label, shown, help=help_text, width=NUMBER_WIDTH)
+
+
+def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
+    """The charts, one a tab."""
+    status = summary.status
+    vocab_size, entropy = status.get("vocab_size"), status.get("unigram_entropy")
+    references = {}
+    if vocab_size:
+        references[charts.AT_RANDOM] = math.log(vocab_size)
+    if entropy:
+        references[charts.BY_FREQUENCY] = entropy
+    # Only the open one is drawn: a browser on the training machine takes its processor's time.
+    tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
+    if tabs[0].open:
+        table = charts.loss_table(frame, references)
+        room = tabs[0].container(height=CHART_HEIGHT, border=False, key="curve")
+        charts.draw(room, charts.loss_spec(), table, key="chart.loss")
+    for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
+        if tab.open:
+            drawing = charts.curve_spec(title, tuple(columns.values()), log)
+            room = tab.container(height=CHART_HEIGHT, border=False, key="curve")
+            charts.draw(room, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
+
+
+def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -> None:
+    """What the curve says, and what happened to the run."""
+    for event in events:
+        if event["kind"] == "note":
+            st.caption(escape_markdown(event["message"]))
+    entropy = summary.status.get("unigram_entropy")
+    if overfits := charts.overfitting_hint(frame):
+        st.markdown(f":orange[:material/trending_up:] {overfits}")
+    elif not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
+        st.markdown(f":orange[:material/trending_flat:] {clueless}")
+    elif entropy:
+        st.caption(
+            "A model that knows only how frequent each token is scores "
+            f"{entropy:.2f}; lower means that it uses the context."
+        )
+
+
+def samples(events: list[dict], summary: RunSummary) -> None:
+    """What the model wrote, newest first; each has its own room, however long it is."""
+    found = [event for event in reversed(events) if event["kind"] == "sample"]
+    st.markdown("**Samples**")
+    with st.container(height=CHART_HEIGHT, border=False):
+        if not found:
+            st.caption(no_samples(summary))
+        else:
+            # As one piece: texts that are replaced one by one would move each other.
+            st.html("".join(draw_sample(sample, sample is found[0]) for sample in found))
+    with st.container(height=REMARK_HEIGHT, border=False, key="sample-remark"):
+        if found:
+            sample_remark(found[0], summary)
+
+
+def draw_sample(sample: dict, is_newest: bool) -> str:
+    """One sample as HTML: its step, and its text after the prompt."""
+    prompt, text = html.escape(sample["prompt"]), html.escape(sample["text"])
+    return (
+        f"<small>after step {sample['step']:,}</small>"
+        f'<div class="sample{" newest" * is_newest}" tabindex="0"><b>{prompt}</b>{text}</div>'
+    )
+
+
+def no_samples(summary: RunSummary) -> str:
+    """Why there is none."""
+    if summary.config is not None and not summary.config.training.sample_every:
+        return "No samples: sampling is off."
+    if summary.is_active:
+        return "The first one comes soon; each continues the same prompt."
+    return "No samples: the run ended before the first one."
+
+
+def sample_remark(sample: dict, summary: RunSummary) -> None:
+    """What was left out of the prompt; of an ended run, what its sample copied."""
+    if isinstance(unknown := sample.get("unknown"), list):
+        shown = escape_markdown(" ".join(map(str, unknown[:10])))
+        st.caption(f"Ignored, since the training text does not contain them: {shown}")
+    if not summary.is_active:
+        data = summary.config.data if summary.config else None
+        tell(data, sample["text"], brief=True)

@@ -1,0 +1,171 @@
+"""The settings of a run to be: a preset, what differs from it, and the text.
+
+The tab's session keeps them whichever widgets are drawn, and the address shows them, so that a
+reload or a link finds them again.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from keras_lm.data import corpus
+from keras_lm.settings.checks import ConfigError, check_value
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
+from keras_lm.ui.services import supervisor
+
+PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
+SPECS = {
+    f"{part}.{spec.name}": spec for part, kind in PARTS.items() for spec in dataclasses.fields(kind)
+}
+QUICK_START = "quick-start"
+UPLOAD, PASTE = "upload", "paste"
+PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
+TITLE_LENGTH = 200  # characters
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A person's text: the name it is kept under among the uploads, and its title."""
+
+    stem: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Settings that a run can be made of.
+
+    Attributes:
+        preset: a name in PRESETS.
+        changes: "part.field" of each setting that differs from the preset, and its value.
+        text: a text's name in BUILT_IN or CATALOGUE, or UPLOAD, or PASTE.
+        own: the person's texts, by UPLOAD and PASTE.
+    """
+
+    preset: str = QUICK_START
+    changes: dict[str, Any] = field(default_factory=dict)
+    text: str = PRESETS[QUICK_START].data.data
+    own: dict[str, OwnText] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every setting's value, by "part.field"."""
+        return settings_of(PRESETS[self.preset]) | self.changes
+
+    def changed(self, changes: Mapping[str, Any]) -> "Draft":
+        """With other values; one that is the preset's is no change."""
+        preset = settings_of(PRESETS[self.preset])
+        merged = self.changes | changes
+        return replace(self, changes={k: v for k, v in merged.items() if v != preset[k]})
+
+    def config(self, data: str, title: str) -> RunConfig:
+        """The run's config; ConfigError when the settings do not fit together."""
+        values = {part: {} for part in PARTS}
+        for key, value in self.changes.items():
+            part, _, name = key.partition(".")
+            values[part][name] = value
+        values["data"] |= {"data": data, "title": title}
+        preset = PRESETS[self.preset]
+        return RunConfig(**{p: replace(getattr(preset, p), **v) for p, v in values.items()})
+
+    def address(self) -> dict[str, str]:
+        """What the address has to say: only what is not as a new draft has it."""
+        plain = Draft()
+        words = {key: _write(value) for key, value in self.changes.items()}
+        if self.preset != plain.preset:
+            words[PRESET] = self.preset
+        if self.text != plain.text:
+            words[TEXT] = self.text
+        if own := self.own.get(self.text):
+            words |= {KEPT: own.stem, TITLE: own.title}
+        return words
+
+
+def read_address(address: Mapping[str, str]) -> tuple[Draft, list[str]]:
+    """The draft that an address describes, and a sentence for each value in it that is left out."""
+    problems: list[str] = []
+    preset = address.get(PRESET, QUICK_START).strip().lower().replace(" ", "-")
+    if preset not in PRESETS:
+        problems.append(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r:.40}.")
+        preset = QUICK_START
+    changes = {}
+    for key in settings_of(PRESETS[preset]).keys() & address.keys():
+        try:
+            changes[key] = _read(key, address[key])
+        except ConfigError as error:
+            problems.append(str(error))
+    draft = Draft(preset).changed(changes)
+    text = address.get(TEXT, draft.text)
+    if text in (UPLOAD, PASTE):
+        own = OwnText(address.get(KEPT, ""), address.get(TITLE, "")[:TITLE_LENGTH])
+        draft = replace(draft, text=text, own={text: own} if kept_file(own) else {})
+    elif text in corpus.BUILT_IN | corpus.CATALOGUE:
+        draft = replace(draft, text=text)
+    else:
+        problems.append(f"There is no text {text!r:.40}.")
+    return draft, problems
+
+
+def _read(key: str, word: str) -> Any:
+    """The value that `word` stands for; ConfigError when it is none that the setting can have."""
+    spec, value = SPECS[key], word
+    try:
+        value = (
+            {"true": True, "false": False}[word.lower()] if spec.type is bool else spec.type(word)
+        )
+    except (ValueError, KeyError):
+        pass  # the check says what is expected
+    limits = {name: spec.metadata[name] for name in ("low", "high", "choices")}
+    return check_value(key, value, spec.type, **limits)
+
+
+def _write(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def kept_file(own: OwnText | None) -> Path | None:
+    """The file of a person's text; None when there is none."""
+    return supervisor().kept_upload(own.stem, ".txt") if own else None
+
+
+def draft() -> Draft:
+    """This tab's draft; at first the one in the address."""
+    if "draft" not in st.session_state:
+        st.session_state["draft"], problems = read_address(st.query_params)
+        st.session_state["draft.problems"] = problems
+    return st.session_state["draft"]
+
+
+def keep(changed: Draft) -> None:
+    """Puts another draft into the session and the address."""
+    st.session_state["draft"], st.session_state["draft.problems"] = changed, []
+    show_in_address()
+
+
+def show_in_address() -> None:
+    """Makes the address agree with the draft, whatever was in it; what is not a setting stays."""
+    words, ours = draft().address(), {*SPECS, PRESET, KEPT, TITLE}
+    rest = {key: value for key, value in st.query_params.items() if key not in ours}
+    if rest | words != st.query_params.to_dict():
+        st.query_params.from_dict(rest | words)
+
+
+def draft_of(config: RunConfig) -> Draft:
+    """The draft that gives a run with these settings, its text kept where it is not a known one."""
+    preset, changes = nearest_preset(config)
+    data = config.data.data
+    if data in corpus.BUILT_IN | corpus.CATALOGUE:
+        return Draft(preset, changes, data)
+    try:
+        separator = config.data.separator_text or "\n"
+        text = corpus.load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
+        path = supervisor().keep_upload(text.encode(), ".txt")
+    except ValueError:  # it is gone, or the disk is full: the form asks for it
+        return Draft(preset, changes, UPLOAD)
+    own = OwnText(path.stem, config.data.label)
+    return Draft(preset, changes, UPLOAD, {UPLOAD: own})

@@ -1,0 +1,107 @@
+"""What can be done with a run: stop, try, download, resume, duplicate, delete."""
+
+import streamlit as st
+
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.storage import run_folder
+from keras_lm.ui.formatting import ROW_HEIGHT, escape_markdown, label_runs
+from keras_lm.ui.parts.draft import draft, draft_of, keep
+from keras_lm.ui.parts.models import open_page
+from keras_lm.ui.services import supervisor, told_disk_errors
+
+
+def buttons(summary: RunSummary) -> None:
+    """Stop while it is active; after that the model first and Delete last."""
+    with st.container(horizontal=True, height=ROW_HEIGHT, border=False, key="run-buttons"):
+        if summary.is_active:
+            stop_button(summary)
+            return
+        model_buttons(summary)
+        if summary.state != run_folder.FINISHED:
+            resume_button(summary)
+        if summary.config is not None and st.button(
+            "Duplicate with changes",
+            icon=":material/content_copy:",
+            key="duplicate",
+            width=230,
+            help="Opens a new run with the same settings, for you to change and start.",
+        ):
+            keep(draft_of(summary.config))
+            st.session_state["duplicated"] = draft()
+            st.query_params["run"] = "new"
+            st.rerun()
+        if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
+            confirm_deletion(summary.run_id)
+
+
+def stop_button(summary: RunSummary) -> None:
+    """Asks the run to end after the present step."""
+    stopping = supervisor().folder(summary.run_id).control_file.exists()
+    if st.button(
+        "Stopping" if stopping else "Stop",
+        icon=":material/stop:",
+        disabled=stopping,
+        key="stop",
+        help="Ends the run after the present step and keeps the model.",
+    ):
+        with told_disk_errors():
+            supervisor().request(summary.run_id, "stop")
+            st.rerun()  # the whole page: from now on it looks often
+
+
+def model_buttons(summary: RunSummary) -> None:
+    """What can be done with the model, if there is one."""
+    folder = supervisor().folder(summary.run_id)
+    if not folder.has_model:
+        return
+    if st.button(
+        "Try this model", type="primary", icon=":material/edit_note:", key="try", width=170
+    ):
+        open_page("generate", summary.run_id)
+    st.download_button(
+        "Download .keras",
+        folder.model_file.read_bytes,
+        f"keras_lm-{summary.run_id}.keras",
+        "application/octet-stream",
+        icon=":material/download:",
+        key="download",
+        width=180,
+        on_click="ignore",
+    )
+
+
+def resume_button(summary: RunSummary) -> None:
+    """Lets a run that ended early go on, in the queue like a new one."""
+    has_checkpoint = supervisor().folder(summary.run_id).has_checkpoint
+    if st.button(
+        "Resume" if has_checkpoint else "Start again",
+        icon=":material/resume:",
+        key="resume",
+        width=140,
+        help="From its newest checkpoint."
+        if has_checkpoint
+        else "It has no checkpoint to resume from.",
+    ):
+        with told_disk_errors():
+            supervisor().resume(summary.run_id)
+            st.rerun()
+
+
+@st.dialog("Delete this run?")
+def confirm_deletion(run_id: str) -> None:
+    """Asks before a run's folder is removed."""
+    summary = supervisor().summary(run_id)
+    st.write("Its curves, samples and model are removed for good:")
+    told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
+    st.write(f"**{told}**")
+    with told_disk_errors():
+        if others := escape_markdown(", ".join(supervisor().folder(run_id).other_names())):
+            st.write(f"Not made by this program, so they stay: {others}.")
+    confirmed, cancelled = st.columns(2)
+    if cancelled.button("Cancel", width="stretch"):
+        st.rerun()
+    if confirmed.button("Delete it", type="primary", width="stretch"):
+        with told_disk_errors():
+            supervisor().delete(run_id)
+            st.query_params["run"] = "new"
+            st.rerun()

@@ -1,0 +1,233 @@
+"""The form of a new run: preset, text, size and length; all else waits under "Advanced"."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import streamlit as st
+
+from keras_lm.data import corpus
+from keras_lm.settings.config import DataConfig, RunConfig
+from keras_lm.settings.presets import TITLES
+from keras_lm.ui.formatting import escape_markdown, plural, show_value
+from keras_lm.ui.parts.draft import (
+    PASTE,
+    SPECS,
+    TEXT,
+    UPLOAD,
+    OwnText,
+    draft,
+    keep,
+    kept_file,
+    show_in_address,
+)
+from keras_lm.ui.parts.fields import GROUPS, LABELS, SIZES, STEPS, in_words
+from keras_lm.ui.services import supervisor
+
+RESTORED_BYTES = 1_000_000  # a longer pasted text is not put back into its box after a reload
+PASTED_TITLE = "pasted text"
+
+
+class MissingText(ValueError):
+    """Nothing is wrong: the text is still to come."""
+
+
+def run_form() -> tuple[Callable[[str], None], Callable[[], RunConfig]]:
+    """Draws the form.
+
+    Returns:
+        A function that writes a line beside the length, and one that gives the form's config. It
+        raises MissingText while a text is still to come, and ValueError with one sentence when the
+        settings do not fit together.
+    """
+    show_in_address()
+    sync("preset", TITLES[draft().preset])
+    st.pills(
+        "Preset",
+        [*TITLES.values()],
+        default=TITLES[draft().preset],
+        key="preset",
+        required=True,
+        on_change=take_preset,
+        help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
+        "GPT-2's tokens. Original: the recipe of the browser app that this is a port of, six "
+        "blocks with linear attention.",
+    )
+    own = text_form()
+    size_form()
+    draw("training", STEPS)
+    beside_length = st.empty()
+    beside_length.caption("…")
+    group = st.pills("Advanced", [*GROUPS], key="advanced")
+    if group:  # all forty fields at once would take a browser a second
+        draw(*GROUPS[group])
+    tell_changes()
+    return beside_length.caption, lambda: config_of(own)
+
+
+def config_of(own: Callable[[], OwnText]) -> RunConfig:
+    """The config that the form describes; for what it raises see `run_form`."""
+    if draft().text not in (UPLOAD, PASTE):
+        return draft().config(draft().text, "")
+    text = own()
+    path = kept_file(text)
+    if path is None:
+        raise MissingText("Upload or paste your text, or choose one of the built-in texts.")
+    return draft().config(str(path), text.title)
+
+
+def sync(key: str, value: object) -> None:
+    """Lets the widget with that key show `value`, which must be its default, too.
+
+    The browser hears of the state only once, and not at all when another run of the page comes
+    first; then it shows the default.
+    """
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
+def take_preset() -> None:
+    """Another preset as it is; the text stays."""
+    names = {title: name for name, title in TITLES.items()}
+    chosen = names.get(st.session_state["preset"])
+    if chosen and chosen != draft().preset:  # a browser may report a choice that is none
+        keep(replace(draft(), preset=chosen, changes={}))
+
+
+def take_back() -> None:
+    """The preset without what differs from it."""
+    keep(replace(draft(), changes={}))
+
+
+def take(key: str) -> None:
+    """What was entered into the widget of one setting."""
+    keep(draft().changed({key: st.session_state[key]}))
+
+
+def size_form() -> None:
+    """Blocks, width, heads and feed-forward width together; what they are stands below."""
+    values = draft().values
+    sizes = {name: {f"model.{k}": v for k, v in size.items()} for name, size in SIZES.items()}
+    fitting = (name for name, size in sizes.items() if size.items() <= values.items())
+    size = next(fitting, None)
+    sync("size", size)
+
+    def take_size() -> None:
+        if chosen := st.session_state["size"]:
+            keep(draft().changed(sizes[chosen]))
+
+    st.pills("Size", [*SIZES], default=size, key="size", on_change=take_size)
+    st.caption(
+        f"{plural(values['model.num_blocks'], 'block')} of width {values['model.d_model']:,}, "
+        f"{plural(values['model.num_heads'], 'head')}, {values['model.attention']} attention"
+    )
+
+
+def draw(part: str, fields: dict[str, tuple]) -> None:
+    """One widget for each field, of the kind that suits its values."""
+    for name, (label, values) in fields.items():
+        key = f"{part}.{name}"
+        spec, value = SPECS[key], draft().values[key]
+        sync(key, spec.type(value))
+        shared = {
+            "key": key,
+            "help": spec.metadata["help"],
+            "on_change": take,
+            "args": (key,),
+        }
+        if choices := spec.metadata["choices"]:
+            st.selectbox(label, choices, choices.index(value), **shared)
+        elif spec.type is bool:
+            st.toggle(label, value, **shared)
+        elif spec.type is str:
+            st.text_input(label, value, **shared)
+        elif isinstance(values, tuple):
+            st.select_slider(label, sorted({*values, value}), value, **shared)
+        else:
+            number_input(label, spec.type(value), values, **shared)
+
+
+def number_input(label: str, value: float, step: float, **shared) -> None:
+    """A number field. Its range is the config's to check, which says what is wrong in words."""
+    kind = type(value)
+    form = "%d" if kind is int else "%.2f" if step >= 0.01 else "%.5f" if step >= 1e-5 else "%.0e"
+    st.number_input(label, value=value, step=kind(step), format=form, **shared)
+
+
+def tell_changes() -> None:
+    """What differs from the preset, and the way back."""
+    changes, title = draft().changes, TITLES[draft().preset]
+    for problem in st.session_state["draft.problems"]:
+        st.warning(escape_markdown(f"In the address: {in_words(problem)} It is left out."))
+    if changes:
+        shown = (f"{LABELS.get(key, key)}: {show_value(value)}" for key, value in changes.items())
+        st.caption(f"**Differs from {title}**")
+        st.code("\n".join(shown), language=None, wrap_lines=True)
+        st.button(f"Back to {title}", type="tertiary", icon=":material/undo:", on_click=take_back)
+
+
+def text_form() -> Callable[[], OwnText]:
+    """Chooses the text; returns how to find the person's own one, which raises what is wrong."""
+    titles = {name: text.title for name, text in (corpus.BUILT_IN | corpus.CATALOGUE).items()}
+    titles |= {UPLOAD: "Upload a file", PASTE: "Paste a text"}
+    sync(TEXT, draft().text)
+    st.selectbox(
+        "Text",
+        [*titles],
+        [*titles].index(draft().text),
+        format_func=titles.__getitem__,
+        key=TEXT,
+        on_change=lambda: keep(replace(draft(), text=st.session_state[TEXT])),
+        help="Built-in texts need no network; catalogue texts are downloaded once.",
+    )
+    if draft().text == UPLOAD:
+        # A model, for which the server's limit is meant, may be larger.
+        upload = st.file_uploader(
+            "A text file", key="text.uploaded", max_upload_size=int(DataConfig.max_text_mb)
+        )
+        name = st.empty()
+        if own := draft().own.get(UPLOAD):
+            name.caption(escape_markdown(f"In use: {own.title}"))
+
+        def uploaded() -> OwnText:
+            if upload is None or upload.file_id == st.session_state.get("text.read"):
+                return draft().own.get(UPLOAD, OwnText("", ""))
+            own = keep_own(UPLOAD, upload.getvalue(), upload.name)
+            st.session_state["text.read"] = upload.file_id
+            name.caption(escape_markdown(f"In use: {own.title}"))
+            return own
+
+        return uploaded
+    if draft().text == PASTE:
+        restore_paste()
+        pasted = st.text_area(
+            "Your text",
+            key="text.pasted",
+            height=160,
+            on_change=forget_paste,
+            persist_state="session",
+        )
+        if not pasted:
+            return lambda: OwnText("", "")
+        return lambda: keep_own(PASTE, pasted.encode(errors="replace"), PASTED_TITLE)
+    return lambda: OwnText("", "")
+
+
+def restore_paste() -> None:
+    """After a reload, puts the text back into its box: what is used is what is seen."""
+    path = kept_file(draft().own.get(PASTE))
+    if "text.pasted" not in st.session_state and path and path.stat().st_size <= RESTORED_BYTES:
+        st.session_state["text.pasted"] = path.read_bytes().decode(errors="replace")
+
+
+def forget_paste() -> None:
+    """What was pasted before is not used any more."""
+    keep(replace(draft(), own={k: own for k, own in draft().own.items() if k != PASTE}))
+
+
+def keep_own(kind: str, content: bytes, title: str) -> OwnText:
+    """Keeps a person's text among the uploads; ValueError when it is none."""
+    corpus.read_text(content, max_text_mb=DataConfig.max_text_mb)
+    own = OwnText(supervisor().keep_upload(content, ".txt").stem, title)
+    if draft().own.get(kind) != own:
+        keep(replace(draft(), own=draft().own | {kind: own}))
+    return own

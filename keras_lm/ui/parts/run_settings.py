@@ -1,0 +1,27 @@
+"""What a run was made with."""
+
+import dataclasses
+
+import streamlit as st
+
+from keras_lm.settings.config import RunConfig
+from keras_lm.settings.presets import TITLES, nearest_preset
+from keras_lm.ui.formatting import escape_markdown, show_value
+from keras_lm.ui.parts.fields import LABELS
+
+
+def run_settings(config: RunConfig | None) -> None:
+    """What differs from the nearest preset, then all settings by the names of their flags."""
+    st.header("Settings of this run", anchor=False)
+    if config is None:
+        st.caption("There are none to read.")
+        return
+    preset, changes = nearest_preset(config)
+    shown = [f"{LABELS.get(key, key)} {show_value(value)}" for key, value in changes.items()]
+    differs = f", but: {' · '.join(shown)}" if shown else ", as it is"
+    st.markdown(f"**{TITLES[preset]}**{escape_markdown(differs)}")
+    parts = {"Text": config.data, "Model": config.model, "Training": config.training}
+    for title, part in parts.items():
+        st.caption(f"**{title}**")
+        lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
+        st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -1,0 +1,207 @@
+"""No command and no button removes or changes what this program did not make."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.config import ConfigError
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.files import PARTIAL
+from keras_lm.storage.run_folder import CHECKPOINT_FILES, RunFolder
+from keras_lm.training import checkpoint
+
+NAMED_LIKE_OURS = "20260101-000000-abcdef"
+LONG_AGO = 1_000_000_000
+TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
+
+
+def repository(folder: Path) -> None:
+    (folder / ".git" / "objects").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    (folder / ".env").write_text("SECRET=1")
+
+
+def other_checkpoints(folder: Path) -> None:
+    for step in (500, 1000):
+        (folder / "checkpoints" / f"step-{step}").mkdir(parents=True)
+        (folder / "checkpoints" / f"step-{step}" / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.keras").write_bytes(b"another program's model")
+    (folder / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+
+
+def copied_config(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(QUICK_START.to_dict()))
+    (folder / "events.jsonl").write_text('{"kind": "sale"}\n')
+    (folder / "status.txt").write_text("mine")
+
+
+def other_state(folder: Path) -> None:
+    (folder / "config.json").write_text('{"debug": true}')
+    (folder / "status.json").write_text('{"state": "training", "pid": 1, "pid_started": 0}')
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def links(folder: Path) -> None:
+    (folder / "model.keras").symlink_to(folder.parent / "elsewhere.keras")
+    (folder / "checkpoints").symlink_to(folder.parent / "elsewhere")
+
+
+def read_only(folder: Path) -> None:
+    (folder / "events.jsonl").write_text("mine")
+    (folder / "events.jsonl").chmod(0o400)
+
+
+FOLDERS = (repository, other_checkpoints, copied_config, other_state, links, read_only)
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Every file, folder and link below `root`, with what tells whether it was changed."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            found[str(path)] = os.readlink(path)
+        elif path.is_file():
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        else:
+            found[str(path)] = "folder"
+    return found
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda fill: fill.__name__)
+def belongings(request, tmp_path):
+    """A folder named like a run's, full of something else, all of it old."""
+    folder = tmp_path / NAMED_LIKE_OURS
+    folder.mkdir()
+    (tmp_path / "elsewhere" / "step-1").mkdir(parents=True)
+    (tmp_path / "elsewhere.keras").write_bytes(b"mine")
+    request.param(folder)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
+    return folder
+
+
+def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "keras_lm", *map(str, words)]
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_every_command_leaves_a_folder_of_other_things_as_it_was(belongings, sound, tmp_path):
+    before = contents(tmp_path)
+    commands = [
+        ["train", "--run-dir", ".", "--data", "alice", *TINY.split()],
+        ["resume", "--run-dir", "."],
+        ["export", "--run-dir", ".", "--out", "out.keras"],
+    ]
+    for words in commands:
+        process = run(*words, cwd=belongings)
+        assert process.returncode == 2, (words, process.stderr)
+        assert len(process.stderr.splitlines()) == 1 and "--run-dir" in process.stderr
+        assert contents(tmp_path) == before, words
+
+
+def test_the_page_neither_lists_nor_settles_nor_deletes_such_a_folder(belongings, tmp_path):
+    before = contents(tmp_path)
+    supervisor = Supervisor(tmp_path)
+    assert supervisor.summaries() == []
+    with pytest.raises(ConfigError, match="not made by this program"):
+        supervisor.delete(NAMED_LIKE_OURS)
+    assert contents(tmp_path) == before
+
+
+def ended_run(root: Path) -> RunFolder:
+    """A run of ours with two checkpoints, a model, and a torn write of each kind."""
+    folder = RunFolder(root / NAMED_LIKE_OURS)
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+    folder.write_status(state="stopped")
+    folder.append_event({"kind": "note", "step": 1, "message": "x"})
+    for file in (folder.lock_file, folder.log_file, folder.model_file, folder.tokenizer_file):
+        file.write_bytes(b"ours")
+    folder.request("stop")
+    for step in (1, 2):
+        checkpoint.save_checkpoint(folder.checkpoints, step, [], {})
+    (folder.path / f"{PARTIAL}file").write_bytes(b"torn")
+    (folder.checkpoints / f"{PARTIAL}folder").mkdir()
+    return folder
+
+
+def test_a_run_is_deleted_whole(tmp_path):
+    folder = ended_run(tmp_path)
+    Supervisor(tmp_path).delete(folder.run_id)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_is_deleted_and_what_others_put_beside_it_stays(tmp_path):
+    folder = ended_run(tmp_path)
+    (folder.path / "notes.md").write_text("mine")
+    (folder.path / ".git").mkdir()
+    (folder.checkpoints / "step-7").mkdir()
+    (folder.checkpoints / "step-7" / "model.safetensors").write_bytes(b"mine")
+    (folder.checkpoints / "step-00000001" / "mine").write_bytes(b"mine")
+    (folder.checkpoints / "step-9").symlink_to(tmp_path)
+    assert folder.other_names() == [".git", "notes.md"]
+    Supervisor(tmp_path).delete(folder.run_id)
+    left = {str(Path(name).relative_to(folder.path)) for name in contents(folder.path)}
+    kept = {"notes.md", ".git", "checkpoints", "checkpoints/step-9"}
+    kept |= {"checkpoints/step-7", "checkpoints/step-7/model.safetensors"}
+    kept |= {"checkpoints/step-00000001", "checkpoints/step-00000001/mine"}
+    kept |= {f"checkpoints/step-00000001/{name}" for name in CHECKPOINT_FILES}
+    assert left == kept
+    assert Supervisor(tmp_path).summaries() == []
+
+
+def test_deleting_a_link_to_a_run_leaves_the_run(tmp_path):
+    folder = ended_run(tmp_path / "elsewhere")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / folder.run_id).symlink_to(folder.path)
+    before = contents(folder.path)
+    Supervisor(tmp_path / "runs").delete(folder.run_id)
+    assert os.listdir(tmp_path / "runs") == [] and contents(folder.path) == before
+
+
+def test_leftovers_are_only_what_this_program_was_writing(tmp_path):
+    folder = ended_run(tmp_path)
+    others = [".env", ".config.json.abcdefgh", ".partial-mine"]
+    for name in others:
+        (folder.path / name).write_bytes(b"mine")
+        (folder.checkpoints / name).mkdir()
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    folder.remove_leftovers(before=LONG_AGO + 1)
+    for place in (folder.path, folder.checkpoints):
+        left = [name for name in os.listdir(place) if name.startswith(".")]
+        assert sorted(left) == sorted(others)
+
+
+def test_old_checkpoints_go_and_those_of_others_stay(tmp_path):
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1" / "model.safetensors").write_bytes(b"mine")
+    for step in range(2, 9):
+        checkpoint.save_checkpoint(tmp_path, step, [], {})
+    names = {f"step-{step:08d}" for step in (6, 7, 8)}
+    assert set(os.listdir(tmp_path)) == names | {"step-1"}
+
+
+def test_export_replaces_models_made_here_and_nothing_else(tmp_path, sound):
+    folder = ended_run(tmp_path)
+    folder.model_file.write_bytes(sound.read_bytes())
+    for content in (b"another program's", b""):
+        out = tmp_path / "out.keras"
+        out.write_bytes(content)
+        process = run("export", "--run-dir", folder.path, "--out", out)
+        assert process.returncode == 2 and "something else" in process.stderr
+        assert out.read_bytes() == content
+    out.unlink()
+    for _ in range(2):  # the second time over the first
+        assert run("export", "--run-dir", folder.path, "--out", out).returncode == 0
+        assert out.read_bytes() == sound.read_bytes()

@@ -1,0 +1,79 @@
+"""What the machine gives: memory within control groups, cores, speed idle and busy."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from keras_lm.system import machine
+
+
+@pytest.fixture
+def groups(monkeypatch, tmp_path):
+    """Writes the control groups of this process: its own list, and limits by folder and file."""
+
+    def write(own: str, **limits: int | str) -> None:
+        (tmp_path / "own").write_text(own)
+        monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+        monkeypatch.setattr(machine, "CGROUPS", tmp_path / "groups")
+        for path, limit in limits.items():
+            file = tmp_path / "groups" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{limit}\n")
+
+    return write
+
+
+V1, V2 = "memory.limit_in_bytes", "memory.max"
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "expected"),
+    [
+        ("0::/\n", {V2: 5000}, 5000),
+        ("0::/a/b\n", {f"a/b/{V2}": "max", f"a/{V2}": 7000}, 7000),
+        ("0::/a/b\n", {f"a/b/{V2}": 6000, f"a/{V2}": 7000}, 6000),
+        ("0::/outside/seen\n", {V2: 5000}, 5000),
+        ("4:cpu,memory:/x:y\n0::/\n", {f"memory/x:y/{V1}": 4000}, 4000),
+        ("4:memory:/x\n", {f"memory/x/{V1}": 9223372036854771712, f"memory/{V1}": 8000}, 8000),
+        ("0::/\n", {V2: "max"}, None),
+        ("3:cpu:/\n", {V2: 5000}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_memory_is_what_the_control_groups_allow(groups, own, limits, expected):
+    groups(own, **limits)
+    assert machine.total_memory() == (expected or psutil.virtual_memory().total)
+
+
+def test_without_control_groups_the_memory_is_the_machines(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "none")
+    assert machine.total_memory() == psutil.virtual_memory().total
+
+
+def test_cores_are_those_that_this_process_may_run_on(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert machine.num_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert machine.num_cores() == os.cpu_count()
+
+
+def test_the_speed_is_right_while_other_programs_use_every_core():
+    """Against the best of several tries before; under load of the tests' own too."""
+    idle = max(machine.matrix_flops_per_second() for _ in range(3))
+    program = "import time, os; p = os.getppid()\nwhile os.getppid() == p: pass"
+    burners = [
+        subprocess.Popen([sys.executable, "-c", program]) for _ in range(machine.num_cores())
+    ]
+    try:
+        time.sleep(0.2)
+        busy = [machine.matrix_flops_per_second() for _ in range(3)]
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert idle / 1.5 < sorted(busy)[1] < idle * 1.5
+    assert 1e8 < idle < 1e15
