@@ -90,6 +90,20 @@ def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_fo
     no_traceback(page)
 
 
+def test_all_buttons_of_a_run_fit_into_one_row_on_a_laptop(new_page, address, runs_folder):
+    folder = put_ended_run(runs_folder, "20260111-000000-abcdef")
+    folder.write_status(state="interrupted", message="The machine was restarted.")
+    folder.model_file.write_bytes(b"a model")
+    page = new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/?run={folder.run_id}")
+    row = page.locator(".st-key-run-buttons")
+    expect(row.get_by_role("button")).to_have_count(5)
+    bottom = row.bounding_box()["y"] + row.bounding_box()["height"]
+    for button in row.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box["y"] + box["height"] <= bottom, button.inner_text()
+
+
 @pytest.mark.parametrize("way", ["another run", "another page"])
 def test_the_form_keeps_what_was_set(way, page, runs_folder):
     put_ended_run(runs_folder, "20260109-000000-abcdef")

@@ -12,7 +12,9 @@ from keras_lm.ui.services import supervisor, told_disk_errors
 
 def buttons(summary: RunSummary) -> None:
     """Stop while it is active; after that the model first and Delete last."""
-    with st.container(horizontal=True, height=ROW_HEIGHT, border=False, key="run-buttons"):
+    with st.container(
+        horizontal=True, gap="xsmall", height=ROW_HEIGHT, border=False, key="run-buttons"
+    ):
         if summary.is_active:
             stop_button(summary)
             return
@@ -23,7 +25,7 @@ def buttons(summary: RunSummary) -> None:
             "Duplicate with changes",
             icon=":material/content_copy:",
             key="duplicate",
-            width=230,
+            width=215,
             help="Opens a new run with the same settings, for you to change and start.",
         ):
             keep(draft_of(summary.config))
@@ -55,7 +57,7 @@ def model_buttons(summary: RunSummary) -> None:
     if not folder.has_model:
         return
     if st.button(
-        "Try this model", type="primary", icon=":material/edit_note:", key="try", width=170
+        "Try this model", type="primary", icon=":material/edit_note:", key="try", width=150
     ):
         open_page("generate", summary.run_id)
     st.download_button(
@@ -65,7 +67,7 @@ def model_buttons(summary: RunSummary) -> None:
         "application/octet-stream",
         icon=":material/download:",
         key="download",
-        width=180,
+        width=165,
         on_click="ignore",
     )
 
@@ -77,7 +79,7 @@ def resume_button(summary: RunSummary) -> None:
         "Resume" if has_checkpoint else "Start again",
         icon=":material/resume:",
         key="resume",
-        width=140,
+        width=125,
         help="From its newest checkpoint."
         if has_checkpoint
         else "It has no checkpoint to resume from.",
