@@ -156,8 +156,7 @@ def prepare(data: DataConfig, context_length: int, source: bytes | None = None) 
     separator = data.separator_text
     tokenizer, ids = tokenize(data.tokenizer, cleaned_text(data, source), separator)
     train, validation = split(ids, data.validation_fraction)
-    unit = "characters" if data.tokenizer == "char" else "tokens"
-    check_length(train, validation, context_length, data.validation_fraction, unit)
+    check_length(train, validation, context_length, data.validation_fraction, tokenizer.unit)
     return Corpus(tokenizer, train, validation)
 
 

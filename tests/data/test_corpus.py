@@ -71,7 +71,7 @@ def test_data_readme_tells_the_truth():
         r"^\| (\S+) \|.*\| (\d+) \| (\w{64}) \|$", (ROOT / "data/README.md").read_text(), re.M
     )
     named = {file for text in corpus.BUILT_IN.values() for file in text.files}
-    assert {file for file, _, _ in rows} == named | {"keras_lm/data/gpt2.tiktoken"}
+    assert {file for file, _, _ in rows} == named | {"keras_lm/data/tokenizers/gpt2.tiktoken"}
     assert named == {path.name for path in (ROOT / "data").glob("*.txt")}
     for file, size, sha256 in rows:
         content = (ROOT / ("" if "/" in file else "data") / file).read_bytes()

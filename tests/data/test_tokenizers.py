@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tiktoken
 
-from keras_lm.data import tokenizers as module
 from keras_lm.data.tokenizers import (
     CharTokenizer,
     Gpt2Tokenizer,
@@ -20,6 +19,7 @@ from keras_lm.data.tokenizers import (
     tokenize,
     tokenizer_from_dict,
 )
+from keras_lm.data.tokenizers import gpt2 as module
 
 TEXTS = [
     "a",
@@ -307,7 +307,7 @@ def test_the_largest_vocabularies_are_accepted():
 def test_damaged_or_missing_ranks_are_noticed(monkeypatch, tmp_path, content):
     if content:
         (tmp_path / "gpt2.tiktoken").write_bytes(content)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "tokenizer.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "gpt2.py"))
     with pytest.raises(TokenizerError, match="must have SHA-256 306cd27f.*install keras_lm again"):
         module._encoding.__wrapped__()
 

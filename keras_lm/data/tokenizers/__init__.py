@@ -1,0 +1,110 @@
+"""Text to rows of the embedding and back: one file per tokenizer.
+
+A vocabulary is made from the training text and holds only what occurs there, so the embedding has
+no row that is never trained. Encoding the training text and decoding it gives the same text. A
+prompt may hold more than the vocabulary: `encode` then drops what it cannot express, and `unknown`
+says what that was.
+"""
+
+from reprlib import repr as short_repr
+from typing import Any
+
+import numpy as np
+
+from keras_lm.data.tokenizers.base import (
+    Tokenizer,
+    TokenizerError,
+    VocabularyTokenizer,
+    bad_vocabulary,
+)
+from keras_lm.data.tokenizers.characters import CharTokenizer
+from keras_lm.data.tokenizers.gpt2 import Gpt2Tokenizer
+from keras_lm.data.tokenizers.separated import SeparatedTokenizer, check_separator
+
+__all__ = [
+    "CharTokenizer",
+    "Gpt2Tokenizer",
+    "SeparatedTokenizer",
+    "Tokenizer",
+    "TokenizerError",
+    "VocabularyTokenizer",
+    "build_tokenizer",
+    "tokenize",
+    "tokenizer_class",
+    "tokenizer_from_dict",
+]
+
+CLASSES: dict[str, type[VocabularyTokenizer]] = {"char": CharTokenizer, "gpt2": Gpt2Tokenizer}
+
+
+def tokenizer_class(kind: Any) -> type[VocabularyTokenizer]:
+    """The class of a tokenizer's name; TokenizerError for any other."""
+    if not isinstance(kind, str) or kind not in CLASSES:
+        raise TokenizerError(
+            f"The tokenizer must be one of {', '.join(CLASSES)}, but got {short_repr(kind)}."
+        )
+    return CLASSES[kind]
+
+
+def build_tokenizer(kind: str, *texts: str) -> VocabularyTokenizer:
+    """The tokenizer named `kind` for `texts`; TokenizerError for any other name.
+
+    Example:
+        >>> build_tokenizer("char", "abc").vocab_size
+        3
+    """
+    return tokenizer_class(kind).from_text(*texts)
+
+
+def tokenize(kind: str, text: str, separator: str = "") -> tuple[Tokenizer, np.ndarray]:
+    """`build_tokenizer` and what it makes of the same text, in one pass and little memory.
+
+    Args:
+        kind: a tokenizer's name, such as gpt2 or char.
+        text: the text.
+        separator: what stands between its documents, which gets a row of its own; "": nothing.
+
+    Returns:
+        The tokenizer, and the rows of `text`, (num_tokens,) int32.
+
+    Raises TokenizerError when there are no characters, or the separator does not occur.
+
+    Example:
+        >>> tokenizer, rows = tokenize("char", "to|do", separator="|")
+        >>> rows, tokenizer.stop
+        (array([2, 1, 3, 0, 1], dtype=int32), 3)
+    """
+    documents = text.split(separator) if separator else [text]
+    if separator and len(documents) == 1:
+        raise TokenizerError(
+            f"The separator must occur in the text, but {short_repr(separator)} does not: leave it "
+            "empty, or name several files, between which it is put."
+        )
+    tokenizer, rows = tokenizer_class(kind).tokenize(documents)
+    if not separator:
+        return tokenizer, rows[0]
+    separated = SeparatedTokenizer(tokenizer, separator)
+    stop = np.array([separated.stop], "int32")
+    return separated, np.concatenate([part for row in rows for part in (row, stop)][:-1])
+
+
+def tokenizer_from_dict(data: Any) -> Tokenizer:
+    """The tokenizer that `to_dict` described; `data` may come from anywhere and is checked whole.
+
+    Raises TokenizerError unless the keys, types, ranges and order are exactly those of `to_dict`.
+
+    Example:
+        >>> tokenizer_from_dict({"kind": "char", "characters": "abc"}).encode("cab")
+        [2, 0, 1]
+    """
+    if not isinstance(data, dict):
+        raise bad_vocabulary("a JSON object", type(data).__name__)
+    if "separator" in data:
+        separator = check_separator(data["separator"])
+        data = {key: value for key, value in data.items() if key != "separator"}
+        return SeparatedTokenizer(_from_dict(data), separator)
+    return _from_dict(data)
+
+
+def _from_dict(data: dict[Any, Any]) -> VocabularyTokenizer:
+    return tokenizer_class(data.get("kind")).from_dict(data)

@@ -1,0 +1,157 @@
+"""What every tokenizer can do, and what those with a vocabulary of their own share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from reprlib import repr as short_repr
+from typing import Any, Self
+
+import numpy as np
+
+SURROGATE = r"[\ud800-\udfff]"
+REPLACEMENT = "\ufffd"  # shown in place of a lone surrogate, which has no UTF-8 form
+_PIECE = 1_000_000  # ids
+
+
+class TokenizerError(ValueError):
+    """A text, an id or a stored vocabulary that cannot be used; the message is one sentence."""
+
+
+class Tokenizer(ABC):
+    """Text to rows of the embedding, and back.
+
+    Attributes:
+        kind: its name among the tokenizers.
+        unit: what messages call its tokens.
+        stop: the row at which a document ends; None when documents are not separated.
+    """
+
+    kind: str
+    unit: str = "tokens"
+    stop: int | None = None
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """How many rows the embedding needs: rows go from 0 to `vocab_size` - 1."""
+
+    @abstractmethod
+    def token_bytes(self, id: int) -> bytes:
+        """The UTF-8 bytes of row `id`, perhaps only part of a character; TokenizerError if none.
+
+        A stream feeds them to an incremental decoder, so that characters appear whole.
+        """
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The rows of `text`; what the vocabulary cannot express is dropped."""
+
+    @abstractmethod
+    def unknown(self, text: str) -> list[str]:
+        """The distinct pieces of `text` that `encode` drops, in their order of appearance."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The tokenizer as JSON-able data for `tokenizer_from_dict`; `kind` is one of its keys."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. TokenizerError as above."""
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+
+class VocabularyTokenizer(Tokenizer):
+    """A tokenizer made from a text: it has a row for each token that occurs there, no others.
+
+    A further tokenizer is a class like this one, with `kind`, `from_text`, `from_dict`, `encode`,
+    `unknown` and `to_dict` of its own.
+
+    Args:
+        tokens: the UTF-8 bytes of each row's token.
+    """
+
+    def __init__(self, tokens: list[bytes]) -> None:
+        self._tokens = tokens
+
+    @classmethod
+    @abstractmethod
+    def from_text(cls, *texts: str) -> Self:
+        """The tokenizer of all tokens in the texts; TokenizerError when there are none."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: dict[Any, Any]) -> Self:
+        """The tokenizer that `to_dict` described.
+
+        `data` may come from anywhere: TokenizerError unless it is exactly what `to_dict` writes.
+        """
+
+    @classmethod
+    def tokenize(cls, documents: Sequence[str]) -> tuple[Self, list[np.ndarray]]:
+        """`from_text`, and the rows of each document, (num_tokens,) int32.
+
+        A tokenizer that can do both in one pass over the documents does so.
+        """
+        tokenizer = cls.from_text(*documents)
+        return tokenizer, [np.array(tokenizer.encode(text), "int32") for text in documents]
+
+    @property
+    def vocab_size(self) -> int:
+        """How many rows the embedding needs: rows go from 0 to `vocab_size` - 1."""
+        return len(self._tokens)
+
+    def token_bytes(self, id: int) -> bytes:
+        """The UTF-8 bytes of row `id`, perhaps only part of a character; TokenizerError if none."""
+        if not 0 <= id < self.vocab_size:
+            raise TokenizerError(
+                f"A token id must be from 0 to {self.vocab_size - 1}, but got {id}; use ids that "
+                "this tokenizer made."
+            )
+        return self._tokens[id]
+
+
+def replace_by_rows(ids: Sequence[np.ndarray], num_ids: int) -> list[int]:
+    """Replaces each id by its index among those that occur, in place: a copy would be large.
+
+    Args:
+        ids: arrays of int32, from 0 to below `num_ids`.
+        num_ids: how many there may be.
+
+    Returns:
+        The ids that occur, ascending: row i stands for the i-th. TokenizerError if there are none.
+
+    Example:
+        >>> ids = np.array([7, 3, 7], "int32")
+        >>> replace_by_rows([ids], 10), ids.tolist()
+        ([3, 7], [1, 0, 1])
+    """
+    occurs = np.zeros(num_ids, bool)
+    for part in ids:
+        occurs[part] = True
+    vocabulary = np.flatnonzero(occurs).tolist()
+    check_not_empty(vocabulary)
+    row_of_id = np.cumsum(occurs, dtype="int32") - 1
+    for part in ids:
+        for start in range(0, len(part), _PIECE):
+            part[start : start + _PIECE] = row_of_id[part[start : start + _PIECE]]
+    return vocabulary
+
+
+def check_not_empty(vocabulary: Any) -> None:
+    """TokenizerError when a text gave no tokens."""
+    if not vocabulary:
+        raise TokenizerError(
+            "A tokenizer needs a text, but got one without characters; choose another."
+        )
+
+
+def stored(data: dict[Any, Any], content: str) -> Any:
+    """The value of the one key that `data` has beside `kind`; TokenizerError for other keys."""
+    if set(data) != {"kind", content}:
+        raise bad_vocabulary(f"the keys kind and {content}", short_repr(list(data)))
+    return data[content]
+
+
+def bad_vocabulary(expected: str, got: str) -> TokenizerError:
+    """The error for stored data that `to_dict` cannot have written."""
+    return TokenizerError(
+        f"A stored tokenizer needs {expected}, but got {got}; write it again with to_dict()."
+    )
