@@ -62,7 +62,7 @@ def draw_links(pages: list) -> None:
             st.page_link(page, label=page.title)
 
 
-def tell_readers(say: str, *, key: str) -> None:
+def announce(say: str, *, key: str) -> None:
     """Speaks to a screen reader.
 
     Args:

@@ -40,7 +40,7 @@ class TextFacts:
     Attributes:
         vocab_size: distinct tokens.
         train_tokens, validation_tokens: lengths of the two parts.
-        unigram_entropy: nats a token, of a guess by frequency alone.
+        unigram_entropy: nats per token, of a guess by frequency alone.
         excerpt: the beginning.
     """
 
@@ -71,7 +71,7 @@ def matrix_flops_per_second() -> float:
 
 
 @contextlib.contextmanager
-def told_disk_errors() -> Iterator[None]:
+def shown_disk_errors() -> Iterator[None]:
     """Shows in a sentence what the disk or the supervisor refuses."""
     try:
         with disk_in_words():

@@ -12,8 +12,8 @@ from keras_lm.runs.workers import Reply, WorkerClient
 from keras_lm.settings.config import GenerationConfig
 from keras_lm.ui.formatting import escape_markdown
 from keras_lm.ui.parts.beginnings import beginnings
+from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.copying import copy_button
-from keras_lm.ui.parts.honesty import tell
 from keras_lm.ui.parts.models import (
     BUSY,
     binding,
@@ -27,7 +27,7 @@ from keras_lm.ui.parts.models import (
     open_page,
     text_of,
 )
-from keras_lm.ui.reach import tell_readers
+from keras_lm.ui.reach import announce
 
 POLL_SECONDS, WAITING_SECONDS = 0.2, 1.0
 SHOWN_PROMPT = 400  # characters
@@ -202,7 +202,7 @@ def draw_texts() -> None:
     newest, *earlier = st.session_state.get("texts") or [None]
     if newest is None:
         return
-    tell_readers("The text is complete." if newest.reply.done else "Generating.", key="reach-text")
+    announce("The text is complete." if newest.reply.done else "Generating.", key="reach-text")
     if newest.reply.done:
         draw_generated(newest)
     else:
@@ -224,11 +224,13 @@ def draw_generated(generated: Generated) -> None:
     """Prompt and continuations, how they were made, and what can be done with them."""
     reply = generated.reply
     error = loading_error(generated.worker, generated.model_file) or reply.error
-    told = [generated.label, describe(generated.settings)]
+    parts = [generated.label, describe(generated.settings)]
     if reply.done and not error:
-        told.append(f"{sum(map(len, reply.texts)):,} characters in {reply.result['seconds']:.2f} s")
+        parts.append(
+            f"{sum(map(len, reply.texts)):,} characters in {reply.result['seconds']:.2f} s"
+        )
     with st.container(key=f"text-{generated.number}"):
-        st.caption(escape_markdown(" · ".join(told)))
+        st.caption(escape_markdown(" · ".join(parts)))
         if not error or any(reply.texts):
             for row, column in enumerate(st.columns(len(reply.texts))):
                 with column:
@@ -254,7 +256,7 @@ def draw_continuation(generated: Generated, row: int) -> None:
     if generated.reply.done and not generated.reply.error:
         with st.container(horizontal=True, gap="small"):
             draw_buttons(generated, row, key)
-        tell(text_of(generated.model_file), text)
+        show_copies(text_of(generated.model_file), text)
 
 
 def draw_buttons(generated: Generated, row: int, key: str) -> None:
@@ -301,12 +303,12 @@ def repeat(generated: Generated) -> None:
 
 def describe(settings: dict) -> str:
     """The settings in a few words, without those that do nothing."""
-    told = [f"seed {settings['seed']}", f"temperature {settings['temperature']:g}"]
+    parts = [f"seed {settings['seed']}", f"temperature {settings['temperature']:g}"]
     neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
     for name, value in neutral.items():
         if settings[name] != value:
-            told.append(f"{RANGES[name][0].lower()} {settings[name]:g}")
-    return ", ".join(told)
+            parts.append(f"{RANGES[name][0].lower()} {settings[name]:g}")
+    return ", ".join(parts)
 
 
 def draw_notes(reply: Reply) -> None:

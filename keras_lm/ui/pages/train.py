@@ -22,9 +22,9 @@ from keras_lm.ui.parts.run_settings import run_settings
 from keras_lm.ui.services import (
     TextFacts,
     matrix_flops_per_second,
+    shown_disk_errors,
     supervisor,
     text_facts,
-    told_disk_errors,
 )
 
 RUN = "run"  # in the address and in the session: the run that is looked at
@@ -149,7 +149,7 @@ def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunCon
     if facts is not None:
         text_card(facts, text_title(config.data))
     if started:
-        with told_disk_errors():
+        with shown_disk_errors():
             st.query_params[RUN] = supervisor().start(config)
             st.rerun()
 

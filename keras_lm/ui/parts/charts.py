@@ -157,7 +157,7 @@ def loss_spec() -> dict:
 
 @cache
 def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
-    """The Vega-Lite drawing of `curve_table`: one line a curve.
+    """The Vega-Lite drawing of `curve_table`: one line per curve.
 
     Args:
         title: of the vertical axis.

@@ -22,10 +22,10 @@ from keras_lm.ui.formatting import (
     show_seconds,
 )
 from keras_lm.ui.parts import charts
-from keras_lm.ui.parts.honesty import tell
+from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_settings import run_settings
-from keras_lm.ui.reach import tell_readers
+from keras_lm.ui.reach import announce
 from keras_lm.ui.services import supervisor
 
 # Each refresh takes server and browser some tenths of a second of a processor, which the run may
@@ -156,10 +156,10 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
         st.error(damage, icon=":material/error:")
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
-    told = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
+    parts = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
     with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
-        st.progress(min(1.0, step / steps), text=" · ".join(told))
-    tell_readers(spoken(name, summary, step / steps), key="reach-run")
+        st.progress(min(1.0, step / steps), text=" · ".join(parts))
+    announce(spoken(name, summary, step / steps), key="reach-run")
     buttons(summary)
 
 
@@ -189,19 +189,19 @@ def course(summary: RunSummary, events: list[dict]) -> list[str]:
     """While it is active, how long it will take; then its best step, its duration and its end."""
     if summary.is_active:
         left = seconds_left(summary.status, events)
-        told = [] if left is None else [f"{show_seconds(max(0.0, left))} left"]
+        parts = [] if left is None else [f"{show_seconds(max(0.0, left))} left"]
         message = summary.status.get("message", "")
-        return [*told, escape_markdown(message)] if message else told
+        return [*parts, escape_markdown(message)] if message else parts
     metrics = [event for event in events if event["kind"] == "metrics"]
-    told = []
+    parts = []
     if validated := [event for event in metrics if "val_loss" in event]:
         best = min(validated, key=lambda event: event["val_loss"])
-        told.append(f"best validation loss {best['val_loss']:.3f} at step {best['step']:,}")
+        parts.append(f"best validation loss {best['val_loss']:.3f} at step {best['step']:,}")
     if metrics and "seconds" in metrics[-1]:
-        told.append(f"took {show_seconds(metrics[-1]['seconds'])}")
+        parts.append(f"took {show_seconds(metrics[-1]['seconds'])}")
     if ended := summary.status.get("heartbeat"):
-        told.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(ended)))
-    return told
+        parts.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(ended)))
+    return parts
 
 
 def seconds_left(status: dict, events: list[dict]) -> float | None:
@@ -319,4 +319,4 @@ def sample_remark(sample: dict, summary: RunSummary) -> None:
         st.caption(f"Ignored, since the training text does not contain them: {shown}")
     if not summary.is_active:
         data = summary.config.data if summary.config else None
-        tell(data, sample["text"], brief=True)
+        show_copies(data, sample["text"], brief=True)

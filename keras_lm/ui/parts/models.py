@@ -15,7 +15,7 @@ from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
 from keras_lm.settings.config import ConfigError, DataConfig
 from keras_lm.ui.formatting import escape_markdown, label_runs
-from keras_lm.ui.services import runs_with_models, supervisor, told_disk_errors, worker_pool
+from keras_lm.ui.services import runs_with_models, shown_disk_errors, supervisor, worker_pool
 
 PAGES = "pages"  # in the session: the pages by their names
 MODEL = "model"  # the query parameter
@@ -65,7 +65,7 @@ def upload_model(has_others: bool) -> None:
             fix = "Train a model on the Train page, or upload a .keras file."
         st.info(fix, icon=":material/info:")
         return
-    with told_disk_errors():
+    with shown_disk_errors():
         try:
             name = name_of(supervisor().keep_upload(upload.getvalue(), ".keras"))
         except ModelFileError as error:

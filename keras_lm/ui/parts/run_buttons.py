@@ -7,7 +7,7 @@ from keras_lm.storage import run_folder
 from keras_lm.ui.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.ui.parts.draft import draft, draft_of, keep
 from keras_lm.ui.parts.models import open_page
-from keras_lm.ui.services import supervisor, told_disk_errors
+from keras_lm.ui.services import shown_disk_errors, supervisor
 
 
 def buttons(summary: RunSummary) -> None:
@@ -46,7 +46,7 @@ def stop_button(summary: RunSummary) -> None:
         key="stop",
         help="Ends the run after the present step and keeps the model.",
     ):
-        with told_disk_errors():
+        with shown_disk_errors():
             supervisor().request(summary.run_id, "stop")
             st.rerun()  # the whole page: from now on it looks often
 
@@ -84,7 +84,7 @@ def resume_button(summary: RunSummary) -> None:
         if has_checkpoint
         else "It has no checkpoint to resume from.",
     ):
-        with told_disk_errors():
+        with shown_disk_errors():
             supervisor().resume(summary.run_id)
             st.rerun()
 
@@ -94,16 +94,16 @@ def confirm_deletion(run_id: str) -> None:
     """Asks before a run's folder is removed."""
     summary = supervisor().summary(run_id)
     st.write("Its curves, samples and model are removed for good:")
-    told = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
-    st.write(f"**{told}**")
-    with told_disk_errors():
+    name = escape_markdown(label_runs([summary])[run_id]) if summary else "It is gone already."
+    st.write(f"**{name}**")
+    with shown_disk_errors():
         if others := escape_markdown(", ".join(supervisor().folder(run_id).other_names())):
             st.write(f"Not made by this program, so they stay: {others}.")
     confirmed, cancelled = st.columns(2)
     if cancelled.button("Cancel", width="stretch"):
         st.rerun()
     if confirmed.button("Delete it", type="primary", width="stretch"):
-        with told_disk_errors():
+        with shown_disk_errors():
             supervisor().delete(run_id)
             st.query_params["run"] = "new"
             st.rerun()

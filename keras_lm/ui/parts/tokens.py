@@ -30,7 +30,7 @@ def choose_token(result: dict, on_choice: Callable[[int], None]) -> None:
     """
     likely = result["of_next"][-1]
 
-    def tell() -> None:
+    def take() -> None:
         token = st.session_state[KEY].get("token")
         if token is not None:
             on_choice(int(token))
@@ -44,7 +44,7 @@ def choose_token(result: dict, on_choice: Callable[[int], None]) -> None:
             "titles": [describe(result, token) for token in range(len(result["tokens"]) + 1)],
             "token": result["token"],
         },
-        on_token_change=tell,
+        on_token_change=take,
     )
 
 
@@ -59,7 +59,7 @@ def surprise(probability: float) -> float:
 
 
 def describe(result: dict, token: int) -> str:
-    """What the model expected at a token, a line each."""
+    """What the model expected at a token, one line each."""
     texts = result["tokens"]
     if token == 0:
         return f"token 0: {texts[0]!r}\nthe first one, for which the model makes no guess"

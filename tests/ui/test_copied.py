@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.ui.parts import honesty
+from keras_lm.ui.parts import copied
 
 LONG = "sat down with her among the candles and the flowers"
 
@@ -19,9 +19,9 @@ LONG = "sat down with her among the candles and the flowers"
     ],
 )
 def test_the_sentences(copy, novelty, sentence):
-    said = honesty.describe_copy(copy)
+    said = copied.describe_copy(copy)
     if novelty is not None:
-        said += honesty.describe_novelty(novelty)
+        said += copied.describe_novelty(novelty)
     assert sentence in said
 
 
@@ -38,8 +38,8 @@ def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief
     path.write_text(f"So the cat sat on a mat. She {LONG} once. " * 9)
     program = (
         "from keras_lm.settings.config import DataConfig\n"
-        "from keras_lm.ui.parts.honesty import tell\n"
-        f"tell(DataConfig(data={str(path)!r}), {sample!r}, brief={{brief}})"
+        "from keras_lm.ui.parts.copied import show_copies\n"
+        f"show_copies(DataConfig(data={str(path)!r}), {sample!r}, brief={{brief}})"
     )
     for is_brief, lines in ((False, full), (True, brief)):
         page = AppTest.from_string(program.format(brief=is_brief)).run(timeout=30)
@@ -54,8 +54,8 @@ def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief
 def test_a_text_that_is_gone_is_said_under_generated_texts_only(brief):
     program = (
         "from keras_lm.settings.config import DataConfig\n"
-        "from keras_lm.ui.parts.honesty import tell\n"
-        f"tell(DataConfig(data='no/such.txt'), {LONG!r}, brief={brief})"
+        "from keras_lm.ui.parts.copied import show_copies\n"
+        f"show_copies(DataConfig(data='no/such.txt'), {LONG!r}, brief={brief})"
     )
     page = AppTest.from_string(program).run(timeout=30)
     assert [caption.value for caption in page.caption] == [

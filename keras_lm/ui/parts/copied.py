@@ -27,7 +27,7 @@ def compare(data: DataConfig, sample: str) -> tuple[str, float | None]:
     return found["copy"], found["novelty"]
 
 
-def tell(data: DataConfig | None, sample: str, brief: bool = False) -> None:
+def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> None:
     """Writes the line; nothing when the training text is not known.
 
     Args:
