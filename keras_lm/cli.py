@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras_lm.data import corpus
+from keras_lm.data import corpus, texts
+from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
@@ -83,7 +84,7 @@ class Several(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Called by argparse when the flag is read."""
-        setattr(namespace, self.dest, corpus.SEVERAL.join(values))
+        setattr(namespace, self.dest, texts.SEVERAL.join(values))
 
 
 def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
@@ -165,8 +166,8 @@ def train(arguments: argparse.Namespace) -> int:
     if not folder.holds_run:
         check_holds_nothing(folder)
         config, source = new_config(arguments), None
-        if config.data.data == corpus.STDIN:
-            source = sys.stdin.buffer.read(int(config.data.max_text_mb * corpus.MEGABYTE) + 1)
+        if config.data.data == texts.STDIN:
+            source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
             config = config.with_data(str(folder.text_file.absolute()), "standard input")
         prepared = prepare(config, source)
         folder.create()
@@ -198,7 +199,7 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
             data.setdefault("title", "")
     return RunConfig(
         dataclasses.replace(base.model, **model),
-        corpus.with_absolute_path(dataclasses.replace(base.data, **data)),
+        texts.with_absolute_path(dataclasses.replace(base.data, **data)),
         dataclasses.replace(base.training, **training),
     )
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.data import corpus
+from keras_lm.data import texts
 from keras_lm.runs.process import claim
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.config import ConfigError, DataConfig
@@ -93,7 +93,7 @@ def test_paths_are_absolute_and_an_empty_variable_counts_as_unset(tmp_path, monk
         ("~/alice", str(tmp_path / "alice")),
         ("no-such-file", "no-such-file"),
     ):
-        assert corpus.with_absolute_path(DataConfig(data)).data == expected
+        assert texts.with_absolute_path(DataConfig(data)).data == expected
 
 
 def test_of_two_runs_for_one_folder_the_second_writes_nothing(tmp_path):

@@ -12,8 +12,9 @@ import sys
 import threading
 from typing import Any
 
-from keras_lm.data import corpus
+from keras_lm.data import corpus, texts
 from keras_lm.data.copies import TrainingText
+from keras_lm.data.reading import TextError
 from keras_lm.settings.config import DataConfig
 from keras_lm.system.paths import PROJECT
 
@@ -61,7 +62,7 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
 
     Raises ValueError with one sentence when the text cannot be used.
     """
-    if corpus.size_on_disk(data.data) <= SMALL_BYTES:
+    if texts.size_on_disk(data.data) <= SMALL_BYTES:
         return WORK[do](data, **values)
     request = json.dumps({"do": do, "data": dataclasses.asdict(data), **values})
     project = str(PROJECT)
@@ -74,13 +75,13 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
             env=os.environ | {"PYTHONPATH": path},
         )
     if process.returncode:
-        raise corpus.TextError(
+        raise TextError(
             "Expected to read the text, but the process that reads it ended, perhaps for want of "
             "memory; choose a shorter text."
         )
     answer = json.loads(process.stdout)
     if "error" in answer:
-        raise corpus.TextError(answer["error"])
+        raise TextError(answer["error"])
     return answer
 
 

@@ -291,7 +291,7 @@ class Run:
             "tokens": self.step * tokens_per_step,
             **means,
             "perplexity": math.exp(min(means["loss"], 700.0)),
-            "bits_per_byte": self.corpus.bits_per_byte(means["loss"], self.corpus.train),
+            "bits_per_byte": self.corpus.bits_per_byte(means["loss"]),
             "learning_rate": self._learning_rate(),
             "tokens_per_second": self._steps_per_second() * tokens_per_step,
             "memory_mb": psutil.Process().memory_info().rss / 2**20,
@@ -320,14 +320,13 @@ class Run:
     def _validate(self) -> dict[str, float]:
         self._write_status(message="Measuring the validation loss.", force=True)
         batch_size = max(1, VALIDATION_BATCH_TOKENS // self.config.model.context_length)
-        validation = self.corpus.validation
-        values = self.training.validate(validation, batch_size)
+        values = self.training.validate(self.corpus.validation, batch_size)
         self.val_loss = values["loss"] if math.isfinite(values["loss"]) else None
         return {
             "val_loss": values["loss"],
             "val_accuracy": values["accuracy"],
             "val_perplexity": math.exp(min(values["loss"], 700.0)),
-            "val_bits_per_byte": self.corpus.bits_per_byte(values["loss"], validation),
+            "val_bits_per_byte": self.corpus.validation_bits_per_byte(values["loss"]),
         }
 
     def _sample(self) -> None:

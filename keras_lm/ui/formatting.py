@@ -2,7 +2,7 @@
 
 import re
 
-from keras_lm.data import corpus
+from keras_lm.data.texts import TEXTS
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
@@ -32,7 +32,7 @@ def describe_run(config: RunConfig | None) -> str:
 
 def text_title(data: DataConfig) -> str:
     """What a text is called, without its author."""
-    known = (corpus.BUILT_IN | corpus.CATALOGUE).get(data.data)
+    known = TEXTS.get(data.data)
     return known.title.rpartition(", ")[0] if known else data.label
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from keras_lm.data.copies import WORD, TrainingText
-from keras_lm.data.corpus import load_text
+from keras_lm.data.texts import load_text
 
 
 def plain_longest_copy(sample, text):

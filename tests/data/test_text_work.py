@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from keras_lm.data import corpus, text_work
+from keras_lm.data import corpus, text_work, texts
 from keras_lm.data.copies import TrainingText
-from keras_lm.data.corpus import TextError
+from keras_lm.data.reading import TextError
 from keras_lm.settings.config import DataConfig
 
 
@@ -29,7 +29,7 @@ def test_facts_and_copies_are_the_same_in_a_process_of_its_own(kind, outside, mo
     answers = [text_work.ask(do, data, **values) for do, values in asked]
     monkeypatch.undo()
     assert answers == [text_work.ask(do, data, **values) for do, values in asked]
-    text = corpus.load_text("alice")
+    text = texts.load_text("alice")
     assert 0.89 * len(text) < answers[1]["num_bytes"] < 0.91 * len(text)
     assert answers[2]["copy"] == TrainingText(text).longest_copy(sample)
 

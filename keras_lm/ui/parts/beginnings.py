@@ -3,14 +3,13 @@
 import gzip
 import re
 import zlib
-from pathlib import Path
 
 import streamlit as st
 
-from keras_lm.data import corpus
-from keras_lm.data.reading import is_packed, text_files
+from keras_lm.data.corpus import clean
+from keras_lm.data.reading import is_packed
+from keras_lm.data.texts import SEVERAL, paths_of
 from keras_lm.settings.config import DataConfig
-from keras_lm.system.paths import cache_folder
 
 READ_BYTES = 20_000  # of a text that may have hundreds of megabytes
 PROMPTS, WORDS = 4, 4
@@ -21,10 +20,10 @@ TITLE_LENGTH = 40  # characters: a line of prose is longer
 def beginnings(data: DataConfig) -> list[str]:
     """The first words of some paragraphs, or lines, near the text's beginning; maybe none."""
     try:
-        path = _first_file(data.data.split(corpus.SEVERAL)[0])
+        path = paths_of(data.data.split(SEVERAL)[0])[0]
         with (gzip.open if is_packed(path) else open)(path, "rb") as file:
             start = file.read(READ_BYTES)
-        text = corpus.clean(_decode(start, data.encoding), data.cleaning)
+        text = clean(_decode(start, data.encoding), data.cleaning)
     except (OSError, EOFError, ValueError, zlib.error):  # it is gone, damaged, or has no letters
         return []
     text = text.partition("*** START OF")[2] or text
@@ -38,15 +37,6 @@ def beginnings(data: DataConfig) -> list[str]:
         if len(found) >= PROMPTS:
             break
     return found[:: max(1, len(found) // PROMPTS)][:PROMPTS]
-
-
-def _first_file(data: str) -> Path:
-    """Where the text of that name begins."""
-    if data in corpus.BUILT_IN:
-        return corpus.DATA_FOLDER / corpus.BUILT_IN[data].files[0]
-    if data in corpus.CATALOGUE:
-        return cache_folder() / f"{corpus.CATALOGUE[data].sha256[:16]}.txt"
-    return text_files(data)[0]
 
 
 def _decode(start: bytes, encoding: str) -> str:

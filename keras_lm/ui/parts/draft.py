@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from keras_lm.data import corpus
+from keras_lm.data.texts import TEXTS, load_text
 from keras_lm.settings.checks import ConfigError, check_value
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
@@ -43,7 +43,7 @@ class Draft:
     Attributes:
         preset: a name in PRESETS.
         changes: "part.field" of each setting that differs from the preset, and its value.
-        text: a text's name in BUILT_IN or CATALOGUE, or UPLOAD, or PASTE.
+        text: a text's name in TEXTS, or UPLOAD, or PASTE.
         own: the person's texts, by UPLOAD and PASTE.
     """
 
@@ -104,7 +104,7 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[str]]:
     if text in (UPLOAD, PASTE):
         own = OwnText(address.get(KEPT, ""), address.get(TITLE, "")[:TITLE_LENGTH])
         draft = replace(draft, text=text, own={text: own} if kept_file(own) else {})
-    elif text in corpus.BUILT_IN | corpus.CATALOGUE:
+    elif text in TEXTS:
         draft = replace(draft, text=text)
     else:
         problems.append(f"There is no text {text!r:.40}.")
@@ -159,11 +159,11 @@ def draft_of(config: RunConfig) -> Draft:
     """The draft that gives a run with these settings, its text kept where it is not a known one."""
     preset, changes = nearest_preset(config)
     data = config.data.data
-    if data in corpus.BUILT_IN | corpus.CATALOGUE:
+    if data in TEXTS:
         return Draft(preset, changes, data)
     try:
         separator = config.data.separator_text or "\n"
-        text = corpus.load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
+        text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
         path = supervisor().keep_upload(text.encode(), ".txt")
     except ValueError:  # it is gone, or the disk is full: the form asks for it
         return Draft(preset, changes, UPLOAD)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from keras_lm.data import corpus
+from keras_lm.data.reading import read_text
+from keras_lm.data.texts import TEXTS
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import TITLES
 from keras_lm.ui.formatting import escape_markdown, plural, show_value
@@ -167,7 +168,7 @@ def tell_changes() -> None:
 
 def text_form() -> Callable[[], OwnText]:
     """Chooses the text; returns how to find the person's own one, which raises what is wrong."""
-    titles = {name: text.title for name, text in (corpus.BUILT_IN | corpus.CATALOGUE).items()}
+    titles = {name: text.title for name, text in TEXTS.items()}
     titles |= {UPLOAD: "Upload a file", PASTE: "Paste a text"}
     sync(TEXT, draft().text)
     st.selectbox(
@@ -226,7 +227,7 @@ def forget_paste() -> None:
 
 def keep_own(kind: str, content: bytes, title: str) -> OwnText:
     """Keeps a person's text among the uploads; ValueError when it is none."""
-    corpus.read_text(content, max_text_mb=DataConfig.max_text_mb)
+    read_text(content, max_text_mb=DataConfig.max_text_mb)
     own = OwnText(supervisor().keep_upload(content, ".txt").stem, title)
     if draft().own.get(kind) != own:
         keep(replace(draft(), own=draft().own | {kind: own}))
