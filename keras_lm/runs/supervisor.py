@@ -89,9 +89,14 @@ class Supervisor:
         return RunFolder(self.root / run_id)
 
     @disk_in_words()
-    def start(self, config: RunConfig) -> str:
-        """Starts a run in a process of its own, or queues it behind the others; returns its id."""
-        folder = RunFolder(self.root / new_run_id())
+    def start(self, config: RunConfig, run_id: str | None = None) -> str:
+        """Starts a run in a process of its own, or queues it behind the others; returns its id.
+
+        Args:
+            config: of the run.
+            run_id: a new id that the caller knows already; None makes one.
+        """
+        folder = self.folder(run_id or new_run_id())
         try:
             folder.create()
             folder.write_config(config.to_dict())

@@ -1,0 +1,303 @@
+"""A race: the same run but for one setting, with the same seeds, on the same budget.
+
+`race.json` in the race's folder is the only truth: what varies, the seeds, and the run of each
+entry and seed, written before that run starts. So a race goes on after a kill, a restart or a
+closed page: whoever looks again starts what is missing. `result.json` follows from the events.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from keras_lm.runs.comparison import compare_all, mean_and_sd, summarize
+from keras_lm.runs.supervisor import RunSummary, Supervisor
+from keras_lm.settings.checks import ConfigError, check_value
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.storage import run_folder
+from keras_lm.storage.files import read_json, write_atomically
+from keras_lm.storage.run_folder import RunFolder, new_run_id
+
+RACE_FILE, RESULT_FILE = "race.json", "result.json"
+SCHEMA = 1
+FEWEST, MOST = 2, 6  # entries
+MOST_SEEDS = 20
+INTERRUPTED = (run_folder.INTERRUPTED, run_folder.PAUSED)  # not by a person's wish
+PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
+SETTINGS = {  # by the name of its flag: the part of the config that it is in
+    spec.name: part for part, kind in PARTS.items() for spec in dataclasses.fields(kind)
+}
+# Another text, or another part of it, is another task; a seed is what is repeated.
+NEVER = {"vocab_size", "data", "encoding", "title", "cleaning", "separator", "max_text_mb"}
+NEVER |= {"validation_fraction", "seed"}
+
+
+class RaceRun(NamedTuple):
+    """The run of one entry and seed; `summary` is None before it starts."""
+
+    entry: str
+    seed: int
+    run_id: str
+    summary: RunSummary | None
+
+    @property
+    def state(self) -> str:
+        """One of the run's states; "" before it starts."""
+        return self.summary.state if self.summary else ""
+
+    @property
+    def failure(self) -> str:
+        """Why the run is not in the table; "" while it may still come."""
+        if self.summary is None or self.state not in (run_folder.FAILED, run_folder.STOPPED):
+            return ""
+        return f"seed {self.seed}: {self.summary.status.get('message') or self.state}"
+
+
+@dataclass(frozen=True)
+class RaceConfig:
+    """What a race compares; it checks itself, and a ConfigError says what cannot be raced.
+
+    Attributes:
+        base: the run that all entries share, but for one setting and the seed.
+        setting: the name of what varies, as its flag has it with underscores.
+        values: two to six different values of it.
+        seeds: each is run with every value.
+
+    Example:
+        >>> from keras_lm.settings.presets import PRESETS
+        >>> race = RaceConfig(PRESETS["quick-start"], "norm", ("rmsnorm", "layernorm"), (1, 2))
+        >>> race.names
+        ['norm=rmsnorm', 'norm=layernorm']
+    """
+
+    base: RunConfig
+    setting: str
+    values: tuple
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.setting not in SETTINGS or self.setting in NEVER:
+            allowed = ", ".join(name for name in SETTINGS if name not in NEVER)
+            raise ConfigError(f"A race can vary one of {allowed}, but got {self.setting!r:.40}.")
+        if not FEWEST <= len(set(self.values)) == len(self.values) <= MOST:
+            raise ConfigError(
+                f"A race needs {FEWEST} to {MOST} different values of {self.setting}, but got "
+                f"{', '.join(map(str, self.values))!r:.80}."
+            )
+        if not 1 <= len(set(self.seeds)) == len(self.seeds) <= MOST_SEEDS:
+            raise ConfigError(
+                f"A race needs 1 to {MOST_SEEDS} different seeds, but got "
+                f"{', '.join(map(str, self.seeds))!r:.80}."
+            )
+        for value in self.values:
+            self.config_of(value, self.seeds[0])  # raises what does not fit together
+
+    @property
+    def names(self) -> list[str]:
+        """The entries' names, such as attention=flash."""
+        return [self.name(value) for value in self.values]
+
+    def name(self, value: Any) -> str:
+        """An entry's name."""
+        return f"{self.setting}={value}"
+
+    def config_of(self, value: Any, seed: int) -> RunConfig:
+        """The config of the run of one entry and seed."""
+        part = SETTINGS[self.setting]
+        changed = dataclasses.replace(getattr(self.base, part), **{self.setting: value})
+        config = dataclasses.replace(self.base, **{part: changed})
+        training = dataclasses.replace(config.training, seed=seed)
+        return dataclasses.replace(config, training=training)
+
+    def with_seeds(self, seeds: Sequence[int]) -> Self:
+        """The same race with further seeds; those that it has stay."""
+        return dataclasses.replace(self, seeds=tuple(dict.fromkeys([*self.seeds, *seeds])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object for `from_dict`."""
+        return {
+            "schema": SCHEMA,
+            "vary": {"setting": self.setting, "values": [*self.values]},
+            "seeds": [*self.seeds],
+            "budget": {"steps": self.base.training.steps},
+            "config": self.base.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """The race that `to_dict` described; ConfigError for anything else."""
+        try:
+            vary, seeds = data["vary"], tuple(data["seeds"])
+            base, setting, values = data["config"], vary["setting"], tuple(vary["values"])
+        except (KeyError, TypeError):
+            raise ConfigError(
+                f"{RACE_FILE} must have vary, seeds and config; write it again with the command "
+                "race."
+            ) from None
+        seeds = tuple(check_value("a seed", seed, int, 0) for seed in seeds)
+        return cls(RunConfig.from_dict(base), str(setting), values, seeds)
+
+
+def parse_values(setting: str, words: Sequence[str]) -> tuple:
+    """The values that words stand for; ConfigError where a setting cannot have one.
+
+    Example:
+        >>> parse_values("learning_rate", ["1e-3", "0.01"])
+        (0.001, 0.01)
+    """
+    if setting not in SETTINGS:
+        return tuple(words)  # RaceConfig says what is wrong with it
+    kind = PARTS[SETTINGS[setting]].__dataclass_fields__[setting].type
+    truths = {"true": True, "false": False}
+    try:
+        return tuple(truths[word.lower()] if kind is bool else kind(word) for word in words)
+    except (KeyError, ValueError):
+        expected = {bool: "true or false", int: "whole numbers", float: "numbers"}[kind]
+        raise ConfigError(
+            f"The values of {setting} must be {expected}, but got {', '.join(words)!r:.80}."
+        ) from None
+
+
+class Race:
+    """A race on the disk.
+
+    Args:
+        path: its folder.
+        supervisor: of the folder that its runs are in.
+    """
+
+    def __init__(self, path: Path, supervisor: Supervisor):
+        self.path, self.supervisor = path, supervisor
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a race."""
+        return (self.path / RACE_FILE).is_file()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every run has started and none is active any more."""
+        return all(run.state not in ("", *run_folder.ACTIVE_STATES) for run in self.runs())
+
+    def create(self, config: RaceConfig) -> None:
+        """Writes a new race, or one with other seeds; the runs it has stay its own."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(config, self._ids() if self.exists else {})
+
+    def read(self) -> RaceConfig:
+        """What it compares; ValueError with one sentence when that cannot be read."""
+        return RaceConfig.from_dict(read_json(self.path / RACE_FILE))
+
+    def runs(self) -> list[RaceRun]:
+        """Every entry with every seed, seed by seed, so that verdicts come early."""
+        config, ids = self.read(), self._ids()
+        found = []
+        for seed in config.seeds:
+            for name in config.names:
+                run_id = ids.get((name, seed), "")
+                summary = self.supervisor.summary(run_id) if run_id else None
+                found.append(RaceRun(name, seed, run_id, summary))
+        return found
+
+    def go_on(self) -> None:
+        """Starts every run that is missing, and resumes those that were interrupted."""
+        config, runs = self.read(), self._ids()
+        for seed in config.seeds:
+            for value in config.values:
+                key = (config.name(value), seed)
+                if key not in runs:
+                    runs[key] = new_run_id()
+                    self._write(config, runs)  # first, so that a kill leaves no run unknown
+                if not self.supervisor.folder(runs[key]).path.exists():
+                    self.supervisor.start(config.config_of(value, seed), runs[key])
+                    continue
+                summary = self.supervisor.summary(runs[key])
+                if summary is not None and summary.state in INTERRUPTED:
+                    self.supervisor.resume(runs[key])
+
+    def stop(self) -> None:
+        """Asks every run that is active to end; what they have learned is kept."""
+        for run in self.runs():
+            if run.state in run_folder.ACTIVE_STATES:
+                self.supervisor.request(run.run_id, "stop")
+
+    def result(self) -> dict[str, Any]:
+        """What the finished runs support so far, as `result.json` has it."""
+        config, runs = self.read(), self.runs()
+        finished = {
+            (run.entry, run.seed): measure(self.supervisor.folder(run.run_id), run.summary)
+            for run in runs
+            if run.summary is not None and run.state == run_folder.FINISHED
+        }
+        scores: dict[str, dict[int, float]] = {name: {} for name in config.names}
+        for (name, seed), values in finished.items():
+            if values.get("bits_per_byte") is not None:
+                scores[name][seed] = values["bits_per_byte"]
+        pairs = compare_all(scores)
+        return {
+            "entries": [
+                _entry(name, [values for (entry, _), values in finished.items() if entry == name])
+                | {"failed": [run.failure for run in runs if run.entry == name and run.failure]}
+                for name in config.names
+            ],
+            "pairs": [dataclasses.asdict(pair) for pair in pairs],
+            "summary": summarize(scores, pairs),
+        }
+
+    def write_result(self) -> dict[str, Any]:
+        """Writes `result.json`; returns what it holds."""
+        result = self.result()
+        write_atomically(self.path / RESULT_FILE, json.dumps(result, indent=1).encode())
+        return result
+
+    def _ids(self) -> dict[tuple[str, int], str]:
+        """The id of each entry's and seed's run."""
+        data = read_json(self.path / RACE_FILE)
+        rows = data.get("runs", []) if isinstance(data, dict) else []
+        try:
+            return {(row["entry"], row["seed"]): Path(row["folder"]).name for row in rows}
+        except (KeyError, TypeError):
+            raise ConfigError(f"{RACE_FILE} must name each run's entry, seed and folder.") from None
+
+    def _write(self, config: RaceConfig, runs: Mapping[tuple[str, int], str]) -> None:
+        rows = [
+            {
+                "entry": name,
+                "seed": seed,
+                "folder": os.path.relpath(self.supervisor.root / run_id, self.path),
+            }
+            for (name, seed), run_id in runs.items()
+        ]
+        content = json.dumps(config.to_dict() | {"runs": rows}, indent=1)
+        write_atomically(self.path / RACE_FILE, content.encode())
+
+
+def measure(folder: RunFolder, summary: RunSummary) -> dict[str, float | None]:
+    """The numbers of a finished run that a race compares; None for what it did not measure."""
+    events = [event for event in folder.read_events()[0] if event["kind"] == "metrics"]
+    validated = next((event for event in reversed(events) if "val_loss" in event), {})
+    last = events[-1] if events else {}
+    seconds = last.get("train_seconds")
+    return {
+        "val_loss": validated.get("val_loss"),
+        "bits_per_byte": validated.get("val_bits_per_byte"),
+        "seconds": last.get("seconds"),
+        "tokens_per_second": last["tokens"] / seconds if seconds else None,
+        "memory_mb": max((e["memory_mb"] for e in events if "memory_mb" in e), default=None),
+        "parameters": summary.status.get("parameters"),
+    }
+
+
+def _entry(name: str, runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """An entry's row of the table: means over its finished runs."""
+    columns = {
+        key: [run[key] for run in runs if run[key] is not None]
+        for key in ("val_loss", "bits_per_byte", "seconds", "tokens_per_second", "memory_mb")
+    }
+    row: dict[str, Any] = {"name": name, "runs": len(runs)}
+    row |= {key: mean_and_sd(columns.pop(key)) for key in ("val_loss", "bits_per_byte")}
+    row |= {key: mean_and_sd(values)["mean"] for key, values in columns.items()}
+    return row | {"parameters": runs[0]["parameters"] if runs else None}

@@ -1,0 +1,197 @@
+"""Races: what can be raced, what survives a kill, and that the result is what the events say."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from keras_lm.runs.race import RACE_FILE, RESULT_FILE, Race, RaceConfig, parse_values
+from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.checks import ConfigError
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.storage import run_folder
+
+TINY = RunConfig(
+    ModelConfig(0, 7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5),
+    DataConfig("alice"),
+    TrainingConfig(steps=3, batch_size=2, sample_every=0, checkpoint_every=0),
+)
+NORMS = RaceConfig(TINY, "norm", ("rmsnorm", "layernorm"), (1, 2))
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What the supervisor would have started, as (command, run id)."""
+    done = []
+
+    def launch(_, folder, command, *flags):
+        done.append((command, folder.run_id))
+
+    monkeypatch.setattr(Supervisor, "_launch", launch)
+    return done
+
+
+@pytest.fixture
+def race(tmp_path, launched):
+    race = Race(tmp_path / "race", Supervisor(tmp_path / "race"))
+    race.create(NORMS)
+    return race
+
+
+def finish(race: Race, entry: str, seed: int, bits: float) -> None:
+    """Ends a run with a loss that is `bits` per byte."""
+    (run,) = [run for run in race.runs() if (run.entry, run.seed) == (entry, seed)]
+    folder = race.supervisor.folder(run.run_id)
+    event = {"kind": "metrics", "step": 3, "tokens": 300, "seconds": 9.0, "train_seconds": 3.0}
+    event |= {"loss": 1.0, "val_loss": bits * math.log(2), "val_bits_per_byte": bits}
+    folder.append_event(event | {"memory_mb": 500.0 + seed})
+    folder.write_status(state=run_folder.FINISHED, step=3, steps=3, parameters=123)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"setting": "colour"}, "A race can vary one of context_length, .*, but got 'colour'"),
+        ({"setting": "seed"}, "but got 'seed'"),
+        ({"setting": "data"}, "but got 'data'"),
+        ({"values": ("rmsnorm",)}, "needs 2 to 6 different values of norm, but got 'rmsnorm'"),
+        ({"values": ("rmsnorm", "rmsnorm")}, "different values"),
+        ({"values": ("rmsnorm", "batchnorm")}, "norm must be one of"),
+        ({"seeds": ()}, "needs 1 to 20 different seeds"),
+        ({"seeds": (1, 1)}, "different seeds"),
+        ({"setting": "num_heads", "values": (1, 4)}, "d_model must be a multiple of num_heads"),
+    ],
+)
+def test_what_cannot_be_raced_is_refused_in_a_sentence(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(NORMS, **change)
+
+
+def test_entries_differ_in_one_setting_and_runs_of_an_entry_in_the_seed():
+    config = NORMS.config_of("layernorm", 2)
+    assert config.model == dataclasses.replace(TINY.model, norm="layernorm")
+    assert config.training == dataclasses.replace(TINY.training, seed=2)
+    assert RaceConfig.from_dict(json.loads(json.dumps(NORMS.to_dict()))) == NORMS
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "values"),
+    [
+        ("learning_rate", ["1e-3", "2"], (0.001, 2.0)),
+        ("num_blocks", ["1", "2"], (1, 2)),
+        ("qk_norm", ["true", "False"], (True, False)),
+        ("norm", ["a", "b"], ("a", "b")),
+    ],
+)
+def test_words_become_values_of_the_settings_own_type(setting, words, values):
+    assert parse_values(setting, words) == values
+
+
+@pytest.mark.parametrize(("setting", "word"), [("num_blocks", "x"), ("qk_norm", "2")])
+def test_words_that_are_no_values_are_refused(setting, word):
+    with pytest.raises(ConfigError, match=f"The values of {setting} must be .*, but got '{word}'"):
+        parse_values(setting, [word])
+
+
+def test_every_run_is_started_once_seed_by_seed(race, launched):
+    race.go_on()
+    race.go_on()
+    runs = race.runs()
+    assert [(run.entry, run.seed) for run in runs] == [
+        ("norm=rmsnorm", 1),
+        ("norm=layernorm", 1),
+        ("norm=rmsnorm", 2),
+        ("norm=layernorm", 2),
+    ]
+    assert launched == [("train", run.run_id) for run in runs]
+    for run in runs:
+        value = run.entry.partition("=")[2]
+        assert run.summary.config == NORMS.config_of(value, run.seed)
+    rows = json.loads((race.path / RACE_FILE).read_text())["runs"]
+    assert {(race.path / row["folder"]).resolve() for row in rows} == {
+        race.supervisor.folder(run.run_id).path.resolve() for run in runs
+    }
+
+
+def test_a_race_that_was_killed_while_it_started_loses_no_run(race, launched, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    race.go_on()
+    path = race.path / RACE_FILE
+    data = json.loads(path.read_text())
+    del data["runs"][2:]
+    path.write_text(json.dumps(data))
+    monkeypatch.setattr(Supervisor, "start", killed)
+    with pytest.raises(KeyboardInterrupt):
+        race.go_on()  # the id of the third is written, its folder is not there
+    monkeypatch.undo()
+    monkeypatch.setattr(Supervisor, "_launch", lambda *_: None)
+    assert len(race.runs()) == 4 and race.runs()[2].run_id and not race.runs()[2].summary
+    known = race.runs()[2].run_id
+    race.go_on()
+    assert race.runs()[2].run_id == known and all(run.summary for run in race.runs())
+
+
+def test_more_seeds_can_be_given_later(race, launched):
+    race.go_on()
+    before = race.runs()
+    race.create(race.read().with_seeds([2, 7]))
+    race.go_on()
+    assert [run.run_id for run in race.runs()][:4] == [run.run_id for run in before]
+    assert [run.seed for run in race.runs()][4:] == [7, 7] and len(launched) == 6
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [("interrupted", True), ("paused", True), ("stopped", False), ("failed", False)],
+)
+def test_what_was_interrupted_goes_on_and_what_was_ended_stays(race, launched, state, again):
+    race.go_on()
+    for run in race.runs():
+        race.supervisor.folder(run.run_id).write_status(state=state, message="x")
+    race.supervisor._children.clear()
+    del launched[:]
+    race.go_on()
+    assert [command for command, _ in launched] == ["resume"] * 4 * again
+
+
+def test_the_result_is_what_the_events_say(race):
+    race.go_on()
+    assert not race.is_over
+    for seed, (rms, layer) in {1: (2.0, 2.1), 2: (2.2, 2.3)}.items():
+        finish(race, "norm=rmsnorm", seed, rms)
+        finish(race, "norm=layernorm", seed, layer)
+    result = race.write_result()
+    assert result == json.loads((race.path / RESULT_FILE).read_text()) and race.is_over
+    rms, layer = result["entries"]
+    assert (rms["name"], rms["runs"], rms["parameters"]) == ("norm=rmsnorm", 2, 123)
+    assert rms["bits_per_byte"] == pytest.approx({"mean": 2.1, "sd": 0.02**0.5})
+    assert rms["val_loss"]["mean"] == pytest.approx(2.1 * math.log(2))
+    assert (rms["seconds"], rms["tokens_per_second"], rms["memory_mb"]) == (9.0, 100.0, 501.5)
+    (pair,) = result["pairs"]
+    assert (pair["a"], pair["b"], pair["verdict"]) == ("norm=rmsnorm", "norm=layernorm", "worse")
+    assert pair["difference"] == pytest.approx(0.1)
+    assert result["summary"].startswith("norm=rmsnorm is best: 0.100 bits per byte less")
+
+
+def test_a_run_that_failed_is_reported_and_the_rest_counts(race):
+    race.go_on()
+    for seed in (1, 2):
+        finish(race, "norm=rmsnorm", seed, 2.0)
+    finish(race, "norm=layernorm", 1, 2.1)
+    folder = race.supervisor.folder(race.runs()[-1].run_id)
+    folder.write_status(state=run_folder.FAILED, message="The loss became nan.")
+    result = race.result()
+    assert result["entries"][1]["failed"] == ["seed 2: The loss became nan."]
+    assert (result["pairs"][0]["verdict"], result["pairs"][0]["low"]) == ("too few seeds", None)
+    assert race.is_over
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"vary": {}, "seeds": [], "config": {}}', "{"])
+def test_a_damaged_race_is_a_sentence(race, content):
+    (race.path / RACE_FILE).write_text(content)
+    for read in (race.read, race.runs, race.result):
+        with pytest.raises(ValueError, match=RACE_FILE):
+            read()
