@@ -1,4 +1,4 @@
-"""The command line: python -m keras_lm {train, resume, generate, export, check}.
+"""The command line: keras-lm {train, resume, generate, export, check, ui}.
 
 Everything a person typed is checked before TensorFlow is imported, which takes seconds.
 """
@@ -113,7 +113,9 @@ def given(arguments: argparse.Namespace, config: type[Checked]) -> dict[str, Any
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = Parser(prog="python -m keras_lm", description="Small language models, end to end.")
+    name = Path(sys.argv[0]).name
+    prog = name if name == "keras-lm" else "python -m keras_lm"
+    parser = Parser(prog=prog, description="Small language models, end to end.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     train_parser = commands.add_parser("train", help="train a model into a new run folder")
@@ -156,7 +158,22 @@ def build_parser() -> argparse.ArgumentParser:
 
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
     check_parser.add_argument("file", type=paths.absolute, metavar="FILE.keras")
+
+    commands.add_parser(
+        "ui",
+        help="open the page in a browser",
+        description="Opens the page. Further flags are Streamlit's, such as --server.port 8600.",
+    )
     return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was typed; `ui` keeps the flags that it does not know, for Streamlit."""
+    arguments, unknown = parser.parse_known_args()
+    if unknown and arguments.command != "ui":
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.streamlit_flags = unknown
+    return arguments
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -334,6 +351,12 @@ def existing_run(path: Path) -> RunFolder:
     return folder
 
 
+def ui(arguments: argparse.Namespace) -> NoReturn:
+    """`ui`: this process becomes Streamlit's server of the page."""
+    words = ["-m", "streamlit", "run", str(paths.PAGE_SCRIPT), *arguments.streamlit_flags]
+    os.execv(sys.executable, [sys.executable, *words])
+
+
 def read_config(folder: RunFolder) -> RunConfig:
     """The run's config."""
     return RunConfig.from_dict(folder.read_config())
@@ -350,13 +373,14 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signals.on_ending(signals.interrupt)
     accept_any_character()
-    arguments = build_parser().parse_args()
+    arguments = parse(build_parser())
     commands = {
         "train": train,
         "resume": resume,
         "generate": generate,
         "export": export,
         "check": check,
+        "ui": ui,
     }
     try:
         return commands[arguments.command](arguments)

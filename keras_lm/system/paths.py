@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pooch
 
-PROJECT = Path(__file__).resolve().parents[2]
-DATA_FOLDER = PROJECT / "data"  # of the built-in texts
+PACKAGE = Path(__file__).resolve().parents[1]
+PROJECT = PACKAGE.parent  # processes start here, since it holds the package: clone or installation
+# What stands beside the package in a clone is inside of it in an installation (pyproject.toml).
+SHIPPED = PACKAGE / "shipped"
+IS_INSTALLED = SHIPPED.is_dir()
+HOME = SHIPPED if IS_INSTALLED else PROJECT
+DATA_FOLDER = HOME / "data"  # of the built-in texts
+PAGE_SCRIPT = HOME / "streamlit_app.py"  # Streamlit finds `.streamlit/config.toml` beside it
 CACHE_VARIABLE = "KERAS_LM_CACHE"  # another folder than the system's usual one for caches
 RUNS_VARIABLE = "KERAS_LM_RUNS"  # another folder for the page's runs than `runs/`
 
@@ -27,6 +33,12 @@ def environment_for_children() -> dict[str, str]:
     """The environment for a process in another working folder: its paths mean the same there."""
     paths = {name: path_from_environment(name) for name in (CACHE_VARIABLE, RUNS_VARIABLE)}
     return os.environ | {name: str(path) for name, path in paths.items() if path}
+
+
+def runs_folder() -> Path:
+    """Where the page's runs are: `runs/` in the clone, or in the working folder if installed."""
+    usual = (Path.cwd() if IS_INSTALLED else PROJECT) / "runs"
+    return path_from_environment(RUNS_VARIABLE) or usual
 
 
 def cache_folder() -> Path:

@@ -15,14 +15,14 @@ from keras_lm.settings import estimates
 from keras_lm.settings.config import DataConfig
 from keras_lm.storage.run_folder import list_runs
 from keras_lm.system import machine
-from keras_lm.system.paths import PROJECT, RUNS_VARIABLE, path_from_environment
+from keras_lm.system.paths import runs_folder
 from keras_lm.ui.formatting import escape_markdown
 
 
 @st.cache_resource
 def supervisor() -> Supervisor:
     """The runs of this installation."""
-    return Supervisor(path_from_environment(RUNS_VARIABLE) or PROJECT / "runs")
+    return Supervisor(runs_folder())
 
 
 @st.cache_resource
