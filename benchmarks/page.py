@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from keras_lm.storage.run_folder import list_runs
 from tests.page_server import page_server
-from tests.ui.browsing import CHROMIUM, FLAGS, SECOND, settle
+from tests.ui.browsing import FLAGS, SECOND, find_browser, settle
 
 TOKENS = 1_024
 TEXT = ("The man was at her sister's, and she thought of him as of a friend. " * 20)[:TOKENS]
@@ -97,7 +97,7 @@ def main() -> None:
         os.environ["KERAS_LM_CACHE"] = str(Path(folder, "cache"))
         root = Path(folder, "runs")
         with page_server(root) as (port, _):
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
             try:
                 page = browser.new_page(viewport={"width": 1280, "height": 720})
                 page.set_default_timeout(60 * SECOND)

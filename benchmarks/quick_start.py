@@ -22,10 +22,6 @@ from pathlib import Path
 from keras_lm.storage.run_folder import RunFolder, new_run_id
 
 PROJECT = Path(__file__).resolve().parents[1]
-CHROMIUM_FLAGS = (
-    "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 PORT = 8599
 WATCHED_STEPS = 1_000_000  # more than any machine makes in these turns
 TURNS, TURN_SECONDS, SETTLING_SECONDS = 7, 15.0, 4.0  # turns: first and last without the page
@@ -61,6 +57,8 @@ def browser_page(root: Path) -> Iterator:
     """A server on the folder of runs, and a page of Chromium."""
     from playwright.sync_api import sync_playwright
 
+    from tests.ui.browsing import FLAGS, find_browser
+
     server = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
         + ["--server.port", str(PORT), "--server.headless", "true"],
@@ -71,9 +69,7 @@ def browser_page(root: Path) -> Iterator:
     )
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS
-            )
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
             yield browser.new_page(viewport={"width": 1400, "height": 1000})
             browser.close()
     finally:

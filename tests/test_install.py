@@ -3,11 +3,13 @@
 import configparser
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 from urllib.request import urlopen
@@ -16,6 +18,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 TINY = "--steps 2 --batch-size 2 --context-length 16 --d-model 16 --num-heads 2 --ffn-dim 16"
 
 
@@ -71,6 +74,17 @@ def test_the_wheel_has_the_command(wheel):
         points = configparser.ConfigParser()
         points.read_string(archive.read(name).decode())
     assert dict(points["console_scripts"]) == {"keras-lm": "keras_lm.__main__:main"}
+
+
+def test_what_the_project_depends_on_is_pinned_and_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split("[><=]", line)[0] for line in project["dependencies"]}
+    pinned = dict(PIN.findall((ROOT / "requirements.txt").read_text()))
+    locked = dict(PIN.findall((ROOT / "requirements.lock").read_text()))
+    assert pinned.keys() == needed
+    assert {name: locked.get(name) for name in pinned} == pinned
+    tools = {re.split("[><=]", line)[0] for line in project["optional-dependencies"]["test"]}
+    assert dict(PIN.findall((ROOT / "tests" / "requirements.txt").read_text())).keys() == tools
 
 
 def test_a_run_outside_of_the_clone(command, environment, installed, tmp_path):

@@ -14,6 +14,7 @@ SHORT_FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT_FORMS)
 def test_the_short_form_keeps_every_promise(name):
     command = [sys.executable, "-m", f"tests.faults.{name}", *SHORT_FORMS[name]]

@@ -1,13 +1,23 @@
 """How the page's tests drive a browser, and what no page may ever do."""
 
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect
 
-CHROMIUM = "/usr/bin/chromium"
+BROWSER_VARIABLE = "KERAS_LM_BROWSER"  # the path of another Chromium or Chrome
+USUAL_BROWSERS = (
+    "chromium",
+    "google-chrome",
+    "google-chrome-stable",
+    "chromium-browser",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 FLAGS = (
     "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -16,6 +26,13 @@ PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 SECOND = 1000  # Playwright counts milliseconds
 TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
 expect.set_options(timeout=60 * SECOND)
+
+
+def find_browser() -> str | None:
+    """The path of the browser that an environment variable names, or of the first usual one."""
+    if chosen := os.environ.get(BROWSER_VARIABLE):
+        return chosen
+    return next(filter(None, map(shutil.which, USUAL_BROWSERS)), None)
 
 
 class Complaints:

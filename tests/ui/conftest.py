@@ -10,7 +10,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from keras_lm.runs.process import is_alive
 from keras_lm.storage.run_folder import list_runs
 from tests.page_server import page_server
-from tests.ui.browsing import CHROMIUM, FLAGS, quiet_pages, settle
+from tests.ui.browsing import BROWSER_VARIABLE, FLAGS, find_browser, quiet_pages, settle
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Marks the tests that drive a browser."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +41,13 @@ def address(runs_folder) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Chromium or Chrome; without one the tests are skipped, but fail where CI is set."""
+    path = find_browser()
+    if path is None:
+        report = pytest.fail if os.environ.get("CI") else pytest.skip
+        report(f"Expected Chromium or Chrome; install one, or name its path in {BROWSER_VARIABLE}.")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
 

@@ -7,6 +7,7 @@ import time
 from urllib.parse import quote
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 
 import keras_lm
@@ -22,6 +23,8 @@ from tests.ui.browsing import (
     settle,
     start,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def point(loss: float) -> dict:
