@@ -74,7 +74,7 @@ class Experiment:
 
         from keras_lm.model.language_model import build_model
         from keras_lm.training.optimizers import create_optimizer
-        from keras_lm.training.train_step import Training
+        from keras_lm.training.train_step import CompiledSteps
         from keras_lm.training.windows import WindowOrder
 
         keras.utils.set_random_seed(seed)
@@ -84,7 +84,7 @@ class Experiment:
         if self.training is None:
             optimizer = create_optimizer(self.training_config, model)
             self.optimizer_start = [variable.numpy() for variable in optimizer.variables]
-            self.training = Training(model, optimizer, self.corpus.train)
+            self.training = CompiledSteps(model, optimizer, self.corpus.train)
         else:
             self.training.model.set_weights(model.get_weights())
             pairs = zip(self.training.optimizer.variables, self.optimizer_start, strict=True)
@@ -109,7 +109,7 @@ class Experiment:
         self.reset(seed)
         self.train(0, self.training_config.steps)
         batch_size = self.training_config.batch_size
-        return self.training.validate(self.corpus.validation, batch_size)["loss"]
+        return self.training.validate(self.corpus.validation, batch_size).loss
 
     def step_seconds(self) -> float:
         """The fastest of some compiled calls, a step."""

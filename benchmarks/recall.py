@@ -61,9 +61,9 @@ def train(attention: str, seed: int):
 
     from keras_lm.model.language_model import build_model
     from keras_lm.training.optimizers import create_optimizer
-    from keras_lm.training.train_step import STEPS_PER_CALL, Training
+    from keras_lm.training.train_step import STEPS_PER_CALL, CompiledSteps
 
-    class AnswersOnly(Training):
+    class AnswersOnly(CompiledSteps):
         def _loss(self, inputs, targets, training):
             return super()._loss(inputs, tf.where(targets < NUM_VALUES, targets, -1), training)
 

@@ -49,7 +49,7 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     from keras_lm.model.language_model import build_model
     from keras_lm.settings.config import ModelConfig, TrainingConfig
     from keras_lm.training.optimizers import create_optimizer
-    from keras_lm.training.train_step import Training, prepare_device
+    from keras_lm.training.train_step import CompiledSteps, prepare_device
 
     policy = prepare_device("float32", deterministic=False)
     config = ModelConfig(
@@ -72,7 +72,7 @@ def keras_lm_step(shape: dict[str, int], tokens: np.ndarray) -> tuple[Step, int]
     )
     keras.utils.set_random_seed(1)
     model = build_model(config, policy)
-    training = Training(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
+    training = CompiledSteps(model, create_optimizer(recipe, model), tokens, clip_norm=CLIP_NORM)
     training.compile(shape["batch"])
     return lambda offsets: training.train_steps(offsets)["loss"].tolist(), model.count_params()
 

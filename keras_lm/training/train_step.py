@@ -7,10 +7,12 @@ metrics come out, and Python is out of the way.
 import contextlib
 import ctypes
 import os
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_lm.model.backend import keras, tf
+from keras_lm.model.language_model import LanguageModel
 from keras_lm.model.tracing import traced
 from keras_lm.training.losses import next_token_loss
 from keras_lm.training.windows import cut_windows
@@ -47,21 +49,47 @@ def gpu_memory() -> int | None:
     return tf.config.experimental.get_memory_info("GPU:0")["current"]
 
 
-class Training:
-    """A model, its optimizer and its text, with compiled steps.
+class MeanLoss(NamedTuple):
+    """What validation measures: means over all of its tokens.
+
+    Attributes:
+        loss: in nats per token.
+        accuracy: the part of the tokens whose target is the likeliest, 0 to 1.
+    """
+
+    loss: float
+    accuracy: float
+
+
+class MicroBatch(NamedTuple):
+    """A micro-batch's share of an update: what all of them sum to is the update's.
+
+    Attributes:
+        loss: scalar.
+        accuracy: scalar.
+        gradients: of each trainable variable, in its shape; multiplied by the loss scale.
+    """
+
+    loss: tf.Tensor
+    accuracy: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+class CompiledSteps:
+    """A model's update and validation as compiled programs, with its optimizer and its text.
 
     Args:
         model: a built LanguageModel.
         optimizer: a built optimizer.
         tokens: the training text, (num_tokens,) integers.
-        gradient_accumulation: micro-batches an update.
+        gradient_accumulation: micro-batches per update.
         clip_norm: longest gradient; 0 for no clipping.
         jit_compile: whether XLA compiles the steps.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        model: LanguageModel,
         optimizer: keras.optimizers.Optimizer,
         tokens: np.ndarray,
         gradient_accumulation: int = 1,
@@ -73,18 +101,18 @@ class Training:
         self.tokens = tf.constant(tokens, tf.int32)
         self.gradient_accumulation = gradient_accumulation
         self.clip_norm = clip_norm
-        self._compiled_steps = traced(self._steps, jit_compile)
+        self._compiled_steps = traced(self._run_steps, jit_compile)
         self._compiled_validation = traced(self._validate_batch, jit_compile)
 
     def compile(self, windows: int) -> None:
-        """Compiles the step for so many windows an update, and changes nothing."""
+        """Compiles the step for so many windows per update, and changes nothing."""
         self.train_steps(np.zeros((0, windows), "int32"))
         # Compilation takes more memory than training will; the C library would keep it.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs one update a row of `offsets`.
+        """Runs one update per row of `offsets`.
 
         Args:
             offsets: (steps, gradient_accumulation * batch) where the windows begin; 0 to
@@ -94,14 +122,21 @@ class Training:
             For each name in METRICS the updates' values, (steps,).
         """
         steps, windows = offsets.shape
-        padded = np.zeros((STEPS_PER_CALL, self.gradient_accumulation, windows), "int32")
-        padded = padded[:, :, : windows // self.gradient_accumulation]
-        padded[:steps] = offsets.reshape(steps, *padded.shape[1:])
+        batch = windows // self.gradient_accumulation
+        padded = np.zeros((STEPS_PER_CALL, self.gradient_accumulation, batch), "int32")
+        # (steps, gradient_accumulation * batch) -> (steps, gradient_accumulation, batch)
+        padded[:steps] = offsets.reshape(steps, self.gradient_accumulation, batch)
         values = self._compiled_steps(tf.constant(padded), tf.constant(steps)).numpy()
         return {name: values[:steps, index] for index, name in enumerate(METRICS)}
 
-    def _steps(self, offsets, steps):
+    def _run_steps(self, offsets: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        """The first `steps` of (STEPS_PER_CALL, gradient_accumulation, batch) updates.
+
+        Returns their METRICS, (STEPS_PER_CALL, len(METRICS)); 0 for steps that were not made.
+        """
+
         def one_step(step, values):
+            # (gradient_accumulation, batch, context_length + 1)
             windows = cut_windows(self.tokens, offsets[step], self.model.config.context_length + 1)
             row = tf.stack([*self.train_step(windows).values()])
             return step + 1, tf.tensor_scatter_nd_update(values, [[step]], [row])
@@ -121,19 +156,21 @@ class Training:
         """
         variables = self.model.trainable_variables
 
-        def accumulate(index, loss, accuracy, gradients):
+        def accumulate(index, total):
             micro = self._gradients(windows[index])
-            new = [total + part for total, part in zip(gradients, micro[2], strict=True)]
-            return index + 1, loss + micro[0], accuracy + micro[1], new
+            gradients = [a + b for a, b in zip(total.gradients, micro.gradients, strict=True)]
+            return index + 1, MicroBatch(
+                total.loss + micro.loss, total.accuracy + micro.accuracy, gradients
+            )
 
         if self.gradient_accumulation == 1:
             loss, accuracy, gradients = self._gradients(windows[0])
         else:
             zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
-            _, loss, accuracy, gradients = tf.while_loop(
-                lambda index, *_: index < self.gradient_accumulation,
+            _, (loss, accuracy, gradients) = tf.while_loop(
+                lambda index, _: index < self.gradient_accumulation,
                 accumulate,
-                (0, 0.0, 0.0, zeros),
+                (0, MicroBatch(tf.constant(0.0), tf.constant(0.0), zeros)),
             )
         # The loss scale is 1 but with float16; clipping scaled gradients at a scaled norm is the
         # same as clipping the gradients, which the optimizer divides by the scale.
@@ -144,9 +181,9 @@ class Training:
         self.optimizer.apply(gradients, variables)
         return {"loss": loss, "accuracy": accuracy, "grad_norm": norm / scale}
 
-    def _gradients(self, windows):
-        """Loss, accuracy and (scaled) gradients of one micro-batch's share of the update."""
-        inputs, targets = windows[:, :-1], windows[:, 1:]
+    def _gradients(self, windows: tf.Tensor) -> MicroBatch:
+        """The share of one micro-batch (batch, length + 1) of the update."""
+        inputs, targets = windows[:, :-1], windows[:, 1:]  # each (batch, length)
         share = 1.0 / self.gradient_accumulation
         with tf.GradientTape() as tape:
             loss, accuracy = self._loss(inputs, targets, training=True)
@@ -155,39 +192,46 @@ class Training:
         gradients = tape.gradient(scaled_loss, [v.value for v in self.model.trainable_variables])
         # A gathered embedding's gradient comes as slices; sums and norms need the whole matrix.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        return loss, share * accuracy, gradients
+        return MicroBatch(loss, share * accuracy, gradients)
 
-    def _loss(self, inputs, targets, training):
+    def _loss(
+        self, inputs: tf.Tensor, targets: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean loss and accuracy over the tokens of (batch, length) whose target is not -1."""
         x = self.model.hidden(inputs, training=training)
-        x = tf.reshape(x, (-1, x.shape[-1]))  # (tokens, d_model)
+        x = tf.reshape(x, (-1, x.shape[-1]))  # (batch, length, d_model) -> (tokens, d_model)
+        targets = tf.reshape(targets, [-1])  # (batch, length) -> (tokens,)
         soft_cap = self.model.config.logit_soft_cap
-        return next_token_loss(x, self.model.output_kernel(), tf.reshape(targets, [-1]), soft_cap)
+        return next_token_loss(x, self.model.output_kernel(), targets, soft_cap)
 
-    def validate(self, tokens: np.ndarray, batch_size: int) -> dict[str, float]:
+    def validate(self, tokens: np.ndarray, batch_size: int) -> MeanLoss:
         """Mean loss and accuracy over all of `tokens`, each predicted once.
 
         Args:
             tokens: (num_tokens,) integers, at least 2.
             batch_size: windows at once.
-
-        Returns:
-            "loss" in nats a token and "accuracy", 0 to 1.
         """
         starts = np.arange(0, len(tokens) - 1, self.model.config.context_length)
         missing = -len(starts) % batch_size
         starts = np.concatenate([starts, np.full(missing, len(tokens))]).astype("int32")
         text = tf.constant(tokens, tf.int32)
         totals = np.zeros(3)
-        for batch in starts.reshape(-1, batch_size):
+        for batch in starts.reshape(-1, batch_size):  # (windows,) -> (batches, batch_size)
             totals += self._compiled_validation(text, tf.constant(batch)).numpy()
-        return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+        loss, hits, num_tokens = totals
+        return MeanLoss(float(loss / num_tokens), float(hits / num_tokens))
 
-    def _validate_batch(self, tokens, offsets):
-        """Sums of loss, of hits and of tokens; what lies behind the text's end does not count."""
+    def _validate_batch(self, tokens: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+        """Sums of loss, of hits and of tokens, (3,); what is past the text's end does not count.
+
+        Args:
+            tokens: (num_tokens,), the text.
+            offsets: (batch,), where the windows begin.
+        """
         length = self.model.config.context_length
-        windows = cut_windows(tokens, offsets, length + 1)
+        windows = cut_windows(tokens, offsets, length + 1)  # (batch, length + 1)
         inputs, targets = windows[:, :-1], windows[:, 1:]
+        # (batch, 1) + (length,) -> (batch, length)
         inside = tf.expand_dims(offsets, 1) + tf.range(length) < tf.shape(tokens)[0] - 1
         count = tf.reduce_sum(tf.cast(inside, tf.float32))
         loss, accuracy = self._loss(inputs, tf.where(inside, targets, -1), training=False)

@@ -24,9 +24,10 @@ from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, Trainin
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import PARTIAL
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.training import loop
 from keras_lm.training import run as trainer
 from keras_lm.training.checkpoint import latest_checkpoint
-from keras_lm.training.train_step import Training
+from keras_lm.training.train_step import CompiledSteps
 
 INTERVAL = 40
 CONFIG = RunConfig(
@@ -75,7 +76,7 @@ def last_step(folder: RunFolder) -> int:
 
 def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
     """Kills runs at random until there were so many kills; counts in `result` what it found."""
-    trainer.Training = functools.partial(Training, jit_compile=False)
+    loop.CompiledSteps = functools.partial(CompiledSteps, jit_compile=False)
     corpus, moments = prepare(CONFIG.data, CONFIG.model.context_length), random.Random(seed)
     straight = RunFolder(root / "straight")
     straight.create()

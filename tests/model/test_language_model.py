@@ -22,7 +22,7 @@ from keras_lm.settings.config import (
     TrainingConfig,
 )
 from keras_lm.training.optimizers import create_optimizer
-from keras_lm.training.train_step import Training
+from keras_lm.training.train_step import CompiledSteps
 
 VOCAB, CONTEXT = 23, 11
 
@@ -316,7 +316,7 @@ def test_low_rank_adapters_on_the_output_train_and_generate(small_model, small_i
     np.testing.assert_allclose(np.array(model(small_ids(1, 11))), before, atol=1e-5)
     optimizer = create_optimizer(TrainingConfig(warmup_steps=0, learning_rate=0.1), model)
     frozen = np.array(model.blocks[0].feed_forward.up.kernel)
-    Training(model, optimizer, small_ids(60), jit_compile=False).train_steps(
+    CompiledSteps(model, optimizer, small_ids(60), jit_compile=False).train_steps(
         np.zeros((3, 2), "int32")
     )
     after = np.array(model(small_ids(1, 11)))

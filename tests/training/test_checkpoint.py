@@ -21,7 +21,7 @@ from keras_lm.training.checkpoint import (
     save_checkpoint,
 )
 from keras_lm.training.optimizers import create_optimizer
-from keras_lm.training.train_step import Training
+from keras_lm.training.train_step import CompiledSteps
 
 
 def refuse(*_, **__):
@@ -201,7 +201,7 @@ def test_a_resumed_run_goes_on_to_the_bit(small_config, tmp_path, optimizer_name
         keras.utils.set_random_seed(seed)
         model = build_model(small_config(dropout=0.3, num_blocks=1))
         optimizer = create_optimizer(config, model)
-        training = Training(model, optimizer, text, 2, jit_compile=False)
+        training = CompiledSteps(model, optimizer, text, 2, jit_compile=False)
         return training, [*model.variables, *optimizer.variables]
 
     whole, variables = begin(seed=1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_lm.settings.config import OPTIMIZERS, SCHEDULES, TrainingConfig
 from keras_lm.training.optimizers import GramMuon, WarmupDecay, create_optimizer
-from keras_lm.training.train_step import Training
+from keras_lm.training.train_step import CompiledSteps
 from tests.reference import assert_close, plain_gradients, values
 
 CONTEXT = 11
@@ -41,7 +41,8 @@ def test_adamw_agrees_with_a_plain_reference(one_block, small_ids):
         beta_2=0.95,
         epsilon=1e-4,  # or the rounding of gradients that are zero but for it would decide
     )
-    training = Training(model, create_optimizer(config, model), TEXT, 2, 0.0, jit_compile=False)
+    optimizer = create_optimizer(config, model)
+    training = CompiledSteps(model, optimizer, TEXT, 2, 0.0, jit_compile=False)
     expected = [weight.astype("float64") for weight in values(model.trainable_variables)]
     first = [np.zeros_like(weight) for weight in expected]
     second = [np.zeros_like(weight) for weight in expected]
@@ -206,7 +207,7 @@ def test_lengths_and_rates_are_no_constants_of_the_compiled_step(one_block):
     def constants(**changes):
         config = TrainingConfig(optimizer="muon", **changes)
         model = one_block()
-        training = Training(model, create_optimizer(config, model), TEXT)
+        training = CompiledSteps(model, create_optimizer(config, model), TEXT)
         offsets, steps = tf.zeros((10, 1, 3), tf.int32), tf.constant(7)
         compiler = training._compiled_steps.experimental_get_compiler_ir(offsets, steps)
         return re.findall(r"constant\((.*?)\)", compiler(stage="hlo"))

@@ -14,9 +14,10 @@ from keras_lm.generation.bundle import load
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.training import checkpoint
+from keras_lm.training import checkpoint, loop
 from keras_lm.training import run as trainer
-from keras_lm.training.train_step import Training
+from keras_lm.training.progress import Progress, Requests, Run
+from keras_lm.training.train_step import CompiledSteps
 
 CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
@@ -35,6 +36,7 @@ CONFIG = RunConfig(
 )
 
 
+WITHOUT_XLA = functools.partial(CompiledSteps, jit_compile=False)
 PLAIN = dataclasses.replace(  # without samples
     CONFIG, training=dataclasses.replace(CONFIG.training, sample_every=0)
 )
@@ -57,14 +59,14 @@ def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) ->
 @pytest.fixture
 def quick(monkeypatch):
     """Leaves XLA's compilation out, where a test is about something else."""
-    monkeypatch.setattr(trainer, "Training", functools.partial(Training, jit_compile=False))
+    monkeypatch.setattr(loop, "CompiledSteps", WITHOUT_XLA)
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, corpus):
     """A whole run of PLAIN without XLA."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(trainer, "Training", functools.partial(Training, jit_compile=False))
+        monkeypatch.setattr(loop, "CompiledSteps", WITHOUT_XLA)
         return train(tmp_path_factory.mktemp("straight"), corpus, monkeypatch, PLAIN)
 
 
@@ -152,11 +154,13 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
         config.with_vocab_size(corpus.tokenizer.vocab_size),
         training=dataclasses.replace(training, checkpoint_every=0),
     )
-    run = trainer.Run(again, config, corpus, time.time(), lambda _: None)
-    run.prepare()
+    progress, requests = Progress(time.time()), Requests(again)
+    training_loop = trainer.prepare(
+        Run(again, config, corpus, progress, requests, lambda line: None)
+    )
     final = None
     for point in [None, *points]:
-        for variable in run.variables:  # whatever was there before
+        for variable in training_loop.variables:  # whatever was there before
             variable.assign(np.full(variable.shape, 3, variable.dtype))
         if point is None:
             shutil.copytree(straight.checkpoints / points[-1], again.checkpoints / points[-1])
@@ -164,11 +168,11 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
             shutil.rmtree(again.checkpoints)
             shutil.copytree(straight.checkpoints / point, again.checkpoints / point)
         shutil.copy(straight.events_file, again.events_file)
-        run.pending = run.val_loss = None
-        run._restore(checkpoint.latest_checkpoint(again.checkpoints)[0])
-        assert run.train() == run_folder.FINISHED
+        progress.pending, progress.val_loss = {}, None
+        training_loop.go_to(checkpoint.latest_checkpoint(again.checkpoints)[0])
+        assert training_loop.train() == run_folder.FINISHED
         assert told(again) == told(straight)
-        found = [np.asarray(variable) for variable in run.variables]
+        found = [np.asarray(variable) for variable in training_loop.variables]
         final = final or found
         assert all(np.array_equal(a, b) for a, b in zip(found, final, strict=True))
     ours, theirs = (load(f.model_file).model.get_weights() for f in (again, straight))
@@ -200,14 +204,14 @@ def test_stop_keeps_the_model_of_the_present_step(tmp_path, corpus, monkeypatch)
 
 def poison(monkeypatch, when):
     """Makes a weight infinite before every compiled call at which `when(training)` is true."""
-    real_steps = Training.train_steps
+    real_steps = CompiledSteps.train_steps
 
     def poisoned(self, offsets):
         if when(self):
             self.model.output_layer.kernel.assign(self.model.output_layer.kernel * np.inf)
         return real_steps(self, offsets)
 
-    monkeypatch.setattr(Training, "train_steps", poisoned)
+    monkeypatch.setattr(CompiledSteps, "train_steps", poisoned)
 
 
 def test_a_run_that_diverges_goes_back_once_with_a_lower_rate_and_then_fails_with_advice(
@@ -252,13 +256,13 @@ def in_float16(**settings):
 def test_a_float16_run_that_can_make_no_update_fails_with_advice(
     tmp_path, corpus, monkeypatch, quick
 ):
-    real = Training._gradients
+    real = CompiledSteps._gradients
 
     def infinite(self, windows):
-        loss, accuracy, gradients = real(self, windows)
-        return loss, accuracy, [gradient * np.inf for gradient in gradients]
+        found = real(self, windows)
+        return found._replace(gradients=[gradient * np.inf for gradient in found.gradients])
 
-    monkeypatch.setattr(Training, "_gradients", infinite)
+    monkeypatch.setattr(CompiledSteps, "_gradients", infinite)
     folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=31))
     status = folder.read_status()
     assert status["state"] == run_folder.FAILED
@@ -267,7 +271,7 @@ def test_a_float16_run_that_can_make_no_update_fails_with_advice(
 
 
 def test_the_learning_rate_told_is_that_of_the_updates_made(tmp_path, corpus, monkeypatch, quick):
-    real, updates, schedules = Training.train_steps, [], []
+    real, updates, schedules = CompiledSteps.train_steps, [], []
 
     def watched(self, offsets):
         if not updates:
@@ -277,7 +281,7 @@ def test_the_learning_rate_told_is_that_of_the_updates_made(tmp_path, corpus, mo
         updates.extend([int(optimizer.iterations)] * len(offsets))
         return values
 
-    monkeypatch.setattr(Training, "train_steps", watched)
+    monkeypatch.setattr(CompiledSteps, "train_steps", watched)
     folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=101))
     assert folder.read_status()["state"] == run_folder.FINISHED
     assert updates[0] == 0 and 3 < updates[-1] < 90  # past the warm-up, and many were left out
@@ -288,17 +292,16 @@ def test_the_learning_rate_told_is_that_of_the_updates_made(tmp_path, corpus, mo
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_neither_loss_nor_gradient_may_be_anything_but_a_number(name, value):
-    run = object.__new__(trainer.Run)
     values = np.array([1.0, value, 2.0])
-    with pytest.raises(trainer.Diverged, match=f"The {name} became {value} at step 12"):
-        run._check_finite(name, values, range(10, 13))
-    run._check_finite(name, values[::2], range(10, 12))
+    with pytest.raises(loop.Diverged, match=f"The {name} became {value} at step 12"):
+        loop.check_finite(name, values, range(10, 13))
+    loop.check_finite(name, values[::2], range(10, 12))
 
 
 def test_weights_that_are_no_numbers_are_never_kept(tmp_path, corpus, monkeypatch, quick):
     """The last update before a checkpoint spoils a weight, which no loss has seen yet."""
     folder = RunFolder(tmp_path)
-    real_steps = Training.train_steps
+    real_steps = CompiledSteps.train_steps
 
     def spoiled(self, offsets):
         values = real_steps(self, offsets)
@@ -306,7 +309,7 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path, corpus, monkeypatc
             self.model.output_layer.kernel.assign(self.model.output_layer.kernel * np.nan)
         return values
 
-    monkeypatch.setattr(Training, "train_steps", spoiled)
+    monkeypatch.setattr(CompiledSteps, "train_steps", spoiled)
     train(tmp_path, corpus, monkeypatch, PLAIN)
     assert folder.read_status()["state"] == run_folder.FAILED
     assert "weight" in folder.read_status()["message"]
@@ -378,7 +381,7 @@ def test_another_text_or_tokenizer_is_refused_and_harms_nothing(
 def test_a_fault_is_one_sentence_in_the_status_and_a_traceback_in_the_log(
     tmp_path, corpus, monkeypatch, capsys
 ):
-    monkeypatch.setattr(trainer, "create_optimizer", lambda *_: 1 / 0)
+    monkeypatch.setattr(loop, "create_optimizer", lambda *_: 1 / 0)
     folder = train(tmp_path, corpus, monkeypatch)
     assert folder.read_status()["state"] == run_folder.FAILED
     assert "ZeroDivisionError" in folder.read_status()["message"]

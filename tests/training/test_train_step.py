@@ -15,7 +15,7 @@ from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.train_step import (
     METRICS,
     STEPS_PER_CALL,
-    Training,
+    CompiledSteps,
     prepare_device,
 )
 from tests.reference import assert_close, assert_same_bits, plain_gradients, plain_losses, values
@@ -38,7 +38,7 @@ def norm(gradients):
 def one_update(model, windows, optimizer=None, **arguments):
     """How far each weight moves in one update, and the update's metrics."""
     before = values(model.trainable_variables)
-    training = Training(
+    training = CompiledSteps(
         model, optimizer or sgd(model), TEXT, len(windows), jit_compile=False, **arguments
     )
     metrics = training.train_step(tf.constant(windows))
@@ -63,7 +63,7 @@ def test_runs_with_accumulation_equal_runs_with_the_big_batch(one_block, accumul
     runs = []
     for count in (1, accumulation):
         model = one_block()
-        training = Training(model, sgd(model, 0.5), TEXT, count, 0.4, jit_compile=False)
+        training = CompiledSteps(model, sgd(model, 0.5), TEXT, count, 0.4, jit_compile=False)
         metrics = training.train_steps(offsets)
         runs.append([*values(model.variables), *(metrics[name] for name in METRICS)])
     assert_close(*runs, atol=2e-6)
@@ -104,7 +104,7 @@ def test_a_gradient_longer_than_the_limit_is_cut_to_it(one_block, small_ids, par
 def test_a_gradient_that_float16_cannot_hold_skips_the_update_and_halves_the_scale(one_block, xla):
     model = one_block("mixed_float16")
     optimizer = create_optimizer(TrainingConfig(warmup_steps=0), model)
-    training = Training(model, optimizer, TEXT, jit_compile=xla)
+    training = CompiledSteps(model, optimizer, TEXT, jit_compile=xla)
     before = values(model.variables + optimizer.inner_optimizer.variables)
     optimizer.dynamic_scale.assign(2.0**40)
     metrics = training.train_steps(np.zeros((1, 2), "int32"))
@@ -136,7 +136,7 @@ def test_xla_changes_nothing_but_rounding(one_block, name):
     for xla in (False, True):
         model = one_block(qk_norm=True)
         optimizer = create_optimizer(TrainingConfig(optimizer=name, warmup_steps=2), model)
-        metrics = Training(model, optimizer, TEXT, 2, jit_compile=xla).train_steps(offsets)
+        metrics = CompiledSteps(model, optimizer, TEXT, 2, jit_compile=xla).train_steps(offsets)
         runs.append([*values(model.variables), *(metrics[name] for name in METRICS)])
     assert_close(*runs, atol=2e-6)
 
@@ -144,7 +144,7 @@ def test_xla_changes_nothing_but_rounding(one_block, name):
 def test_steps_in_one_call_or_in_many_are_the_same_to_the_bit(one_block):
     model = one_block(dropout=0.2)
     optimizer = create_optimizer(TrainingConfig(optimizer="muon", warmup_steps=2), model)
-    training = Training(model, optimizer, TEXT, 2)
+    training = CompiledSteps(model, optimizer, TEXT, 2)
     variables = [*model.variables, *optimizer.variables]
     start = values(variables)
     offsets = np.random.default_rng(1).integers(0, 80, (5, 6))
@@ -165,14 +165,14 @@ def test_a_call_without_steps_changes_nothing(one_block):
     optimizer = create_optimizer(TrainingConfig(), model)
     variables = [*model.variables, *optimizer.variables]
     before = values(variables)
-    metrics = Training(model, optimizer, TEXT, jit_compile=False).train_steps(np.zeros((0, 3)))
+    metrics = CompiledSteps(model, optimizer, TEXT, jit_compile=False).train_steps(np.zeros((0, 3)))
     assert {name: metric.shape for name, metric in metrics.items()} == dict.fromkeys(METRICS, (0,))
     assert_same_bits(values(variables), before)
 
 
 def test_every_row_is_one_update_and_there_is_a_limit(one_block):
     model = one_block()
-    training = Training(model, sgd(model), TEXT, jit_compile=False)
+    training = CompiledSteps(model, sgd(model), TEXT, jit_compile=False)
     metrics = training.train_steps(np.zeros((STEPS_PER_CALL, 1), "int32"))
     assert len(set(metrics["loss"].tolist())) == STEPS_PER_CALL
     assert int(training.optimizer.iterations) == STEPS_PER_CALL
@@ -184,7 +184,7 @@ def test_a_window_is_the_text_from_its_offset_on(one_block):
     metrics = []
     for text, offset in ((TEXT, 13), (TEXT[13 : 13 + CONTEXT + 1], 0)):
         model = one_block()
-        training = Training(model, sgd(model), text, jit_compile=False)
+        training = CompiledSteps(model, sgd(model), text, jit_compile=False)
         metrics.append(training.train_steps(np.array([[offset]]))["loss"])
     np.testing.assert_array_equal(*metrics)
 
@@ -192,7 +192,7 @@ def test_a_window_is_the_text_from_its_offset_on(one_block):
 @pytest.fixture(scope="module")
 def validation(small_model):
     model = small_model(num_blocks=1, dropout=0.3)
-    return Training(model, sgd(model), TEXT, jit_compile=False)
+    return CompiledSteps(model, sgd(model), TEXT, jit_compile=False)
 
 
 @pytest.mark.parametrize("length", [2, 3, CONTEXT, CONTEXT + 1, CONTEXT + 2, 3 * CONTEXT + 1, 101])
@@ -206,22 +206,22 @@ def test_validation_is_the_plain_mean_over_all_tokens(validation, length, batch_
     losses, right = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     assert losses.size == length - 1
     found = validation.validate(text, batch_size)
-    np.testing.assert_allclose(found["loss"], losses.mean(), rtol=2e-6)
-    np.testing.assert_allclose(found["accuracy"], right.mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.loss, losses.mean(), rtol=2e-6)
+    np.testing.assert_allclose(found.accuracy, right.mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_learns_a_repeating_text(fresh_block, name):
     model = fresh_block(qk_norm=True, zero_init=True)
     config = TrainingConfig(steps=60, optimizer=name, learning_rate=2e-2, warmup_steps=5)
-    training = Training(model, create_optimizer(config, model), REPEATING, jit_compile=False)
+    training = CompiledSteps(model, create_optimizer(config, model), REPEATING, jit_compile=False)
     order = np.random.default_rng(1).integers(0, 150, (6, 10, 4))
     losses = np.concatenate([training.train_steps(offsets)["loss"] for offsets in order])
     np.testing.assert_allclose(losses[0], math.log(23), rtol=1e-6)
     assert losses[-1] < 0.1
     found = training.validate(REPEATING, 8)
-    assert found["loss"] < 0.1
-    assert found["accuracy"] > 0.97
+    assert found.loss < 0.1
+    assert found.accuracy > 0.97
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_it_learns_a_repeating_text(fresh_block, name):
 def test_16_bits_learn_as_float32_does(fresh_block, policy, xla):
     model = fresh_block(policy)
     config = TrainingConfig(steps=40, learning_rate=1e-2, warmup_steps=5)
-    training = Training(model, create_optimizer(config, model), REPEATING, 2, jit_compile=xla)
+    training = CompiledSteps(model, create_optimizer(config, model), REPEATING, 2, jit_compile=xla)
     order = np.random.default_rng(1).integers(0, 150, (4, 10, 4))
     losses = np.concatenate([training.train_steps(offsets)["loss"] for offsets in order])
     assert np.isfinite(losses).all()

@@ -1,0 +1,283 @@
+"""The loop of a run: compiled steps, and between them events, samples, checkpoints, the model."""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+from keras_lm.export.keras_archive import save_model
+from keras_lm.generation.generator import Generator, stream_text
+from keras_lm.model.backend import keras
+from keras_lm.model.language_model import LanguageModel
+from keras_lm.settings.config import GenerationConfig
+from keras_lm.storage import run_folder
+from keras_lm.storage.cache import seal_programs
+from keras_lm.system.terminal import describe
+from keras_lm.training.checkpoint import Checkpoint, restore, save_checkpoint
+from keras_lm.training.optimizers import create_optimizer
+from keras_lm.training.progress import Run, no_values
+from keras_lm.training.train_step import (
+    METRICS,
+    STEPS_PER_CALL,
+    CompiledSteps,
+    MeanLoss,
+    gpu_memory,
+)
+from keras_lm.training.windows import WindowOrder
+
+CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop is heard
+STATUS_SECONDS = 1.0  # between two heartbeats
+VALIDATION_BATCH_TOKENS = 4096
+LARGEST_EXPONENT = 700.0  # whose exponential float64 can hold
+
+
+class Diverged(ArithmeticError):
+    """Loss, gradient or weights are no longer finite numbers; the message says which, when."""
+
+
+class PaceMark(NamedTuple):
+    """Where the speed is measured from: the position at the last event."""
+
+    step: int
+    train_seconds: float
+
+
+class TrainingLoop:
+    """Trains one run's model from where its progress is.
+
+    Args:
+        run: the run; its progress is moved, its folder written.
+        model: built for its config.
+    """
+
+    def __init__(self, run: Run, model: LanguageModel):
+        self.run, self.model = run, model
+        self.folder, self.corpus, self.progress = run.folder, run.corpus, run.progress
+        self.requests, self.settings = run.requests, run.settings
+        self.context_length = run.config.model.context_length
+        self.windows_per_step = self.settings.batch_size * self.settings.gradient_accumulation
+        self.optimizer = create_optimizer(self.settings, model)
+        self.compiled_steps = CompiledSteps(
+            model,
+            self.optimizer,
+            self.corpus.train,
+            self.settings.gradient_accumulation,
+            self.settings.clip_norm,
+        )
+        self.generator = Generator(model)
+        num_tokens = len(self.corpus.train)
+        self.order = WindowOrder(num_tokens, self.context_length, self.settings.seed)
+        self.steps_per_call = 1
+        self._pace_mark = self._here()
+        self._last_status = 0.0
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Everything that changes while training, in a fixed order."""
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def go_to(self, found: Checkpoint | None) -> None:
+        """Goes on from a checkpoint; None: from the beginning, with the weights as they are."""
+        if found:
+            restore(self.variables, found.arrays)
+        self.progress.go_to(found)
+        self._pace_mark = self._here()
+        self.folder.truncate_events(self.progress.step if found else -1)
+
+    def compile(self) -> None:
+        """Compiles the step, and changes nothing."""
+        self.compiled_steps.compile(self.windows_per_step)
+
+    def train(self) -> str:
+        """Trains to the last step or until asked to end; returns the state that was reached."""
+        settings, requests = self.settings, self.requests
+        self._write_status()
+        while not self._is_finished:
+            self._run_steps(self._next_count())
+            if self._validation_is_due():
+                self._log(self._validate())
+            elif self._is_due(settings.log_every):
+                self._log()
+            requests.listen()
+            is_first_point = bool(settings.sample_every) and self._step == settings.log_every
+            # The first sample compiles: the page shall not wait for it to see the first point.
+            if is_first_point or requests.latest or self._status_is_old():
+                self._write_status()
+            if is_first_point or requests.latest == "sample" or self._is_due(settings.sample_every):
+                self._sample()
+            if not self._is_finished and self._is_due(settings.checkpoint_every):
+                self._save_checkpoint()
+            if requests.end_run:
+                break
+        if not self._is_finished:
+            self._save_checkpoint()
+            return run_folder.PAUSED if requests.latest == "pause" else run_folder.STOPPED
+        self._save_model()
+        return run_folder.FINISHED
+
+    @property
+    def _step(self) -> int:
+        return self.progress.step
+
+    @property
+    def _is_finished(self) -> bool:
+        return self._step >= self.settings.steps
+
+    def _is_due(self, every: int) -> bool:
+        """Whether a thing done every so many steps is due; at the last step it always is."""
+        return bool(every) and (self._step % every == 0 or self._is_finished)
+
+    def _validation_is_due(self) -> bool:
+        has_text = len(self.corpus.validation) > 0
+        return has_text and (self._is_finished or self._is_due(self.settings.eval_every))
+
+    def _next_count(self) -> int:
+        """Steps of the next compiled call: never past a step at which something is due."""
+        settings = self.settings
+        intervals = (
+            settings.log_every,
+            settings.eval_every,
+            settings.sample_every,
+            settings.checkpoint_every,
+        )
+        to_next = [every - self._step % every for every in intervals if every]
+        return min(settings.steps - self._step, self.steps_per_call, *to_next)
+
+    def _run_steps(self, count: int) -> None:
+        """Runs one compiled call; Diverged when it gave anything but finite numbers."""
+        steps = range(self._step, self._step + count)
+        # (count, windows_per_step)
+        offsets = np.stack([self.order.offsets(step, self.windows_per_step) for step in steps])
+        begin = time.perf_counter()
+        values = self.compiled_steps.train_steps(offsets)
+        seconds = time.perf_counter() - begin
+        self.progress.step += count
+        self.progress.train_seconds += seconds
+        for name in METRICS:
+            self.progress.pending[name] += values[name].tolist()
+        self.steps_per_call = max(1, min(STEPS_PER_CALL, int(CALL_SECONDS / (seconds / count))))
+        check_finite("loss", values["loss"], steps)
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            check_finite("gradient", values["grad_norm"], steps)
+        elif float(self.optimizer.dynamic_scale) < 1.0:  # each update that is left out halves it
+            raise Diverged(f"The gradient was too large for float16 at step {self._step}")
+
+    def _log(self, validation: MeanLoss | None = None) -> None:
+        """Writes one event of metrics: means over the updates since the last one.
+
+        Args:
+            validation: measured at this step, if it was.
+        """
+        progress, corpus = self.progress, self.corpus
+        means = {name: float(np.mean(values)) for name, values in progress.pending.items()}
+        progress.pending = no_values()
+        progress.train_loss = means["loss"]
+        tokens_per_step = self.windows_per_step * self.context_length
+        event: dict[str, Any] = {
+            "kind": "metrics",
+            "step": self._step,
+            "tokens": self._step * tokens_per_step,
+            **means,
+            "perplexity": perplexity(means["loss"]),
+            "bits_per_byte": corpus.bits_per_byte(means["loss"]),
+            "learning_rate": self._learning_rate(),
+            "tokens_per_second": self._steps_per_second() * tokens_per_step,
+            "memory_mb": psutil.Process().memory_info().rss / 2**20,
+        }
+        if (gpu_bytes := gpu_memory()) is not None:
+            event["gpu_memory_mb"] = gpu_bytes / 2**20
+        if validation:
+            event["val_loss"] = validation.loss
+            event["val_accuracy"] = validation.accuracy
+            event["val_perplexity"] = perplexity(validation.loss)
+            event["val_bits_per_byte"] = corpus.validation_bits_per_byte(validation.loss)
+        event |= {"seconds": progress.seconds, "train_seconds": progress.train_seconds}
+        # JSON has no infinity: a gradient that float16 could not hold is left out.
+        event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
+        self.folder.append_event(event)
+        self.run.report(describe(event, self.settings.steps))
+
+    def _learning_rate(self) -> float:
+        """The rate of the last update; float16 leaves out those it cannot hold."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return float(optimizer._learning_rate(max(0, int(optimizer.iterations) - 1)))
+
+    def _here(self) -> PaceMark:
+        return PaceMark(self._step, self.progress.train_seconds)
+
+    def _steps_per_second(self) -> float:
+        """Speed since the last event."""
+        mark, self._pace_mark = self._pace_mark, self._here()
+        seconds = self.progress.train_seconds - mark.train_seconds
+        return (self._step - mark.step) / max(seconds, 1e-9)
+
+    def _validate(self) -> MeanLoss:
+        """Measures the loss of the validation text, which becomes the run's newest."""
+        self._write_status("Measuring the validation loss.")
+        batch_size = max(1, VALIDATION_BATCH_TOKENS // self.context_length)
+        found = self.compiled_steps.validate(self.corpus.validation, batch_size)
+        self.progress.val_loss = found.loss if math.isfinite(found.loss) else None
+        return found
+
+    def _sample(self) -> None:
+        """Writes one event with a text that the model makes now."""
+        settings, tokenizer = self.settings, self.corpus.tokenizer
+        config = GenerationConfig(max_new_tokens=settings.sample_tokens, seed=settings.seed)
+        prompt = settings.sample_prompt or self.corpus.first_words
+        text = "".join(stream_text(self.generator, tokenizer, prompt, config))
+        event: dict[str, Any] = {"kind": "sample", "step": self._step}
+        event |= {"prompt": prompt, "text": text}
+        if unknown := tokenizer.unknown(prompt):
+            event["unknown"] = unknown
+        self.folder.append_event(event)
+        seal_programs()  # the first sample compiles
+        self.requests.serve_sample()
+
+    def _save_checkpoint(self) -> None:
+        self._check_weights()
+        self.folder.flush_events()  # those up to a checkpoint are as safe as itself
+        position = self.progress.position() | {"text_sha256": self.corpus.sha256}
+        save_checkpoint(self.folder.checkpoints, self._step, self.variables, position)
+        self._save_model()
+
+    def _save_model(self) -> None:
+        self._check_weights()
+        save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
+
+    def _check_weights(self) -> None:
+        """Diverged when there is a weight that is no number: what is kept must be usable."""
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            raise Diverged(f"A weight was no longer a finite number at step {self._step}")
+
+    def _status_is_old(self) -> bool:
+        return time.time() - self._last_status > STATUS_SECONDS
+
+    def _write_status(self, message: str = "") -> None:
+        """Writes step and heartbeat."""
+        self._last_status = time.time()
+        self.folder.write_status(state=run_folder.TRAINING, step=self._step, message=message)
+
+
+def perplexity(loss: float) -> float:
+    """The number of equally likely tokens with this loss, in nats per token; never infinite.
+
+    >>> round(perplexity(0.6931471805599453), 6)
+    2.0
+    """
+    return math.exp(min(loss, LARGEST_EXPONENT))
+
+
+def check_finite(name: str, values: np.ndarray, steps: range) -> None:
+    """Diverged unless all of the steps' values are finite.
+
+    Args:
+        name: what they are, for the message.
+        values: (steps,) numbers.
+        steps: updates made before each of them.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise Diverged(f"The {name} became {values[bad]} at step {steps[bad] + 1}")
