@@ -134,4 +134,4 @@ def _seen_from(pair: Pair, name: str) -> Pair:
 
 
 def _bits(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3f}"
+    return "?" if value is None else f"{round(value, 3) + 0.0:.3f}"  # never -0.000

@@ -5,11 +5,11 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm.ui import reach
-from keras_lm.ui.pages import generate, inspect, train
+from keras_lm.ui.pages import generate, inspect, race, train
 from keras_lm.ui.parts import models
 from keras_lm.ui.parts.draft import draft
 
-KEPT = (train.RUN, models.MODEL)
+KEPT = (train.RUN, race.RACE, models.MODEL)
 ICON = Path(__file__).with_name("icon.svg")
 
 
@@ -25,6 +25,7 @@ def main() -> None:
             url_path="train",
             default=True,
         ),
+        "race": st.Page(race.page, title="Race", icon=":material/flag:", url_path="race"),
         "generate": st.Page(
             generate.page, title="Generate", icon=":material/edit_note:", url_path="generate"
         ),

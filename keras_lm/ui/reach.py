@@ -57,7 +57,9 @@ def draw_links(pages: list) -> None:
     Args:
         pages: of `st.Page`, in the order of the links.
     """
-    with st.container(horizontal=True, height=LINKS_HEIGHT, border=False, key="pages"):
+    with st.container(
+        horizontal=True, gap="xsmall", height=LINKS_HEIGHT, border=False, key="pages"
+    ):
         for page in pages:
             st.page_link(page, label=page.title)
 

@@ -77,6 +77,7 @@ def test_means_and_spreads_of_few_values():
             "b is best: 0.967 bits per byte less than a",
         ),
         ({"a": [2.0, 2.2], "b": [2.1, 2.0]}, "No winner: b has the lowest mean"),
+        ({"a": [2.0, 2.0, 2.0], "b": [2.0001, 2.0, 2.0]}, r"No .* interval 0.000 to 0.000"),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": [1.2, 1.1]}, "No winner: a .* is shown to c "),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": []}, "a is best: 1.000 bits per byte less than b"),
     ],

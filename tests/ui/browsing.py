@@ -76,7 +76,8 @@ def quiet_pages(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield make
     for context, _ in opened:
         context.close()
-    assert [heard for _, complaints in opened for heard in complaints.heard] == []
+    heard = [complaint for _, complaints in opened for complaint in complaints.heard]
+    assert not heard, "\n".join(heard)
 
 
 def start(page: Page, steps: int) -> str:

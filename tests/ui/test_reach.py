@@ -21,6 +21,7 @@ VIEWS = {
     "new run": "?run=new",
     "ended run": f"?run={ENDED}",
     "failed run": f"?run={FAILED}",
+    "race": "race?race=new",
     "generate": f"generate?model={ENDED}",
     "inspect": f"inspect?model={ENDED}",
 }
@@ -114,7 +115,7 @@ def test_a_telephone_has_the_links_of_the_pages_and_targets_for_a_finger(view, n
     visit(page, view, views[view])
     links = page.locator(".st-key-pages").get_by_role("link")
     expect(links).to_have_text(
-        [re.compile(f"{name}$") for name in ("Train", "Generate", "Inspect")]
+        [re.compile(f"{name}$") for name in ("Train", "Race", "Generate", "Inspect")]
     )
     small = [target for target in page.evaluate(TARGETS) if min(target[1:]) < SMALLEST]
     assert small == []
@@ -123,7 +124,12 @@ def test_a_telephone_has_the_links_of_the_pages_and_targets_for_a_finger(view, n
 
 def test_each_tab_of_the_browser_has_the_name_of_its_page(new_page, views):
     page = new_page()
-    for view, title in {"new run": "Train", "generate": "Generate", "inspect": "Inspect"}.items():
+    for view, title in {
+        "new run": "Train",
+        "race": "Race",
+        "generate": "Generate",
+        "inspect": "Inspect",
+    }.items():
         page.goto(views[view])
         settle(page)
         assert page.title() == f"{title} · keras_lm"

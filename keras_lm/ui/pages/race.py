@@ -1,0 +1,333 @@
+"""The Race page: the same run but for one setting, with several seeds, and a verdict."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import streamlit as st
+
+from keras_lm.runs.race import (
+    MOST,
+    NEVER,
+    PARTS,
+    SETTINGS,
+    Race,
+    RaceConfig,
+    parse_values,
+)
+from keras_lm.settings import estimates
+from keras_lm.settings.config import RunConfig
+from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED
+from keras_lm.ui.formatting import (
+    CHART_HEIGHT,
+    describe_run,
+    escape_markdown,
+    plural,
+    show_seconds,
+    text_title,
+)
+from keras_lm.ui.parts import charts
+from keras_lm.ui.parts.draft import PASTE, UPLOAD, draft, kept_file
+from keras_lm.ui.parts.race_charts import (
+    AXES,
+    MEASURES,
+    describe_race,
+    race_spec,
+    race_table,
+    result_table,
+)
+from keras_lm.ui.reach import announce
+from keras_lm.ui.services import (
+    matrix_flops_per_second,
+    shown_disk_errors,
+    supervisor,
+    text_facts,
+)
+
+RACE = "race"  # in the address and in the session: the race that is looked at
+NEW = "new"
+RACES = "races"  # the folder, beside the runs
+REFRESH_SECONDS = 3.0
+MOST_SEEDS, STEPS, VALIDATIONS = 10, 300, 10
+OTHER = "Another setting"
+PRESETS = {
+    "Attentions": "attention",
+    "Norms": "norm",
+    "Activations": "activation",
+    "Tokenizers": "tokenizer",
+    "Learning rates": "learning_rate",
+}
+INTRODUCTION = (
+    "Which choice is better? A race trains the same model several times, with one setting changed "
+    "and the same seeds for each choice, and says what the result supports. Everything else is as "
+    "it is set on the Train page."
+)
+
+
+def page() -> None:
+    """Draws the form of a new race, or the race that the address names."""
+    chosen = st.query_params.get(RACE) or st.session_state.get(RACE) or NEW
+    st.session_state[RACE] = chosen
+    st.title("Race", anchor=False)
+    choose_race(chosen)
+    if chosen == NEW:
+        new_race()
+        return
+    race = race_of(chosen)
+    if race is None or not race.exists:
+        st.error(escape_markdown(f"There is no race {chosen!r:.40}: choose another one above."))
+        return
+    try:
+        config = race.read()
+        is_over = race.is_over
+    except ValueError as error:
+        st.error(escape_markdown(f"This race is damaged. {error}"))
+        return
+    with st.sidebar:
+        race_settings(config)
+    st.fragment(draw_race, run_every=None if is_over else REFRESH_SECONDS)(chosen, is_over)
+
+
+def races() -> list[str]:
+    """The names of all races, newest first."""
+    found = (supervisor().root / RACES).glob("*/race.json")
+    return sorted((path.parent.name for path in found), reverse=True)
+
+
+def race_of(name: str) -> Race | None:
+    """The race of that name; None for a name that is none of ours."""
+    is_ours = name.replace("-", "").isalnum()
+    return Race(supervisor().root / RACES / name, supervisor()) if is_ours else None
+
+
+def show(name: str) -> None:
+    """Puts a race into the address."""
+    st.query_params[RACE] = name
+
+
+def choose_race(chosen: str) -> None:
+    """The list of races; nothing while there is none."""
+    names = races()
+    if not names:
+        return
+    st.session_state["chosen_race"] = chosen if chosen in (NEW, *names) else NEW
+    st.selectbox(
+        "Race",
+        [NEW, *names],
+        format_func=lambda name: "New race" if name == NEW else label(name),
+        key="chosen_race",
+        on_change=lambda: show(st.session_state["chosen_race"]),
+    )
+
+
+def label(name: str) -> str:
+    """A race in a few words."""
+    try:
+        return describe(Race(supervisor().root / RACES / name, supervisor()).read())
+    except ValueError:
+        return f"{name} · damaged"
+
+
+def describe(config: RaceConfig) -> str:
+    """What varies, on what."""
+    values = ", ".join(map(str, config.values))
+    return f"{config.setting}: {values} · {text_title(config.base.data)}"
+
+
+def base_config(steps: int) -> RunConfig | None:
+    """The Train page's settings with the race's length; None while a text is still to come."""
+    text, title = draft().text, ""
+    if text in (UPLOAD, PASTE):
+        own = draft().own.get(text)
+        path = kept_file(own)
+        if own is None or path is None:
+            return None
+        text, title = str(path), own.title
+    config = draft().config(text, title)
+    training = dataclasses.replace(
+        config.training,
+        steps=steps,
+        warmup_steps=min(config.training.warmup_steps, steps // 10),
+        eval_every=max(1, steps // VALIDATIONS),
+        sample_every=0,
+    )
+    return dataclasses.replace(config, training=training)
+
+
+def new_race() -> None:
+    """The form in the sidebar, what it will cost, and the button that starts."""
+    st.write(INTRODUCTION)
+    problem, config = "", None
+    with st.sidebar:
+        st.header("New race", anchor=False)
+        setting, values = choose_values()
+        seeds = st.slider(
+            "Seeds",
+            1,
+            MOST_SEEDS,
+            3,
+            key="race.seeds",
+            help="Each choice is trained once with each seed. Two are the least for a verdict.",
+        )
+        steps = st.number_input("Steps of each run", 10, 1_000_000, STEPS, 50, key="race.steps")
+    try:
+        base = base_config(int(steps))
+        if base is None:
+            problem = "Upload or paste your text on the Train page first."
+        else:
+            config = RaceConfig(base, setting, values, tuple(range(1, seeds + 1)))
+            facts = text_facts(base.data, base.model.context_length)
+    except ValueError as error:
+        problem = str(error)
+    with st.container(border=True):
+        if config is None or problem:
+            st.error(escape_markdown(problem), icon=":material/error:")
+        else:
+            rate = matrix_flops_per_second()
+            seconds = sum(
+                len(config.seeds)
+                * estimates.run_seconds(
+                    config.config_of(value, 1).with_vocab_size(facts.vocab_size),
+                    rate,
+                    facts.validation_tokens,
+                )
+                for value in config.values
+            )
+            count = len(config.values) * len(config.seeds)
+            st.markdown(
+                f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, one after the "
+                f"other, about {show_seconds(seconds)} in all. Each begins as "
+                f"{escape_markdown(describe_run(config.base))}."
+            )
+        if st.button(
+            "Start the race",
+            type="primary",
+            icon=":material/flag:",
+            width="stretch",
+            disabled=config is None or bool(problem),
+            key="race.start",
+        ):
+            start(config)
+
+
+def choose_values() -> tuple[str, tuple]:
+    """Which setting varies, and its values."""
+    chosen = st.pills("What varies", [*PRESETS, OTHER], default="Attentions", key="race.preset")
+    if chosen != OTHER:
+        setting = PRESETS[chosen or "Attentions"]
+    else:
+        names = [name for name in SETTINGS if name not in NEVER]
+        setting = st.selectbox("Setting", names, key="race.setting")
+    part = SETTINGS[setting]
+    spec = PARTS[part].__dataclass_fields__[setting]
+    if choices := spec.metadata["choices"]:
+        picked = st.multiselect(
+            "Choices", choices, [*choices][:MOST], key=f"race.values.{setting}", max_selections=MOST
+        )
+        return setting, tuple(picked)
+    if spec.type is bool:
+        return setting, (False, True)
+    usual = draft().values[f"{part}.{setting}"]
+    around = [usual / 3, usual, usual * 3] if spec.type is float else [max(1, usual // 2), usual]
+    text = st.text_input(
+        "Values, separated by commas",
+        ", ".join(f"{value:g}" for value in around),
+        key=f"race.values.{setting}",
+    )
+    return setting, parse_values(setting, [w.strip() for w in text.split(",") if w.strip()])
+
+
+def start(config: RaceConfig) -> None:
+    """Puts all runs of a race into the queue and shows it."""
+    with shown_disk_errors():
+        name = time.strftime("%Y%m%d-%H%M%S")
+        while (folder := supervisor().root / RACES / name).exists():
+            name += "-a"
+        race = Race(Path(folder), supervisor())
+        race.create(config)
+        race.go_on()
+        show(name)
+        st.rerun()
+
+
+def race_settings(config: RaceConfig) -> None:
+    """What is raced."""
+    st.header("This race", anchor=False)
+    seeds = ", ".join(map(str, config.seeds))
+    st.markdown(
+        f"**{escape_markdown(config.setting)}**: "
+        f"{escape_markdown(', '.join(map(str, config.values)))}  \nSeeds: {seeds}  \n"
+        f"Steps: {config.base.training.steps:,}"
+    )
+    st.caption(escape_markdown(describe_run(config.base)))
+
+
+def draw_race(name: str, was_over: bool) -> None:
+    """Progress, chart, table and sentence from the runs' folders."""
+    race = race_of(name)
+    if race is None or race.is_over != was_over:
+        st.rerun()  # the whole page: the refreshing begins or ends
+    config, runs = race.read(), race.runs()
+    finished = sum(run.state == FINISHED for run in runs)
+    active = [run for run in runs if run.state in ACTIVE_STATES]
+    st.progress(finished / len(runs), text=f"{finished} of {plural(len(runs), 'run')} finished")
+    announce(f"{finished} of {len(runs)} runs finished.", key="reach-race")
+    buttons(race, config, bool(active), finished < len(runs))
+    result = race.write_result() if was_over else race.result()
+    st.subheader(escape_markdown(result["summary"]), anchor=False)
+    curves(config, [(run, supervisor().folder(run.run_id)) for run in runs if run.summary])
+    st.dataframe(result_table(result["entries"]), hide_index=True)
+    for entry in result["entries"]:
+        for failure in entry["failed"]:
+            st.warning(escape_markdown(f"{entry['name']}, {failure}"), icon=":material/error:")
+    verdicts(result["pairs"])
+
+
+def buttons(race: Race, config: RaceConfig, is_active: bool, is_incomplete: bool) -> None:
+    """Stop while it is active; later go on, or more seeds."""
+    with st.container(horizontal=True):
+        if is_active:
+            if st.button("Stop", icon=":material/stop:", key="race.stop"):
+                race.stop()
+            return
+        with shown_disk_errors():
+            if is_incomplete and st.button("Go on", icon=":material/resume:", key="race.go"):
+                race.go_on()
+                st.rerun()
+            if st.button("One more seed", icon=":material/add:", key="race.more"):
+                race.create(config.with_seeds([max(config.seeds) + 1]))
+                race.go_on()
+                st.rerun()
+
+
+def curves(config: RaceConfig, runs: list) -> None:
+    """The chart, and the choice of what it shows."""
+    with st.container(horizontal=True):
+        measure = st.segmented_control(
+            "Loss", [*MEASURES], default="Validation", required=True, key="race.measure"
+        )
+        axis = st.segmented_control(
+            "Along", [*AXES], default="Steps", required=True, key="race.axis"
+        )
+    table = race_table(runs, MEASURES[measure])
+    with st.container(height=CHART_HEIGHT + 20, border=False):
+        if table.empty:
+            st.caption("The first point comes soon.")
+        else:
+            drawing = race_spec(tuple(config.names), axis, measure)
+            with_data = drawing | {"datasets": {charts.TABLE: table}}
+            st.vega_lite_chart(with_data, key="race.chart", alt=describe_race(table))
+
+
+def verdicts(pairs: list[dict]) -> None:
+    """Each pair in a line, with its interval."""
+    lines = []
+    for pair in pairs:
+        line = f"- {pair['b']} against {pair['a']}: **{pair['verdict']}**"
+        if pair["low"] is not None:
+            line += (
+                f"; {pair['difference']:+.3f} bits per byte, 95% interval {pair['low']:+.3f} to "
+                f"{pair['high']:+.3f}"
+            )
+        lines.append(f"{line}; {plural(pair['seeds'], 'seed')}")
+    st.markdown("\n".join(lines))

@@ -1,0 +1,36 @@
+"""The Race page: from the form to the verdict, in a browser."""
+
+import json
+import re
+
+from playwright.sync_api import expect
+
+from tests.ui.browsing import SECOND, no_traceback, settle
+
+TINY = "model.context_length=16&model.d_model=16&model.num_blocks=1&model.ffn_dim=16"
+
+
+def test_a_race_is_run_in_the_page_to_its_sentence(new_page, address, runs_folder):
+    page = new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/race?{TINY}")
+    settle(page)
+    page.get_by_role("radio", name="Norms").click()
+    settle(page)
+    page.get_by_label("Steps of each run", exact=True).fill("10")
+    page.get_by_label("Steps of each run", exact=True).press("Enter")
+    settle(page)
+    page.get_by_role("slider", name="Seeds").press("ArrowLeft")
+    settle(page)
+    expect(page.get_by_text("4 runs, one after the other")).to_be_visible()
+    page.get_by_role("button", name="Start the race").click()
+    expect(page).to_have_url(re.compile(r"race=\d{8}-\d{6}"))
+    expect(page.get_by_text(re.compile("of 4 runs finished")).first).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("4 of 4 runs finished").first).to_be_visible(timeout=240 * SECOND)
+    expect(page.get_by_role("button", name="One more seed")).to_be_visible()
+    expect(page.locator("[data-testid=stVegaLiteChart]")).to_be_visible()
+    (folder,) = (runs_folder / "races").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    expect(page.get_by_role("heading", name=result["summary"])).to_be_visible()
+    assert [entry["runs"] for entry in result["entries"]] == [2, 2]
+    no_traceback(page)
