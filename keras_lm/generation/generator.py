@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from keras_lm.data.tokenizers import Tokenizer
-from keras_lm.generation.sampling import penalize, sample_tokens
+from keras_lm.generation.sampling import sample_tokens, sampling_settings
 from keras_lm.model.backend import tf
 from keras_lm.model.language_model import LanguageModel
 from keras_lm.model.tracing import traced
@@ -90,13 +90,7 @@ class Generator:
             if not prompt:  # nothing to go by yet: no filter may prefer the first rows
                 given[row, 0] = random.integers(self.model.config.vocab_size)
             draws[row, begin:end] = random.random(end - begin, "float32")
-        sampling = (
-            tf.constant(config.temperature, tf.float32),
-            tf.constant(config.top_k),
-            tf.constant(config.top_p, tf.float32),
-            tf.constant(config.min_p, tf.float32),
-            tf.constant(config.repetition_penalty, tf.float32),
-        )
+        sampling = sampling_settings(config)
         # Learned positions end with the context, whose last token is followed by one more.
         is_bounded = self.model.config.positions == "learned"
         span = context_length + 1 if is_bounded else max(ends)
@@ -164,12 +158,10 @@ class Generator:
     def _write_loop(self, state, given, draws, count, start, sampling):
         """Feeds `count` tokens from position `start` on; returns them, (TOKENS_PER_CALL, batch)."""
         logits, seen, block_states = state
-        *filters, repetition_penalty = sampling
         tokens = tf.zeros((TOKENS_PER_CALL, logits.shape[0]), tf.int32)
 
         def one_token(index, logits, seen, block_states, tokens):
-            penalized = penalize(logits, seen, repetition_penalty)
-            sampled = sample_tokens(penalized, *filters, tf.gather(draws, index, axis=1))
+            sampled = sample_tokens(logits, seen, sampling, tf.gather(draws, index, axis=1))
             wanted = tf.gather(given, index, axis=1)
             token = tf.where(wanted == SAMPLE, sampled, wanted)
             tokens = tf.tensor_scatter_nd_update(tokens, [[index]], [token])
