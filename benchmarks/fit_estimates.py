@@ -97,7 +97,10 @@ def main() -> None:
     slowness = estimates.REFERENCE_FLOPS / machine.matrix_flops_per_second()
     print(f"This machine multiplies matrices {1 / slowness:.2f} times as fast as the reference.")
     show("STEP_SECONDS", [step_equation(folder, slowness) for folder in folders])
-    show("START_SECONDS", [start_equation(folder, slowness) for folder in folders])
+    show(
+        "START_SECONDS and what stands beside it",
+        [start_equation(folder, slowness) for folder in folders],
+    )
 
 
 if __name__ == "__main__":
