@@ -37,7 +37,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup = ops.minimum(update / ops.maximum(warmup_steps, 1.0), 1.0)
         progress = (update - warmup_steps) / ops.maximum(steps - warmup_steps, 1.0)
         progress = ops.clip(progress, 0.0, 1.0)
-        left = {
+        left = {  # of the way from the floor to the peak, 1 to 0
             "constant": lambda: ops.ones_like(progress),
             "linear": lambda: 1.0 - progress,
             "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
@@ -56,11 +56,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class OnceAnUpdate:
-    """Put before a Keras optimizer: what all variables share is computed once an update.
+    """A base in front of a Keras optimizer: what all variables share is computed once per update.
 
-    Keras computes the learning rate and Adam's correction once a variable, a fourth of the training
-    step's operations, which all take time to trace and memory to compile. The optimizer must tell
-    Adam's two betas as `adam_betas`.
+    Keras computes the learning rate and Adam's correction once per variable: a fourth of the
+    training step's operations, which all take time to trace and memory to compile. The optimizer
+    must have Adam's two betas as `adam_betas`.
     """
 
     def apply(self, grads, trainable_variables=None):
@@ -96,7 +96,7 @@ class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
 
     @property
     def adam_betas(self) -> tuple[float, float]:
-        """How much of the two means is kept in a step."""
+        """How much of the two means is kept per step."""
         return self.beta_1, self.beta_2
 
     def update_step(self, gradient, variable, learning_rate):
@@ -118,13 +118,13 @@ class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
 
     @property
     def adam_betas(self) -> tuple[float, float]:
-        """How much of the two means is kept in a step, where the weights are Adam's."""
+        """How much of the two means is kept per step, where weights are trained by Adam."""
         return self.adam_beta_1, self.adam_beta_2
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
         self.adam_update(gradient, variable, learning_rate, m, v)
 
-    @traced  # once a shape, not once a matrix: a quicker start
+    @traced  # once per shape, not once per matrix: a quicker start
     def zeropower_via_newtonschulz5(self, x, steps: int):
         """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
         rows, columns = x.shape
@@ -144,36 +144,55 @@ class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
         return ops.matmul(product, x)
 
 
+def adamw(config: TrainingConfig, schedule: WarmupDecay) -> keras.optimizers.Optimizer:
+    """AdamW (https://arxiv.org/abs/1711.05101) with the config's betas, epsilon and decay."""
+    return AdamW(
+        learning_rate=schedule,
+        weight_decay=config.weight_decay,
+        beta_1=config.beta_1,
+        beta_2=config.beta_2,
+        epsilon=config.epsilon,
+    )
+
+
+def muon(config: TrainingConfig, schedule: WarmupDecay) -> keras.optimizers.Optimizer:
+    """Muon (https://kellerjordan.github.io/posts/muon) for the matrices inside blocks.
+
+    Embeddings, output layer and vectors are trained by AdamW.
+    """
+    return GramMuon(
+        learning_rate=schedule,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        adam_weight_decay=config.weight_decay,
+        adam_beta_1=config.beta_1,
+        adam_beta_2=config.beta_2,
+        epsilon=config.epsilon,
+        exclude_layers=["output_layer"],
+    )
+
+
+MAKERS = {"adamw": adamw, "muon": muon}
+
+
 def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimizer for `model`: AdamW (https://arxiv.org/abs/1711.05101) or Muon
-    (https://kellerjordan.github.io/posts/muon; embeddings, output layer and vectors by AdamW), with
-    warm-up and decay, weight decay on matrices only, and loss scaling for float16.
+    """The optimizer that `config` names, built for `model`.
+
+    The learning rate follows the config's schedule, weight decay acts on matrices only, and a
+    float16 model gets loss scaling.
+
+    Args:
+        config: its optimizer, schedule and their settings.
+        model: a built model.
     """
     schedule = WarmupDecay(
-        config.learning_rate,
-        config.min_learning_rate,
-        config.warmup_steps,
-        config.steps,
-        config.schedule,
+        peak=config.learning_rate,
+        floor=config.min_learning_rate,
+        warmup_steps=config.warmup_steps,
+        steps=config.steps,
+        shape=config.schedule,
     )
-    shared = {"learning_rate": schedule, "epsilon": config.epsilon}
-    if config.optimizer == "muon":
-        optimizer = GramMuon(
-            momentum=config.momentum,
-            adam_beta_1=config.beta_1,
-            adam_beta_2=config.beta_2,
-            weight_decay=config.weight_decay,
-            adam_weight_decay=config.weight_decay,
-            exclude_layers=["output_layer"],
-            **shared,
-        )
-    else:
-        optimizer = AdamW(
-            beta_1=config.beta_1,
-            beta_2=config.beta_2,
-            weight_decay=config.weight_decay,
-            **shared,
-        )
+    optimizer = MAKERS[config.optimizer](config, schedule)
     vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=vectors)
     if model.compute_dtype == "float16":
