@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-COSTS_FILE = PROJECT / "keras_lm" / "ui" / "attention_costs.csv"
+COSTS_FILE = PROJECT / "keras_lm" / "ui" / "parts" / "attention_costs.csv"
 SHAPES = ((4, 8, 256, 16), (1, 8, 1024, 64))
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 FULL = "full square"
