@@ -21,7 +21,11 @@ PACKAGES: dict[str, tuple[bool, set[str]]] = {
     "data": (False, {"system", "settings", "storage"}),
     "keras_file": (False, {"system", "settings", "storage", "data"}),
     "runs": (False, {"system", "settings", "storage", "data", "keras_file"}),
-    "ui": (False, {"system", "settings", "storage", "data", "keras_file", "runs"}),
+    "presentation": (False, {"system", "settings", "storage", "data", "runs"}),
+    "ui": (
+        False,
+        {"system", "settings", "storage", "data", "keras_file", "runs", "presentation"},
+    ),
     "model": (True, {"settings"}),
     "generation": (True, {"system", "settings", "storage", "data", "keras_file", "model"}),
     "export": (True, {"system", "settings", "storage", "data", "model", "generation"}),

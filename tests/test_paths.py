@@ -155,7 +155,7 @@ import json, sys
 from pathlib import Path
 from keras_lm.runs.process import claim
 from keras_lm.runs.supervisor import Supervisor
-from keras_lm.ui.formatting import label_runs
+from keras_lm.presentation.formatting import label_runs
 supervisor = Supervisor(Path(sys.argv[1]))
 print(json.dumps([summary.damage for summary in supervisor.summaries()]))
 label_runs(supervisor.summaries())

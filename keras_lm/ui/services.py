@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from keras_lm.data import text_work
+from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.supervisor import RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 from keras_lm.settings import estimates
@@ -16,7 +17,6 @@ from keras_lm.settings.config import DataConfig
 from keras_lm.storage.run_folder import list_runs
 from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
-from keras_lm.ui.formatting import escape_markdown
 
 
 @st.cache_resource

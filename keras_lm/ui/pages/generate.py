@@ -8,9 +8,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.workers import Reply, WorkerClient
 from keras_lm.settings.config import GenerationConfig
-from keras_lm.ui.formatting import escape_markdown
 from keras_lm.ui.parts.beginnings import beginnings
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.copying import copy_button

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.workers import Reply
-from keras_lm.ui.formatting import escape_markdown
 from keras_lm.ui.parts import maps
 from keras_lm.ui.parts.models import BUSY, binding, choose_model, find_worker, loading_error
 from keras_lm.ui.parts.tokens import choose_token

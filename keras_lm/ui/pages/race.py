@@ -6,6 +6,23 @@ from pathlib import Path
 
 import streamlit as st
 
+from keras_lm.presentation import charts
+from keras_lm.presentation.formatting import (
+    CHART_HEIGHT,
+    describe_run,
+    escape_markdown,
+    plural,
+    show_seconds,
+    text_title,
+)
+from keras_lm.presentation.race_charts import (
+    AXES,
+    MEASURES,
+    describe_race,
+    race_spec,
+    race_table,
+    result_table,
+)
 from keras_lm.runs.race import (
     MOST,
     NEVER,
@@ -18,24 +35,7 @@ from keras_lm.runs.race import (
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED
-from keras_lm.ui.formatting import (
-    CHART_HEIGHT,
-    describe_run,
-    escape_markdown,
-    plural,
-    show_seconds,
-    text_title,
-)
-from keras_lm.ui.parts import charts
 from keras_lm.ui.parts.draft import PASTE, UPLOAD, draft, kept_file
-from keras_lm.ui.parts.race_charts import (
-    AXES,
-    MEASURES,
-    describe_race,
-    race_spec,
-    race_table,
-    result_table,
-)
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import (
     matrix_flops_per_second,

@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from keras_lm.settings import estimates
-from keras_lm.settings.config import ConfigError, RunConfig
-from keras_lm.ui.formatting import (
+from keras_lm.presentation.formatting import (
     NUMBERS_HEIGHT,
     ROW_HEIGHT,
     escape_markdown,
@@ -15,6 +13,8 @@ from keras_lm.ui.formatting import (
     show_seconds,
     text_title,
 )
+from keras_lm.settings import estimates
+from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.ui.parts.draft import draft
 from keras_lm.ui.parts.fields import in_words
 from keras_lm.ui.parts.run_form import MissingText, run_form

@@ -8,12 +8,10 @@ import time
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from keras_lm.runs.queue import runs_ahead
-from keras_lm.runs.supervisor import RunSummary
-from keras_lm.storage import run_folder
-from keras_lm.storage.run_folder import RunFolder
-from keras_lm.ui.formatting import (
+from keras_lm.presentation import charts
+from keras_lm.presentation.formatting import (
     CHART_HEIGHT,
     NUMBERS_HEIGHT,
     describe_run,
@@ -21,7 +19,10 @@ from keras_lm.ui.formatting import (
     plural,
     show_seconds,
 )
-from keras_lm.ui.parts import charts
+from keras_lm.runs.queue import runs_ahead
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_settings import run_settings
@@ -254,12 +255,18 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
     if tabs[0].open:
         table = charts.loss_table(frame, references)
         room = tabs[0].container(height=CHART_HEIGHT, border=False, key="curve")
-        charts.draw(room, charts.loss_spec(), table, key="chart.loss")
+        draw_chart(room, charts.loss_spec(), table, key="chart.loss")
     for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
         if tab.open:
             drawing = charts.curve_spec(title, tuple(columns.values()), log)
             room = tab.container(height=CHART_HEIGHT, border=False, key="curve")
-            charts.draw(room, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
+            draw_chart(room, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
+
+
+def draw_chart(room: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
+    """Shows a drawing with its table, and says in words what its curves do."""
+    with_data = drawing | {"datasets": {charts.TABLE: table}}
+    room.vega_lite_chart(with_data, key=key, alt=charts.describe(table))
 
 
 def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -> None:

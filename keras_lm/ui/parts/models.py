@@ -11,10 +11,10 @@ from urllib.parse import quote
 import streamlit as st
 
 from keras_lm.keras_file.opening import ModelFileError
+from keras_lm.presentation.formatting import escape_markdown, label_runs
 from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
 from keras_lm.settings.config import ConfigError, DataConfig
-from keras_lm.ui.formatting import escape_markdown, label_runs
 from keras_lm.ui.services import runs_with_models, shown_disk_errors, supervisor, worker_pool
 
 PAGES = "pages"  # in the session: the pages by their names

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
+from keras_lm.presentation.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage import run_folder
-from keras_lm.ui.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.ui.parts.draft import draft, draft_of, keep
 from keras_lm.ui.parts.models import open_page
 from keras_lm.ui.services import shown_disk_errors, supervisor

@@ -7,9 +7,9 @@ import streamlit as st
 
 from keras_lm.data.reading import read_text
 from keras_lm.data.texts import TEXTS
+from keras_lm.presentation.formatting import escape_markdown, plural, show_value
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import TITLES
-from keras_lm.ui.formatting import escape_markdown, plural, show_value
 from keras_lm.ui.parts.draft import (
     PASTE,
     SPECS,

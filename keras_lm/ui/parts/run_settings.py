@@ -4,9 +4,9 @@ import dataclasses
 
 import streamlit as st
 
+from keras_lm.presentation.formatting import escape_markdown, show_value
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
-from keras_lm.ui.formatting import escape_markdown, show_value
 from keras_lm.ui.parts.fields import LABELS
 
 

@@ -6,9 +6,8 @@ from functools import cache
 import altair as alt
 import numpy as np
 import pandas as pd
-from streamlit.delta_generator import DeltaGenerator
 
-from keras_lm.ui.formatting import CHART_HEIGHT
+from keras_lm.presentation.formatting import CHART_HEIGHT
 
 OVERFITTING = 1.01  # times the least validation loss; noise between validations is less
 MAX_POINTS = 400  # more are not seen, and cost the browser time
@@ -60,12 +59,6 @@ def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | N
         f"({unigram_entropy:.3f}): it has not learned anything from the context yet. A lower "
         "learning rate or more steps help."
     )
-
-
-def draw(container: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
-    """Shows a drawing with its table, and says in words what its curves do."""
-    with_data = drawing | {"datasets": {TABLE: table}}
-    container.vega_lite_chart(with_data, key=key, alt=describe(table))
 
 
 def describe(table: pd.DataFrame) -> str:

@@ -5,10 +5,10 @@ from functools import cache
 import altair as alt
 import pandas as pd
 
+from keras_lm.presentation.charts import READABLE, TABLE
+from keras_lm.presentation.formatting import CHART_HEIGHT
 from keras_lm.runs.race import RaceRun
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.ui.formatting import CHART_HEIGHT
-from keras_lm.ui.parts.charts import READABLE, TABLE
 
 # Okabe and Ito's colours, which colour-blind people tell apart; dashes besides.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"]

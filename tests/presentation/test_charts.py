@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_lm.presentation import charts
 from keras_lm.settings.config import ATTENTIONS
-from keras_lm.ui.parts import charts, mechanisms
+from keras_lm.ui.parts import mechanisms
 
 
 def events(count: int, validate_at: tuple[int, ...] = ()) -> list[dict]:
