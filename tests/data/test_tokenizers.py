@@ -134,9 +134,9 @@ def test_pieces_of_a_text_join_exactly(reference, monkeypatch):
 
 def test_a_huge_word_is_fast():
     text = "." * 5_000_000  # 4 seconds and more without windows
-    start = time.perf_counter()
+    start = time.process_time()
     assert Gpt2Tokenizer.from_text(text).vocab_size == 1
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 def test_gpt2_drops_what_no_known_part_covers():
