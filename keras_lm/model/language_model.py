@@ -178,6 +178,9 @@ class LanguageModel(keras.Model):
             new_states.append(state)
         return self.predict_logits(self.final_norm(x[:, -1:]))[:, 0], new_states
 
+    def compute_output_shape(self, input_shape):
+        return *input_shape, self.config.vocab_size
+
     def get_config(self):
         config = {"config": dataclasses.asdict(self.config), "tokenizer": self.tokenizer}
         return super().get_config() | config

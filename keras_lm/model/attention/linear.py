@@ -195,6 +195,10 @@ class Slots(keras.layers.Layer):
         )
         return ops.softmax(ops.cast(ops.transpose(logits, (0, 2, 1, 3)), "float32"), axis=-1)
 
+    def compute_output_shape(self, input_shape):
+        batch, length, _ = input_shape
+        return batch, self.num_heads, length, self.num_slots
+
     def gate_and_decay(self):
         """beta and log gamma, each (num_heads, num_slots).
 
