@@ -9,22 +9,13 @@ with, `tests/fixtures/gpt2.npz`: the peer's weights under its own names, ids, lo
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.peers import transformers_gpt2
+from tests.gpt2 import FIXTURE, NEW_TOKENS, PROMPT_LENGTH, SHAPE, greedy_ids, language_model
 
-FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "gpt2.npz"
-SHAPE = {
-    "vocab_size": 61,
-    "context_length": 67,
-    "d_model": 21,
-    "num_heads": 3,
-    "num_blocks": 2,
-    "ffn_dim": 53,
-}
-BATCH, PROMPT_LENGTH, NEW_TOKENS = 5, 13, 50
+BATCH = 5
 STDDEV = 0.25  # large enough for logits that differ by whole units
 
 
@@ -52,47 +43,6 @@ def peer() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
     weights.pop("lm_head.weight")  # it is the embedding
     return weights, {name: value.numpy() for name, value in data.items()}
-
-
-def language_model(weights: dict[str, np.ndarray]):
-    """A LanguageModel of SHAPE with the peer's weights."""
-    from keras_lm.model.language_model import build_model
-    from keras_lm.settings.config import ModelConfig
-
-    config = ModelConfig(
-        **SHAPE,
-        norm="layernorm",
-        activation="gelu",
-        positions="learned",
-        use_bias=True,
-        tie_embeddings=True,
-    )
-    model = build_model(config)
-
-    def fill(layer, name: str) -> None:
-        suffixes = ("weight", "bias")[: len(layer.weights)]
-        layer.set_weights([weights[f"transformer.{name}.{suffix}"] for suffix in suffixes])
-
-    fill(model.embedding, "wte")
-    fill(model.position_embedding, "wpe")
-    for index, block in enumerate(model.blocks):
-        fill(block.attention_norm, f"h.{index}.ln_1")
-        fill(block.attention.qkv, f"h.{index}.attn.c_attn")
-        fill(block.attention.output_projection, f"h.{index}.attn.c_proj")
-        fill(block.feed_forward_norm, f"h.{index}.ln_2")
-        fill(block.feed_forward.up, f"h.{index}.mlp.c_fc")
-        fill(block.feed_forward.down, f"h.{index}.mlp.c_proj")
-    fill(model.final_norm, "ln_f")
-    return model
-
-
-def greedy_ids(model, prompt: np.ndarray, new_tokens: int) -> np.ndarray:
-    """The likeliest token again and again, a full pass each: (1, prompt) -> (1, all)."""
-    ids = prompt
-    for _ in range(new_tokens):
-        logits = model(ids)[:, -1]
-        ids = np.concatenate([ids, np.argmax(logits, axis=-1)[:, None]], axis=1)
-    return ids
 
 
 def main() -> None:

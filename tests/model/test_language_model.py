@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import gpt2
 from keras_lm.generation.generator import Generator
 from keras_lm.model.attention.base import masked_softmax
 from keras_lm.model.language_model import build_model
@@ -23,6 +22,7 @@ from keras_lm.settings.config import (
 )
 from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.train_step import CompiledSteps
+from tests import gpt2
 
 VOCAB, CONTEXT = 23, 11
 
