@@ -21,7 +21,7 @@ RUN = "20260101-000000-abcdef"
 def put_run(root, config=QUICK_START) -> RunFolder:
     folder = RunFolder(root / RUN)
     folder.create()
-    data = dataclasses.replace(config.data, title=EVIL)
+    data = dataclasses.replace(config.data, data="own.txt", title=EVIL)
     folder.write_config(dataclasses.replace(config, data=data).to_dict())
     for step in range(10, 110, 10):
         event = {"kind": "metrics", "step": step, "tokens": step, "seconds": step / 2.0}
