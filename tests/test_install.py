@@ -57,12 +57,11 @@ def command(installed):
 
 def test_the_wheel_holds_every_file_of_the_package_and_what_stands_beside_it(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    tracked = subprocess.run(
-        ["git", "ls-files", "keras_lm"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    package = [path for path in (ROOT / "keras_lm").rglob("*") if path.is_file()]
+    own = {str(path.relative_to(ROOT)) for path in package if path.suffix != ".pyc"}
     beside = [".streamlit/config.toml", "streamlit_app.py"]
     beside += [str(path.relative_to(ROOT)) for path in (ROOT / "data").iterdir()]
-    missing = {*tracked.stdout.split(), *(f"keras_lm/shipped/{name}" for name in beside)} - names
+    missing = own.union(f"keras_lm/shipped/{name}" for name in beside) - names
     assert missing == set()
     strange = {name for name in names if not name.startswith(("keras_lm/", "keras_lm-"))}
     assert strange == set()
