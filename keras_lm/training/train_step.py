@@ -122,6 +122,11 @@ class CompiledSteps:
             For each name in METRICS the updates' values, (steps,).
         """
         steps, windows = offsets.shape
+        if steps > STEPS_PER_CALL:
+            raise ValueError(
+                f"Expected 0 to {STEPS_PER_CALL} updates per call, but got {steps}; make several "
+                "calls."
+            )
         batch = windows // self.gradient_accumulation
         padded = np.zeros((STEPS_PER_CALL, self.gradient_accumulation, batch), "int32")
         # (steps, gradient_accumulation * batch) -> (steps, gradient_accumulation, batch)

@@ -58,24 +58,26 @@ def test_time_is_a_start_and_then_a_pace():
     assert one > two - one
 
 
-@pytest.mark.parametrize(("d_model", "least"), [(4096, 0.9), (64, 0.1)])
-def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace(d_model, least):
-    def pace(flops_per_second: float) -> float:
-        first, second = (
-            estimates.run_seconds(
-                dataclasses.replace(
-                    changed("training", steps=steps),
-                    model=dataclasses.replace(CONFIG.model, d_model=d_model, ffn_dim=4 * d_model),
-                ),
-                flops_per_second,
-            )
-            for steps in (1000, 2000)
-        )
-        return second - first
+@pytest.mark.parametrize("d_model", [4096, 64])
+def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace_only(d_model):
+    shape = dataclasses.replace(CONFIG.model, d_model=d_model, ffn_dim=4 * d_model)
+    fewer, more = (
+        dataclasses.replace(changed("training", steps=steps), model=shape) for steps in (1000, 2000)
+    )
 
-    products_part = 2 * (1 - pace(2e11) / pace(1e11))
-    assert least < products_part < 1
-    assert pace(2e11) - pace(4e11) == pytest.approx((pace(1e11) - pace(2e11)) / 2)
+    def pace(slowness: float) -> float:
+        rate = estimates.REFERENCE_FLOPS / slowness
+        difference = estimates.run_seconds(more, rate) - estimates.run_seconds(fewer, rate)
+        return difference / 1000
+
+    work = estimates.step_work(shape, CONFIG.training)
+    costs = {name: estimates.STEP_SECONDS[name] * amount for name, amount in work.items()}
+    products = sum(costs[name] for name in ("products", "attention products", "orthogonalization"))
+    others = sum(costs.values()) - products
+    assert products > 0 and others > 0
+    assert pace(1.0) == pytest.approx(products + others)
+    assert pace(0.5) == pytest.approx(products / 2 + others)
+    assert pace(2.0) == pytest.approx(products * 2 + others)
 
 
 def test_a_machine_fast_at_products_starts_faster_too():

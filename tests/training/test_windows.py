@@ -7,13 +7,21 @@ import tensorflow as tf
 from keras_lm.training.windows import WindowOrder, cut_windows
 
 CONTEXT = 7
-LENGTHS = [CONTEXT + 1, CONTEXT + 2, 13, 2 * CONTEXT, 2 * CONTEXT + 1, 3 * CONTEXT - 1, 83, 211]
+# Texts of one window per epoch, of two or three, and of many.
+ONE_WINDOW = [CONTEXT + 1, CONTEXT + 2, 2 * CONTEXT, 3 * CONTEXT - 1]
+SEVERAL_WINDOWS = [3 * CONTEXT, 3 * CONTEXT + 1, 4 * CONTEXT - 1, 4 * CONTEXT, 83, 211]
+LENGTHS = ONE_WINDOW + SEVERAL_WINDOWS
 
 
 def epoch(order, number=0):
-    """All windows of one epoch, asked for one by one."""
+    """All windows of one epoch, one by one."""
     count = order.windows_per_epoch
-    return [order.offsets(number * count + place, 1)[0] for place in range(count)]
+    return [order.offsets(number * count + index, 1)[0] for index in range(count)]
+
+
+def test_the_lengths_here_have_one_window_or_several():
+    counts = [WindowOrder(length, CONTEXT, 0).windows_per_epoch for length in LENGTHS]
+    assert counts == [1] * len(ONE_WINDOW) + [2, 2, 2, 3, 10, 29]
 
 
 def test_windows_depend_on_seed_and_step_only():
@@ -25,13 +33,14 @@ def test_windows_depend_on_seed_and_step_only():
         np.testing.assert_array_equal(order.offsets(step, 5), windows)
 
 
-@pytest.mark.parametrize("num_tokens", LENGTHS)
+@pytest.mark.parametrize("num_tokens", SEVERAL_WINDOWS)
 def test_steps_of_another_size_read_the_same_windows_in_the_same_order(num_tokens):
     order = WindowOrder(num_tokens, CONTEXT, seed=3)
     one_by_one = np.concatenate([order.offsets(step, 1) for step in range(60)])
     for count in (2, 3, 5):
         together = np.concatenate([order.offsets(step, count) for step in range(60 // count)])
         np.testing.assert_array_equal(together, one_by_one)
+    assert len(set(one_by_one.tolist())) > 1
 
 
 @pytest.mark.parametrize("num_tokens", LENGTHS)
@@ -42,7 +51,7 @@ def test_every_window_lies_inside_the_text(num_tokens):
         assert offsets.max() + CONTEXT + 1 <= num_tokens
 
 
-@pytest.mark.parametrize("num_tokens", LENGTHS)
+@pytest.mark.parametrize("num_tokens", SEVERAL_WINDOWS)
 def test_no_token_is_predicted_twice_in_an_epoch(num_tokens):
     order = WindowOrder(num_tokens, CONTEXT, seed=3)
     for number in range(5):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.model.attention import ATTENTION_LAYERS, rotate
-from keras_lm.model.attention.standard import FEWEST_ROWS, MOST_BLOCKS, rows_a_block
+from keras_lm.model.attention import ATTENTION_LAYERS, StandardAttention, rotate
+from keras_lm.model.attention.standard import FEWEST_ROWS, MOST_BLOCKS
 from keras_lm.settings.config import ConfigError
 
 HEADS, HEAD_DIM = 3, 10
@@ -112,11 +112,22 @@ def test_it_agrees_with_a_plain_reference(make_layer, name, length, arguments):
     np.testing.assert_allclose(layer(x), reference(layer, x), rtol=0, atol=1e-5)
 
 
-def test_blocks_of_rows_are_few_and_cover_the_length():
+def test_blocks_of_rows_are_few_and_cover_each_row_once_with_its_own_past(monkeypatch):
+    blocks, real = [], StandardAttention._attend_rows
+
+    def recorded(self, queries, keys, values, first_row):
+        blocks.append((range(first_row, first_row + queries.shape[2]), keys.shape[3]))
+        return real(self, queries, keys, values, first_row)
+
+    monkeypatch.setattr(StandardAttention, "_attend_rows", recorded)
     most = FEWEST_ROWS * MOST_BLOCKS
-    for length in (1, FEWEST_ROWS, most - 1, most, most + 1, 5 * most + 7):
-        rows = rows_a_block(length)
-        assert rows >= FEWEST_ROWS and -(-length // rows) <= MOST_BLOCKS
+    for length in (1, FEWEST_ROWS, FEWEST_ROWS + 1, most - 1, most, most + 1, 2 * most + 7):
+        blocks.clear()
+        StandardAttention(1).attend(*[tf.zeros((1, 1, length, 2))] * 3)
+        assert [row for rows, _ in blocks for row in rows] == list(range(length))
+        assert all(num_keys == rows.stop for rows, num_keys in blocks)
+        assert all(len(rows) >= FEWEST_ROWS for rows, _ in blocks[:-1])
+        assert len(blocks) <= MOST_BLOCKS
 
 
 @pytest.mark.parametrize("name", NAMES)
