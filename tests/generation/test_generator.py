@@ -15,6 +15,8 @@ from keras_lm.generation.generator import (
 from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import ATTENTIONS, ConfigError, GenerationConfig
 
+pytestmark = pytest.mark.xla
+
 VOCAB, CONTEXT = 23, 11
 GREEDY = {"temperature": 0.0}
 ALL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

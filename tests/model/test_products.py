@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_lm.model.products import CROWDED_FEATURES, PADDING, multiply, scale_features
 
+pytestmark = pytest.mark.xla
+
 
 def draw(*shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(sum(shape)).normal(size=shape), tf.float32)

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_lm.model.tracing import traced
 
+pytestmark = pytest.mark.xla
+
 
 def stack_of_a_product(function):
     graph = function.get_concrete_function(tf.constant([2.0, 3.0])).graph

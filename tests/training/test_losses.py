@@ -7,6 +7,8 @@ import tensorflow as tf
 from keras_lm.training import losses
 from keras_lm.training.losses import next_token_loss
 
+pytestmark = pytest.mark.xla
+
 TOKENS, D_MODEL, VOCAB = 31, 7, 23
 
 

@@ -19,6 +19,8 @@ from keras_lm.training import run as trainer
 from keras_lm.training.progress import Progress, Requests, Run
 from keras_lm.training.train_step import CompiledSteps
 
+pytestmark = pytest.mark.xla
+
 CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
     DataConfig("alice", max_text_mb=1),

@@ -20,6 +20,8 @@ from keras_lm.training.train_step import (
 )
 from tests.reference import assert_close, assert_same_bits, plain_gradients, plain_losses, values
 
+pytestmark = pytest.mark.xla
+
 CONTEXT = 11
 TEXT = np.random.default_rng(2).integers(0, 23, 101)
 REPEATING = np.tile([5, 1, 22, 9, 1, 13, 0], 30)

@@ -14,6 +14,8 @@ import keras_lm
 from keras_lm.model.attention import FlashAttention, StandardAttention
 from keras_lm.model.attention.flash import LARGEST_BLOCK, flash_attention
 
+pytestmark = pytest.mark.xla
+
 EDGES = [LARGEST_BLOCK - 1, LARGEST_BLOCK, LARGEST_BLOCK + 1]
 LENGTHS = [1, *EDGES, 131, 257]
 FLOAT32_EPSILON = np.finfo("float32").eps
