@@ -22,12 +22,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_lm.settings.variants import ATTENTIONS
+
 PROJECT = Path(__file__).resolve().parents[1]
 COSTS_FILE = PROJECT / "keras_lm" / "ui" / "parts" / "attention_costs.csv"
 SHAPES = ((4, 8, 256, 16), (1, 8, 1024, 64))
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 FULL = "full square"
-LAYERS = ("standard", "flash", "linear", FULL)
+LAYERS = (*ATTENTIONS, FULL)
 LONGEST = {FULL: 4096, "standard": 4096}  # beyond, memory or compilation are out of proportion
 D_MODEL, NUM_HEADS = 128, 8
 ROUNDS, SECONDS_A_ROUND = 7, 0.4
@@ -37,14 +39,14 @@ def attention_class(name: str) -> type:
     """The layer of that name."""
     from keras import ops
 
-    from keras_lm.model.attention import ATTENTION_LAYERS, StandardAttention
+    from keras_lm.model.attention import StandardAttention
 
     class FullSquareAttention(StandardAttention):
         def attend(self, queries, keys, values):
             keys, values = ops.swapaxes(keys, 2, 3), ops.swapaxes(values, 2, 3)
             return self._attend_rows(queries, keys, values, first_row=0)
 
-    return (ATTENTION_LAYERS | {FULL: FullSquareAttention})[name]
+    return FullSquareAttention if name == FULL else ATTENTIONS[name].load()
 
 
 def seconds_a_call(call: Callable[[], object], seconds: float) -> float:

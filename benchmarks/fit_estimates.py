@@ -18,6 +18,7 @@ from scipy.optimize import nnls
 
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
+from keras_lm.settings.variants import ATTENTIONS
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system import machine
 
@@ -41,11 +42,11 @@ def start_equation(folder: RunFolder, slowness: float) -> tuple[dict[str, float]
         "block": blocks,
         "1,000 symbols": model.vocab_size / 1000,
         "muon": blocks * (config.training.optimizer == "muon"),
-        "linear": blocks * (model.attention == "linear"),
-        "flash": blocks * (model.attention == "flash"),
         "dropout": blocks * (model.dropout > 0),
-        "row": blocks * model.context_length * (model.attention == "standard"),
     }
+    for name, entry in ATTENTIONS.items():  # its block_seconds or row_seconds
+        unit = model.context_length if entry.row_seconds else 1
+        work[name] = blocks * unit * (model.attention == name)
     first = metrics(folder)[0]
     return work, (first["seconds"] - first["train_seconds"]) / slowness**0.5
 

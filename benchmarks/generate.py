@@ -25,12 +25,12 @@ from benchmarks.peers import keras_hub_gpt2, transformers_gpt2
 from benchmarks.results import Report
 from benchmarks.train import NAMES, SHAPES, SPEED
 from benchmarks.turns import in_new_process, in_turn, median, median_ratio
+from keras_lm.settings.variants import ATTENTIONS
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 PROMPT_LENGTH = 8
 LEAST_SECONDS, LEAST_CALLS = 4.0, 5
 CONTEXTS = (1, 2, 4, 8, 16)  # how long the texts are whose time a token is compared
-ATTENTIONS = ("standard", "flash", "linear")
 
 # Prompt ids, number of new tokens, seed -> the new ids, as they come.
 Continue = Callable[[list[int], int, int], Iterator[int]]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_lm.settings import variants
 from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
 
 RESULTS = Path(__file__).with_name("quality.csv")
@@ -26,7 +27,7 @@ SEEDS = range(1, 6)
 STEPS = 200
 TOKENS_A_STEP = 2048
 WINDOW = "window"
-ATTENTIONS = ("standard", "flash", "linear", WINDOW)
+ATTENTIONS = (*variants.ATTENTIONS, WINDOW)
 MODEL = ModelConfig(
     num_blocks=2, activation="relu2", qk_norm=True, logit_soft_cap=15.0, zero_init=True
 )

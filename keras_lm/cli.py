@@ -5,7 +5,6 @@ Everything a person typed is checked before TensorFlow is imported, which takes 
 
 import argparse
 import contextlib
-import dataclasses
 import gc
 import os
 import sys
@@ -20,6 +19,7 @@ from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
 from keras_lm.settings import estimates
+from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import (
     Checked,
     ConfigError,
@@ -90,11 +90,11 @@ class Several(argparse.Action):
 def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
     """One flag a field, named like it with hyphens; absent flags leave no trace."""
     group = parser.add_argument_group(config.__name__)
-    for spec in dataclasses.fields(config):
+    for spec in config.specs():
         if (config, spec.name) == (ModelConfig, "vocab_size"):  # the text decides
             continue
         flag = "--" + spec.name.replace("_", "-")
-        options: dict[str, Any] = {"help": spec.metadata["help"].replace("%", "%%")}
+        options: dict[str, Any] = {"help": help_of(spec).replace("%", "%%")}
         if (config, spec.name) == (DataConfig, "data"):
             options |= {"action": Several, "nargs": "+", "metavar": "TEXT"}
             options["help"] += " Several are joined; - reads standard input."
@@ -107,7 +107,7 @@ def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> 
 
 def given(arguments: argparse.Namespace, config: type[Checked]) -> dict[str, Any]:
     """The fields of `config` that were typed."""
-    names = {spec.name for spec in dataclasses.fields(config)}
+    names = {spec.name for spec in config.specs()}
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
@@ -215,9 +215,9 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
         if "data" in data:  # another text has another title
             data.setdefault("title", "")
     return RunConfig(
-        dataclasses.replace(base.model, **model),
-        texts.with_absolute_path(dataclasses.replace(base.data, **data)),
-        dataclasses.replace(base.training, **training),
+        base.model.changed(**model),
+        texts.with_absolute_path(base.data.changed(**data)),
+        base.training.changed(**training),
     )
 
 

@@ -205,7 +205,7 @@ def test_every_config_field_is_a_flag():
     words = ["train", "--run-dir", "x"]
     expected = {}
     for config in (ModelConfig, DataConfig, TrainingConfig):
-        for name, field in config.__dataclass_fields__.items():
+        for name, field in ((spec.name, spec) for spec in config.specs()):
             if name == "vocab_size":
                 continue
             flag, value = "--" + name.replace("_", "-"), field.default

@@ -14,7 +14,8 @@ import numpy as np
 from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
 from keras_lm.data.tokenizers import Tokenizer, tokenize
-from keras_lm.settings.config import CLEANINGS, DataConfig
+from keras_lm.settings.config import DataConfig
+from keras_lm.settings.data_config import CLEANINGS
 
 BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters

@@ -18,6 +18,7 @@ from keras_lm.model.backend import tf
 from keras_lm.model.language_model import LanguageModel
 from keras_lm.model.tracing import traced
 from keras_lm.settings.config import GenerationConfig
+from keras_lm.settings.variants import POSITIONS
 
 TOKENS_PER_CALL = 256  # at most; as many as take CALL_SECONDS, so that text flows and Stop stops
 CALL_SECONDS, FIRST_CALL_SECONDS = 0.05, 0.01
@@ -92,7 +93,7 @@ class Generator:
             draws[row, begin:end] = random.random(end - begin, "float32")
         sampling = sampling_settings(config)
         # Learned positions end with the context, whose last token is followed by one more.
-        is_bounded = self.model.config.positions == "learned"
+        is_bounded = POSITIONS[self.model.config.positions].has_table
         span = context_length + 1 if is_bounded else max(ends)
         origin, made = 0, min(begins)  # where position 0 is; how many columns are known
         start, state = self._read_beginnings(given[:, :made], origin)

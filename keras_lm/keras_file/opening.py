@@ -32,43 +32,6 @@ class ModelFileError(ValueError):
     """A model file or checkpoint that cannot be used; the message is one sentence."""
 
 
-def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The arrays of a model's weights file: path and shape, in the order of `model.weights`."""
-    width, bias = config.d_model, config.use_bias
-    norm = [(width,)] * (2 if config.norm == "layernorm" and bias else 1)
-
-    def dense(inputs: int, outputs: int) -> list[tuple[int, ...]]:
-        return [(inputs, outputs), (outputs,)] if bias else [(inputs, outputs)]
-
-    up = config.ffn_dim * (2 if config.activation == "swiglu" else 1)
-    block = {
-        "attention_norm": norm,
-        "attention/qkv": dense(width, 3 * width),
-        "attention/output_projection": dense(width, width),
-        "attention/slots": [],
-        "feed_forward_norm": norm,
-        "feed_forward/up": dense(width, up),
-        "feed_forward/down": dense(config.ffn_dim, width),
-    }
-    if config.attention == "linear":
-        slots = config.num_heads * config.num_slots
-        block["attention/slots"] = [(width, slots), (slots,), (slots,)]
-    layers = {"embedding": [(config.vocab_size, width)]}
-    if config.positions == "learned":
-        layers["layers/embedding_1"] = [(config.context_length, width)]
-    for index in range(config.num_blocks):
-        name = f"blocks/decoder_block_{index}" if index else "blocks/decoder_block"
-        layers |= {f"{name}/{layer}": shapes for layer, shapes in block.items()}
-    layers["final_norm"] = norm
-    if not config.tie_embeddings:
-        layers["layers/dense"] = [(width, config.vocab_size)]
-    return {
-        f"{layer}/vars/{index}": shape
-        for layer, shapes in layers.items()
-        for index, shape in enumerate(shapes)
-    }
-
-
 def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
     """Config, tokenizer and weights of a `.keras` file of ours; safe on any file.
 
@@ -76,7 +39,8 @@ def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
         path: the file.
 
     Returns:
-        The config, the tokenizer's JSON object, and the arrays of `weight_shapes`, float32.
+        The config, the tokenizer's JSON object, and the arrays of its
+        `weight_shapes()`, float32.
 
     Raises:
         ModelFileError: when the file is not a sound model of ours, with the reason.
@@ -84,7 +48,7 @@ def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
     with _answer(path, "all") as answer:
         config = ModelConfig.from_dict(json.loads(answer.readline()))
         tokenizer = json.loads(answer.readline())
-        arrays = [np.empty(shape, "<f4") for shape in weight_shapes(config).values()]
+        arrays = [np.empty(shape, "<f4") for shape in config.weight_shapes().values()]
         for array in arrays:
             if answer.readinto(array.data.cast("B")) != array.nbytes:
                 raise ModelFileError(f"{path} is not a sound keras_lm model: it ends early.")

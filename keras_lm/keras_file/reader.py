@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import zipfile
-from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import h5py
@@ -30,7 +29,6 @@ from keras_lm.keras_file.opening import (
     REASON_LENGTH,
     REFUSED,
     ModelFileError,
-    weight_shapes,
 )
 from keras_lm.settings.config import ModelConfig
 
@@ -71,12 +69,12 @@ def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
         check_members(archive)
         archive.read("metadata.json")  # for its checksum alone
         config, tokenizer = read_config(archive.read(CONFIG))
-        shapes = weight_shapes(config)
+        shapes = config.weight_shapes()
         own_bytes = 4 * config.parameter_count()
         room = archive.getinfo(WEIGHTS).file_size - own_bytes
         if not 0 <= room <= MOST_STATES * own_bytes + 2**20 + 2**13 * len(shapes):
             raise ModelFileError("its weights do not fit its config.")
-        write_line(out, asdict(config))
+        write_line(out, config.to_dict())
         if with_weights:
             write_line(out, tokenizer)
         with archive.open(WEIGHTS) as member:

@@ -1,10 +1,9 @@
 """The language model: embedding, decoder blocks, final norm, output layer."""
 
-import dataclasses
-
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.model.layers import DecoderBlock, build_norm
 from keras_lm.settings.config import ConfigError, ModelConfig
+from keras_lm.settings.variants import POSITIONS
 
 INITIAL_STDDEV = 0.02  # GPT-2's
 
@@ -46,7 +45,7 @@ class LanguageModel(keras.Model):
             name="embedding",
         )
         self.position_embedding = None
-        if config.positions == "learned":
+        if POSITIONS[config.positions].has_table:
             self.position_embedding = keras.layers.Embedding(
                 config.context_length,
                 config.d_model,
@@ -56,7 +55,7 @@ class LanguageModel(keras.Model):
             )
         self.blocks = [self._build_block(index) for index in range(config.num_blocks)]
         self.final_norm = build_norm(
-            config.norm, use_bias=config.use_bias, dtype=policy, name="final_norm"
+            config.norm, config.use_bias, config.own_options(), dtype=policy, name="final_norm"
         )
         self.output_layer = None
         if not config.tie_embeddings:
@@ -73,17 +72,18 @@ class LanguageModel(keras.Model):
         return DecoderBlock(
             config.num_heads,
             config.ffn_dim,
-            config.attention,
-            config.norm,
-            config.activation,
-            config.dropout,
-            config.positions,
-            config.qk_norm,
-            config.use_bias,
+            attention=config.attention,
+            norm=config.norm,
+            activation=config.activation,
+            dropout=config.dropout,
+            positions=config.positions,
+            qk_norm=config.qk_norm,
+            use_bias=config.use_bias,
             # The stream is a sum of 2 * num_blocks outputs: keep its variance at the start.
-            self._output_initializer(INITIAL_STDDEV / (2 * config.num_blocks) ** 0.5),
-            config.chunk_length,
-            config.num_slots,
+            output_initializer=self._output_initializer(
+                INITIAL_STDDEV / (2 * config.num_blocks) ** 0.5
+            ),
+            options=config.own_options(),
             dtype=self.dtype_policy,
             name=f"block_{index}",
         )
@@ -182,7 +182,7 @@ class LanguageModel(keras.Model):
         return *input_shape, self.config.vocab_size
 
     def get_config(self):
-        config = {"config": dataclasses.asdict(self.config), "tokenizer": self.tokenizer}
+        config = {"config": self.config.to_dict(), "tokenizer": self.tokenizer}
         return super().get_config() | config
 
     @classmethod

@@ -1,56 +1,30 @@
-"""Norms, the feed-forward layer and the decoder block."""
+"""The feed-forward layer and the decoder block, of whichever variants."""
 
-from keras_lm.model.attention import ATTENTION_LAYERS
+from typing import Any
+
 from keras_lm.model.backend import keras, ops
-from keras_lm.model.products import multiply, scale_features
+from keras_lm.model.products import multiply
 from keras_lm.settings.checks import check_value, plain
-from keras_lm.settings.config import ACTIVATIONS, NORMS
-
-NORM_EPSILON = 1e-5
+from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, NORMS
 
 
-def build_norm(norm: str, use_bias: bool = False, **kwargs) -> keras.layers.Layer:
-    """LayerNorm (https://arxiv.org/abs/1607.06450) or RMSNorm (https://arxiv.org/abs/1910.07467).
+def build_norm(
+    norm: str, use_bias: bool = False, options: dict[str, Any] | None = None, **kwargs
+) -> keras.layers.Layer:
+    """The layer of a norm.
 
     Args:
-        norm: "layernorm" or "rmsnorm".
-        use_bias: whether LayerNorm has an offset; RMSNorm has none.
+        norm: a name in NORMS.
+        use_bias: whether it has an offset, if it can have one.
+        options: of any variant, by name; the norm gets its own.
         **kwargs: of the Keras layer, such as `dtype` and `name`.
 
     Raises:
         ConfigError: for any other norm.
     """
     check_value("norm", norm, str, choices=NORMS)
-    if norm == "rmsnorm":
-        return RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
-    return LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
-
-
-class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
-
-    Call arguments and result: (..., d_model).
-    """
-
-    def call(self, inputs):
-        x = ops.layer_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
-        x = scale_features(x, self.gamma)
-        return ops.cast(x if self.beta is None else x + self.beta, self.compute_dtype)
-
-
-class RMSNormalization(keras.layers.RMSNormalization):
-    """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
-
-    Call arguments and result: (..., d_model).
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs):
-        x = ops.rms_normalization(ops.cast(inputs, "float32"), epsilon=self.epsilon)
-        return ops.cast(scale_features(x, ops.cast(self.scale, "float32")), self.compute_dtype)
+    own = NORMS[norm].own_options(options or {})
+    return NORMS[norm].load()(use_bias=use_bias, **own, **kwargs)
 
 
 class DownProjection(keras.layers.Dense):
@@ -69,12 +43,11 @@ class DownProjection(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="keras_lm")
 class FeedForward(keras.layers.Layer):
-    """Two linear layers around a non-linearity; with SwiGLU, a third as its gate.
+    """Two linear layers around a non-linearity.
 
     Args:
         ffn_dim: width inside.
-        activation: "gelu" (tanh form), "relu", "relu2" (its square,
-            https://arxiv.org/abs/2109.08668) or "swiglu" (https://arxiv.org/abs/2002.05202).
+        activation: a name in ACTIVATIONS.
         use_bias: biases in the linear layers.
         output_initializer: of the layer back to d_model.
 
@@ -102,9 +75,10 @@ class FeedForward(keras.layers.Layer):
 
     def build(self, input_shape):
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
-        inside = self.ffn_dim * (2 if self.activation == "swiglu" else 1)
+        variant = ACTIVATIONS[self.activation]
+        self.activate = variant.load()
         self.up = keras.layers.Dense(
-            inside,
+            self.ffn_dim * variant.width,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="up",
             **dense,
@@ -116,15 +90,7 @@ class FeedForward(keras.layers.Layer):
         self.down.build((*input_shape[:-1], self.ffn_dim))
 
     def call(self, x):
-        return self.down(self._activate(self.up(x)))
-
-    def _activate(self, x):
-        if self.activation == "swiglu":  # (..., 2 * ffn_dim) -> (..., ffn_dim)
-            gate, x = ops.split(x, 2, axis=-1)
-            return ops.silu(gate) * x
-        if self.activation == "relu2":
-            return ops.square(ops.relu(x))
-        return ops.relu(x) if self.activation == "relu" else ops.gelu(x, approximate=True)
+        return self.down(self.activate(self.up(x)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -147,13 +113,11 @@ class DecoderBlock(keras.layers.Layer):
     Args:
         num_heads: attention heads.
         ffn_dim: width inside the feed-forward layer.
-        attention: a key of ATTENTION_LAYERS.
-        norm: "layernorm" or "rmsnorm".
-        activation: as FeedForward's.
+        attention, norm, activation: names in ATTENTIONS, NORMS and ACTIVATIONS.
         dropout: after attention and after the feed-forward layer, 0 to below 1.
         positions, qk_norm, use_bias: as CausalSelfAttention's.
         output_initializer: of the two projections that write to the residual stream.
-        chunk_length, num_slots: as LinearAttention's; no other attention uses them.
+        options: of the variants, by name, such as `chunk_length`; each gets its own.
 
     Call arguments:
         x: (batch, length, d_model).
@@ -175,12 +139,11 @@ class DecoderBlock(keras.layers.Layer):
         qk_norm: bool = False,
         use_bias: bool = False,
         output_initializer="glorot_uniform",
-        chunk_length: int = 64,
-        num_slots: int = 32,
+        options: dict[str, Any] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_value("attention", attention, str, choices=ATTENTION_LAYERS)
+        check_value("attention", attention, str, choices=ATTENTIONS)
         self.supports_masking = True
         self.arguments = {
             "num_heads": plain(num_heads),
@@ -192,15 +155,14 @@ class DecoderBlock(keras.layers.Layer):
             "positions": positions,
             "qk_norm": qk_norm,
             "use_bias": use_bias,
-            "chunk_length": plain(chunk_length),
-            "num_slots": plain(num_slots),
+            "options": {name: plain(value) for name, value in (options or {}).items()},
         }
         self.output_initializer = keras.initializers.get(output_initializer)
         shared = {"dtype": self.dtype_policy, "use_bias": use_bias}
-        of_linear = {"chunk_length": chunk_length, "num_slots": num_slots}
+        options = self.arguments["options"]
         # An initializer without a seed must not be shared: each layer gets one of its own.
-        self.attention_norm = build_norm(norm, name="attention_norm", **shared)
-        self.attention = ATTENTION_LAYERS[attention](
+        self.attention_norm = self._build_norm("attention_norm")
+        self.attention = ATTENTIONS[attention].load()(
             num_heads,
             dropout,
             positions,
@@ -208,9 +170,9 @@ class DecoderBlock(keras.layers.Layer):
             output_initializer=self.output_initializer.clone(),
             name="attention",
             **shared,
-            **(of_linear if attention == "linear" else {}),
+            **ATTENTIONS[attention].own_options(options),
         )
-        self.feed_forward_norm = build_norm(norm, name="feed_forward_norm", **shared)
+        self.feed_forward_norm = self._build_norm("feed_forward_norm")
         self.feed_forward = FeedForward(
             ffn_dim,
             activation,
@@ -219,6 +181,10 @@ class DecoderBlock(keras.layers.Layer):
             **shared,
         )
         self.feed_forward_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def _build_norm(self, name: str) -> keras.layers.Layer:
+        arguments = {key: self.arguments[key] for key in ("norm", "use_bias", "options")}
+        return build_norm(**arguments, name=name, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         for layer in (

@@ -3,7 +3,6 @@
 Drawings are SVG inside the file; nothing from a text, a name or a message becomes markup.
 """
 
-import dataclasses
 import html
 import importlib.metadata
 import math
@@ -182,8 +181,8 @@ def _settings(config: RunConfig | None) -> list[str]:
     preset, changes = nearest_preset(config)
     rows = [
         f"<tr><th scope=row>{part}.{name}</th><td>{_text(show_value(value))}</td></tr>"
-        for part, values in dataclasses.asdict(config).items()
-        for name, value in values.items()
+        for part, values in config.parts.items()
+        for name, value in values.to_dict().items()
     ]
     differs = ", ".join(f"{key} {show_value(value)}" for key, value in changes.items())
     sentence = f"{TITLES[preset]}{', but: ' + differs if differs else ', as it is'}."

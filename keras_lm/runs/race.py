@@ -28,7 +28,7 @@ MOST_SEEDS = 20
 INTERRUPTED = (run_folder.INTERRUPTED, run_folder.PAUSED)  # not by a person's wish
 PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 SETTINGS = {  # by the name of its flag: the part of the config that it is in
-    spec.name: part for part, kind in PARTS.items() for spec in dataclasses.fields(kind)
+    spec.name: part for part, kind in PARTS.items() for spec in kind.specs()
 }
 # Another text, or another part of it, is another task; a seed is what is repeated.
 NEVER = {"vocab_size", "data", "encoding", "title", "cleaning", "separator", "max_text_mb"}
@@ -107,7 +107,7 @@ class RaceConfig:
     def config_of(self, value: Any, seed: int) -> RunConfig:
         """The config of the run of one entry and seed."""
         part = SETTINGS[self.setting]
-        changed = dataclasses.replace(getattr(self.base, part), **{self.setting: value})
+        changed = getattr(self.base, part).changed(**{self.setting: value})
         config = dataclasses.replace(self.base, **{part: changed})
         training = dataclasses.replace(config.training, seed=seed)
         return dataclasses.replace(config, training=training)
@@ -150,7 +150,7 @@ def parse_values(setting: str, words: Sequence[str]) -> tuple:
     """
     if setting not in SETTINGS:
         return tuple(words)  # RaceConfig says what is wrong with it
-    kind = PARTS[SETTINGS[setting]].__dataclass_fields__[setting].type
+    kind = PARTS[SETTINGS[setting]].spec(setting).type
     truths = {"true": True, "false": False}
     try:
         return tuple(truths[word.lower()] if kind is bool else kind(word) for word in words)

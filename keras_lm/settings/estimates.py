@@ -1,14 +1,16 @@
 """What a run will take, before it starts: memory and time from its config alone.
 
 Weights are counted exactly. Time and memory are sums of what a run does and keeps, each times what
-it took in sixteen varied runs. The time is corrected by how fast this machine multiplies matrices:
-products by all of it, starting by its square root, the rest not, which held on a second processor.
+it took in sixteen varied runs; what a variant adds is in its entry. The time is corrected by how
+fast this machine multiplies matrices: products by all of it, starting by its square root, the rest
+not, which held on a second processor.
 `benchmarks.estimates` measures how well that holds.
 """
 
 import dataclasses
 
 from keras_lm.settings.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS
 from keras_lm.system import machine
 
 FLOAT_BYTES = 4
@@ -16,14 +18,12 @@ FLOAT_BYTES = 4
 # weights, the floats that a step keeps, and the attention weights are there at once.
 PROCESS_BYTES = 840 * 2**20
 BLOCK_BYTES = 19 * 2**20
-LINEAR_BLOCK_BYTES = 57 * 2**20
 COPIES = {"weights": 5.66, "activations": 1.85, "scores": 0.66}
 
 # Seconds on the machine of the sixteen runs, whose rate of matrix products was:
 REFERENCE_FLOPS = 2.05e11
 START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
-START_SECONDS_A_BLOCK = {"muon": 0.27, "linear": 1.17, "flash": 0.55, "dropout": 0.37}
-COMPILE_SECONDS_A_ROW = 0.47 / 256  # of a block of standard attention, a token of context
+START_SECONDS_PER_BLOCK = {"muon": 0.27, "dropout": 0.37}
 END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
 VALIDATION_PART = 0.26  # of a step's work, a token
 STEP_SECONDS = {  # a unit of `step_work`
@@ -32,7 +32,7 @@ STEP_SECONDS = {  # a unit of `step_work`
     "scores": 1.66e-9,
     "activations": 2.67e-9,
     "logits": 3.21e-9,
-    "slots": 3.99e-8,
+    "copies": 3.99e-8,
     "dropout": 1.07e-8,
     "orthogonalization": 3.59e-12,
 }
@@ -49,9 +49,9 @@ def memory_bytes(config: RunConfig) -> int:
         "activations": tokens * model.num_blocks * _activations(model),
         "scores": tokens * model.num_blocks * model.num_heads * _scores_kept(model),
     }
-    a_block = BLOCK_BYTES + (LINEAR_BLOCK_BYTES if model.attention == "linear" else 0)
+    per_block = BLOCK_BYTES + ATTENTIONS[model.attention].block_bytes
     copies = sum(COPIES[name] * count for name, count in floats.items())
-    return round(PROCESS_BYTES + model.num_blocks * a_block + FLOAT_BYTES * copies)
+    return round(PROCESS_BYTES + model.num_blocks * per_block + FLOAT_BYTES * copies)
 
 
 def check_memory(config: RunConfig) -> None:
@@ -98,20 +98,18 @@ def _halve(config: RunConfig, name: str) -> RunConfig:
 
 
 def _activations(model: ModelConfig) -> int:
-    """Floats of a token in a block, other than attention weights."""
-    return 10 * model.d_model + model.ffn_dim * (3 if model.activation == "swiglu" else 2)
+    """Floats per token and block, other than attention weights."""
+    return 10 * model.d_model + model.ffn_dim * ACTIVATIONS[model.activation].kept
 
 
 def _scores_kept(model: ModelConfig) -> float:
-    """Attention weights a token and head: half a square, a window and slots, or two numbers."""
-    return 2.0 if model.attention == "flash" else _scores(model)
+    """Numbers of the scores, per token and head, that the backward pass needs."""
+    return (ATTENTIONS[model.attention].scores_kept or _scores)(model)
 
 
 def _scores(model: ModelConfig) -> float:
-    """Scores a token and head, the mean over the context."""
-    if model.attention == "linear":
-        return min(model.context_length / 2, 2 * model.chunk_length) + model.num_slots
-    return model.context_length / 2
+    """Scores per token and head, the mean over the context."""
+    return ATTENTIONS[model.attention].scores(model)
 
 
 def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
@@ -127,7 +125,7 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
         "scores": in_blocks * _scores(model) * model.num_heads,
         "activations": in_blocks * _activations(model),
         "logits": tokens * model.vocab_size,
-        "slots": in_blocks * model.d_model * (model.attention == "linear"),
+        "copies": in_blocks * model.d_model * ATTENTIONS[model.attention].copies,
         "dropout": in_blocks * model.d_model * (model.dropout > 0),
         # Five Newton-Schulz iterations of about 5 d_model operations a weight.
         "orthogonalization": 25 * matrices * model.d_model * (training.optimizer == "muon"),
@@ -148,16 +146,16 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
         name: STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
         for name, amount in step_work(model, training).items()
     }
-    a_step = sum(seconds.values())
+    per_step = sum(seconds.values())
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
-    a_token = VALIDATION_PART * (a_step - seconds["orthogonalization"]) / tokens
+    per_token = VALIDATION_PART * (per_step - seconds["orthogonalization"]) / tokens
     validations = -(-training.steps // (training.eval_every or training.steps))
     start_and_end = (
         _start_seconds(model, training)
         + END_SECONDS["process"]
         + END_SECONDS["block"] * model.num_blocks
     )
-    steps = training.steps * a_step + validations * validation_tokens * a_token
+    steps = training.steps * per_step + validations * validation_tokens * per_token
     return start_and_end * slowness**0.5 + steps
 
 
@@ -165,13 +163,11 @@ def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:
     """From the process's start to the first step, nothing being compiled yet."""
     options = {
         "muon": training.optimizer == "muon",
-        "linear": model.attention == "linear",
-        "flash": model.attention == "flash",
         "dropout": model.dropout > 0,
     }
-    a_block = START_SECONDS["block"]
-    a_block += sum(START_SECONDS_A_BLOCK[name] for name, chosen in options.items() if chosen)
-    if model.attention == "standard":
-        a_block += COMPILE_SECONDS_A_ROW * model.context_length
+    attention = ATTENTIONS[model.attention]
+    per_block = START_SECONDS["block"] + attention.block_seconds
+    per_block += attention.row_seconds * model.context_length
+    per_block += sum(START_SECONDS_PER_BLOCK[name] for name, chosen in options.items() if chosen)
     symbols = START_SECONDS["1,000 symbols"] * model.vocab_size / 1000
-    return START_SECONDS["process"] + symbols + a_block * model.num_blocks
+    return START_SECONDS["process"] + symbols + per_block * model.num_blocks

@@ -83,8 +83,11 @@ TEXT_SETTINGS = (
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Every setting's value, by "part.field"; without those that follow from the text."""
-    parts = dataclasses.asdict(config)
-    values = {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}
+    values = {
+        f"{name}.{spec.name}": getattr(part, spec.name)
+        for name, part in config.parts.items()
+        for spec in part.specs()
+    }
     return {key: value for key, value in values.items() if key not in TEXT_SETTINGS}
 
 

@@ -13,7 +13,7 @@ from keras_lm.data.tokenizers import CharTokenizer, Gpt2Tokenizer
 from keras_lm.export.keras_archive import save_model
 from keras_lm.generation import bundle
 from keras_lm.generation.bundle import generate, load
-from keras_lm.settings.config import ATTENTIONS, POSITIONS
+from keras_lm.settings.variants import ATTENTIONS, POSITIONS
 from keras_lm.storage import run_folder
 
 ROOT = Path(__file__).parents[2]

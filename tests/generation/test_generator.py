@@ -13,7 +13,8 @@ from keras_lm.generation.generator import (
     stream_text,
 )
 from keras_lm.model.language_model import build_model
-from keras_lm.settings.config import ATTENTIONS, ConfigError, GenerationConfig
+from keras_lm.settings.config import ConfigError, GenerationConfig
+from keras_lm.settings.variants import ATTENTIONS
 
 pytestmark = pytest.mark.xla
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_lm.generation.bundle import load
 from keras_lm.generation.inspection import ALTERNATIVES, MOST_SHOWN, Reading, Window, inspect
-from keras_lm.settings.config import ATTENTIONS
+from keras_lm.settings.variants import ATTENTIONS
 
 VOCAB, CONTEXT = 23, 11
 SLOTS = {"attention": "linear", "chunk_length": 3, "num_slots": 5}

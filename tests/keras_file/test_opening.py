@@ -16,13 +16,8 @@ from keras_lm.data.tokenizers import CharTokenizer
 from keras_lm.export.keras_archive import save_model
 from keras_lm.generation.bundle import load
 from keras_lm.keras_file import opening as model_file
-from keras_lm.keras_file.opening import (
-    ModelFileError,
-    check_model_file,
-    read_model_file,
-    weight_shapes,
-)
-from keras_lm.settings.config import ATTENTIONS, NORMS, POSITIONS
+from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
+from keras_lm.settings.variants import ATTENTIONS, NORMS, POSITIONS
 
 EARLIER = Path(__file__).parents[1] / "earlier"
 
@@ -45,7 +40,7 @@ def test_the_layout_is_that_of_the_model_and_of_what_keras_writes(
             qk_norm=True,
             dropout=0.1,
         )
-        shapes = weight_shapes(model.config)
+        shapes = model.config.weight_shapes()
         assert [*shapes.values()] == [tuple(weight.shape) for weight in model.weights]
         assert sum(map(math.prod, shapes.values())) == model.config.parameter_count()
     save_model(tmp_path / "model.keras", model, tokenizer)

@@ -11,15 +11,8 @@ import tensorflow as tf
 from keras_lm.generation.generator import Generator
 from keras_lm.model.attention.base import masked_softmax
 from keras_lm.model.language_model import build_model
-from keras_lm.settings.config import (
-    ACTIVATIONS,
-    ATTENTIONS,
-    NORMS,
-    POSITIONS,
-    ConfigError,
-    GenerationConfig,
-    TrainingConfig,
-)
+from keras_lm.settings.config import ConfigError, GenerationConfig, TrainingConfig
+from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, NORMS, POSITIONS
 from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.train_step import CompiledSteps
 from tests import gpt2
@@ -168,7 +161,7 @@ def test_decoding_equals_one_pass_past_every_wrap_around(
 def test_decoding_in_half_precision_is_as_exact_as_one_pass(
     small_model, small_ids, in_full, mechanism, policy
 ):
-    for norm, activation in zip(NORMS * 2, ACTIVATIONS, strict=True):
+    for norm, activation in zip([*NORMS] * 2, ACTIVATIONS, strict=True):
         changes = mechanism | {"norm": norm, "activation": activation, "context_length": SHORT}
         ids, model = small_ids(3, 3 * SHORT + 2), small_model(policy, **changes)
         exact = in_full(small_model(**changes), ids)

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lm.model.attention import ATTENTION_LAYERS
-from keras_lm.model.layers import NORM_EPSILON, DecoderBlock, FeedForward, build_norm
-from keras_lm.settings.config import ACTIVATIONS, NORMS, ConfigError
+from keras_lm.model.layers import DecoderBlock, FeedForward, build_norm
+from keras_lm.model.norms import NORM_EPSILON
+from keras_lm.settings.config import ConfigError
+from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, NORMS
 
 D_MODEL, FFN_DIM = 30, 17
 
@@ -99,7 +100,7 @@ def test_a_block_adds_attention_and_feed_forward_of_the_normed_stream(make_block
     np.testing.assert_allclose(block(x), expected, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize("attention", ATTENTION_LAYERS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_block_comes_back_from_its_config_as_it_was(make_block, attention):
     block = make_block(
         attention=attention,
@@ -120,7 +121,7 @@ def test_a_block_comes_back_from_its_config_as_it_was(make_block, attention):
     np.testing.assert_array_equal(again(x), block(x))
 
 
-@pytest.mark.parametrize("attention", ATTENTION_LAYERS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_dropout_acts_only_while_training_and_differs_each_time(make_block, attention):
     x = draw(2, 5, D_MODEL)
     block = make_block(attention=attention, dropout=0.3)

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from keras_lm.settings.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
-from keras_lm.ui.parts.draft import PASTE, SPECS, UPLOAD, Draft, read_address
+from keras_lm.ui.parts.draft import PASTE, UPLOAD, Draft, read_address
+from keras_lm.ui.parts.fields import all_specs
 
 ODD = [
     "",
@@ -37,7 +38,7 @@ def test_what_is_unknown_or_out_of_range_is_left_out_and_said():
     address |= {"data.data": "nowhere", "model.no_such": "1", "model.use_bias": "perhaps"}
     draft, problems = read_address(address)
     assert draft == Draft()
-    words = " ".join(problems)
+    words = " ".join(map(str, problems))
     assert len(problems) == 5
     for word in ("Best".lower(), "d_model", "training.steps", "use_bias", "nowhere"):
         assert word in words
@@ -52,7 +53,7 @@ def test_an_address_is_read_back_as_it_was_written():
 
 def test_any_address_gives_a_draft_that_its_own_address_gives_again():
     choose = random.Random(5)
-    keys = [*SPECS, "preset", "data.data", "own_text", "own_title", "run"]
+    keys = [*all_specs(), "preset", "data.data", "own_text", "own_title", "run"]
     words = [*ODD, *PRESETS, UPLOAD, PASTE, "alice", "12", "0.5", "muon", "linear"]
     for _ in range(500):
         address = {choose.choice(keys): choose.choice(words) for _ in range(choose.randrange(9))}

@@ -113,7 +113,7 @@ def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(page, address, runs
 def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     open_group(page, "Model")
     fill(page, "Width (d_model)", 90)  # four heads do not divide it
-    expect(page.get_by_text("d_model must be a multiple of num_heads")).to_be_visible()
+    expect(page.get_by_text("Width (d_model) must be a multiple of num_heads")).to_be_visible()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
     choose(page, "Text", "Paste a text")
     page.get_by_label("Your text").fill("too short")
@@ -200,7 +200,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     open_group(page, "Model")
     for label, value in {"Blocks": 1, "Steps": 1, "Width (d_model)": 128}.items():
         expect(page.get_by_label(label, exact=True)).to_have_value(str(value))
-    expect(page.get_by_role("combobox", name="Attention").first).to_have_value("linear")
+    expect(page.get_by_role("combobox", name="Attention").first).to_have_value("Linear")
     open_group(page, "Training")
     expect(page.get_by_label("Epsilon", exact=True)).to_have_value("1e-6")
 

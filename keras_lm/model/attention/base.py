@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lm.model.backend import keras, ops
 from keras_lm.settings.checks import ConfigError, check_part, check_value
-from keras_lm.settings.config import POSITIONS
+from keras_lm.settings.variants import POSITIONS
 
 MASKED = -1e9  # a score no key survives; finite in float32, where scores live
 AT_ONCE = 16  # tokens of a prompt: the weights are read once for all of them
@@ -48,8 +48,8 @@ class CausalSelfAttention(keras.layers.Layer):
     Args:
         num_heads: heads; they divide d_model evenly.
         dropout: part of the output silenced while training, 0 to below 1.
-        positions: "rotary" turns queries and keys by their positions; "learned" leaves them, for a
-            model that adds position vectors to its input.
+        positions: a name in POSITIONS: "rotary" turns queries and keys; "learned" leaves them, for
+            a model that adds position vectors to its input.
         qk_norm: RMS-normalize every head's queries and keys (https://arxiv.org/abs/2010.04245).
         use_bias: biases in both projections.
         output_initializer: of the output projection.
@@ -99,11 +99,13 @@ class CausalSelfAttention(keras.layers.Layer):
                 f"num_heads must divide d_model, but {self.num_heads} does not divide {d_model}."
             )
         self.head_dim = d_model // self.num_heads
-        if self.positions == "rotary" and self.head_dim % 2:
+        scheme = POSITIONS[self.positions]
+        if scheme.needs_even_heads and self.head_dim % 2:
             raise ConfigError(
-                f"Rotary positions need an even head size, but d_model {d_model} with "
+                f"{scheme.label} positions need an even head size, but d_model {d_model} with "
                 f"{self.num_heads} heads gives {self.head_dim}: choose another num_heads."
             )
+        self.turning = scheme.load() if scheme.code else None
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         self.qkv = keras.layers.Dense(
             3 * d_model,
@@ -140,8 +142,8 @@ class CausalSelfAttention(keras.layers.Layer):
         return queries * self.head_dim**-0.5, keys, values
 
     def turn(self, x, positions):
-        """Queries or keys turned by their positions, where these are rotary."""
-        return rotate(x, positions) if self.positions == "rotary" else x
+        """Queries or keys turned by their positions, where the scheme does so."""
+        return self.turning(x, positions) if self.turning else x
 
     def merge_heads(self, mixed):
         """(batch, num_heads, length, head_dim) -> (batch, length, d_model), projected."""

@@ -1,6 +1,5 @@
 """The Generate page: a prompt, a model, and the text as it is made; earlier texts stay below."""
 
-import dataclasses
 import html
 import random
 from dataclasses import dataclass
@@ -35,15 +34,7 @@ MOST_CONTINUATIONS = 4
 MOST_TEXTS = 20  # that are kept
 NEW_SEEDS = 1_000_000  # a drawn seed is short enough to be typed again
 DEFAULT_PROMPT = "The man"  # of a model whose training text is not known
-RANGES = {
-    "max_new_tokens": ("Length in tokens", 1, 2_000, 10),
-    "temperature": ("Temperature", 0.0, 2.0, 0.05),
-    "top_k": ("Top-k", 0, 200, 1),
-    "top_p": ("Top-p", 0.0, 1.0, 0.01),
-    "min_p": ("Min-p", 0.0, 1.0, 0.01),
-    "repetition_penalty": ("Repetition penalty", 1.0, 2.0, 0.05),
-}
-FIELDS = {spec.name: spec for spec in dataclasses.fields(GenerationConfig)}
+FIELDS = {spec.name: spec.metadata for spec in GenerationConfig.specs()}
 GO = "generate.again"  # in the session: a button below a text has set the form, which shall run
 
 
@@ -78,16 +69,16 @@ def settings_form() -> tuple[dict, int]:
     """The sampling settings, without a seed unless it is fixed, and how many continuations."""
     settings = {
         name: st.slider(
-            label,
-            low,
-            high,
-            FIELDS[name].default,
-            step,
+            field["label"],
+            *field["slider"],
+            getattr(GenerationConfig, name),
+            field["step"],
             key=name,
-            help=FIELDS[name].metadata["help"],
+            help=field["help"],
             bind="query-params",
         )
-        for name, (label, low, high, step) in RANGES.items()
+        for name, field in FIELDS.items()
+        if field["slider"]
     }
     count = st.slider(
         "Continuations",
@@ -105,12 +96,12 @@ def settings_form() -> tuple[dict, int]:
         bind="query-params",
     ):
         settings["seed"] = st.number_input(
-            "Seed",
-            0,
-            2**31 - 1,
-            FIELDS["seed"].default,
+            FIELDS["seed"]["label"],
+            FIELDS["seed"]["low"],
+            FIELDS["seed"]["high"],
+            GenerationConfig.seed,
             key="seed",
-            help=FIELDS["seed"].metadata["help"],
+            help=FIELDS["seed"]["help"],
             bind="query-params",
         )
     return settings, count
@@ -307,7 +298,7 @@ def describe(settings: dict) -> str:
     neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
     for name, value in neutral.items():
         if settings[name] != value:
-            parts.append(f"{RANGES[name][0].lower()} {settings[name]:g}")
+            parts.append(f"{FIELDS[name]['label'].lower()} {settings[name]:g}")
     return ", ".join(parts)
 
 

@@ -219,10 +219,14 @@ def choose_values() -> tuple[str, tuple]:
         names = [name for name in SETTINGS if name not in NEVER]
         setting = st.selectbox("Setting", names, key="race.setting")
     part = SETTINGS[setting]
-    spec = PARTS[part].__dataclass_fields__[setting]
+    spec = PARTS[part].spec(setting)
     if choices := spec.metadata["choices"]:
         picked = st.multiselect(
-            "Choices", choices, [*choices][:MOST], key=f"race.values.{setting}", max_selections=MOST
+            "Choices",
+            [*choices],
+            [*choices][:MOST],
+            key=f"race.values.{setting}",
+            max_selections=MOST,
         )
         return setting, tuple(picked)
     if spec.type is bool:

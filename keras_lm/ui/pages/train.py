@@ -16,7 +16,7 @@ from keras_lm.presentation.formatting import (
 from keras_lm.settings import estimates
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.ui.parts.draft import draft
-from keras_lm.ui.parts.fields import in_words
+from keras_lm.ui.parts.fields import explain
 from keras_lm.ui.parts.run_form import MissingText, run_form
 from keras_lm.ui.parts.run_settings import run_settings
 from keras_lm.ui.services import (
@@ -135,7 +135,7 @@ def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunCon
         elif isinstance(problem, MissingText):
             st.info(str(problem), icon=":material/upload_file:")
         else:
-            st.error(escape_markdown(in_words(str(problem))), icon=":material/error:")
+            st.error(escape_markdown(explain(problem)), icon=":material/error:")
         started = st.button(
             "Start",
             type="primary",

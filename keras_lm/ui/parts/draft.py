@@ -4,7 +4,6 @@ The tab's session keeps them whichever widgets are drawn, and the address shows 
 reload or a link finds them again.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +12,12 @@ from typing import Any
 import streamlit as st
 
 from keras_lm.data.texts import TEXTS, load_text
-from keras_lm.settings.checks import ConfigError, check_value
-from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.checks import ConfigError, check_value, limits_of
+from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
+from keras_lm.ui.parts.fields import PARTS, all_specs
 from keras_lm.ui.services import supervisor
 
-PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
-SPECS = {
-    f"{part}.{spec.name}": spec for part, kind in PARTS.items() for spec in dataclasses.fields(kind)
-}
 QUICK_START = "quick-start"
 UPLOAD, PASTE = "upload", "paste"
 PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
@@ -71,7 +67,7 @@ class Draft:
             values[part][name] = value
         values["data"] |= {"data": data, "title": title}
         preset = PRESETS[self.preset]
-        return RunConfig(**{p: replace(getattr(preset, p), **v) for p, v in values.items()})
+        return RunConfig(**{p: getattr(preset, p).changed(**v) for p, v in values.items()})
 
     def address(self) -> dict[str, str]:
         """What the address has to say: only what is not as a new draft has it."""
@@ -86,19 +82,20 @@ class Draft:
         return words
 
 
-def read_address(address: Mapping[str, str]) -> tuple[Draft, list[str]]:
-    """The draft that an address describes, and a sentence for each value in it that is left out."""
-    problems: list[str] = []
+def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
+    """The draft that an address describes, and an error for each value in it that is left out."""
+    problems: list[ConfigError] = []
     preset = address.get(PRESET, QUICK_START).strip().lower().replace(" ", "-")
     if preset not in PRESETS:
-        problems.append(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r:.40}.")
+        problem = f"preset must be one of {', '.join(PRESETS)}, but got {preset!r:.40}."
+        problems.append(ConfigError(problem))
         preset = QUICK_START
     changes = {}
     for key in settings_of(PRESETS[preset]).keys() & address.keys():
         try:
             changes[key] = _read(key, address[key])
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(error)
     draft = Draft(preset).changed(changes)
     text = address.get(TEXT, draft.text)
     if text in (UPLOAD, PASTE):
@@ -107,21 +104,20 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[str]]:
     elif text in TEXTS:
         draft = replace(draft, text=text)
     else:
-        problems.append(f"There is no text {text!r:.40}.")
+        problems.append(ConfigError(f"There is no text {text!r:.40}."))
     return draft, problems
 
 
 def _read(key: str, word: str) -> Any:
     """The value that `word` stands for; ConfigError when it is none that the setting can have."""
-    spec, value = SPECS[key], word
+    spec, value = all_specs()[key], word
     try:
         value = (
             {"true": True, "false": False}[word.lower()] if spec.type is bool else spec.type(word)
         )
     except (ValueError, KeyError):
         pass  # the check says what is expected
-    limits = {name: spec.metadata[name] for name in ("low", "high", "choices")}
-    return check_value(key, value, spec.type, **limits)
+    return check_value(key, value, spec.type, **limits_of(spec))
 
 
 def _write(value: Any) -> str:
@@ -149,7 +145,7 @@ def keep(changed: Draft) -> None:
 
 def show_in_address() -> None:
     """Makes the address agree with the draft, whatever was in it; what is not a setting stays."""
-    words, ours = draft().address(), {*SPECS, PRESET, KEPT, TITLE}
+    words, ours = draft().address(), {*all_specs(), PRESET, KEPT, TITLE}
     rest = {key: value for key, value in st.query_params.items() if key not in ours}
     if rest | words != st.query_params.to_dict():
         st.query_params.from_dict(rest | words)

@@ -7,30 +7,21 @@ import pandas as pd
 import streamlit as st
 
 from keras_lm.presentation.charts import GREY, READABLE
+from keras_lm.settings.variants import ATTENTIONS
 
 COSTS_FILE = Path(__file__).with_name("attention_costs.csv")  # by `python -m benchmarks.attention`
-SENTENCES = {
-    "standard": "weighs every earlier token, exactly; time and memory grow with the square of the "
-    "context. The choice up to a few hundred tokens.",
-    "flash": "gives the same result block by block: memory grows only with the context, time still "
-    "with its square. For longer contexts when nothing may be left out.",
-    "linear": "sees the last one to two chunks exactly and what is older as averages in a few "
-    "slots: time and memory grow only with the context. In a short run it learns contexts from "
-    "about 1,000 tokens on far better than the others.",
-}
-COLOURS = {"standard": "#e07a2f", "flash": "#8a63d2", "linear": "#0f8a94"}
 HEIGHT = 320
 COSTS = {"milliseconds": "time of a step (ms)", "megabytes": "memory of a step (MB)"}
 
 
 def mechanisms(context_length: int) -> None:
-    """Draws a sentence each, and what was measured against length.
+    """Draws a sentence for each, and what was measured against length.
 
     Args:
         context_length: the chosen one, tokens; marked in the charts.
     """
-    for name, sentence in SENTENCES.items():
-        st.markdown(f"**{name}** {sentence}")
+    for attention in ATTENTIONS.values():
+        st.markdown(f"**{attention.label}** {attention.sentence}")
     costs = pd.read_csv(COSTS_FILE)
     for place, (column, title) in zip(st.columns(2), COSTS.items(), strict=True):
         chart = cost_chart(costs, column, title, context_length)
@@ -50,6 +41,7 @@ def cost_chart(costs: pd.DataFrame, column: str, title: str, context_length: int
         title: of the vertical axis.
         context_length: where the dashed line stands.
     """
+    colours = {name: attention.colour for name, attention in ATTENTIONS.items()}
     ticks = sorted(costs["length"].unique().tolist())
     ends = [min(ticks[0], context_length) / 1.3, ticks[-1] * 1.1]
     scale = alt.Scale(type="log", base=2, domain=ends)
@@ -73,7 +65,7 @@ def cost_chart(costs: pd.DataFrame, column: str, title: str, context_length: int
                 "attention:N",
                 title=None,
                 legend=alt.Legend(orient="top"),
-                scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+                scale=alt.Scale(domain=[*colours], range=[*colours.values()]),
             ),
             tooltip=["attention:N", "length:Q", f"{column}:Q"],
         )

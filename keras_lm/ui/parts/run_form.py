@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
 from keras_lm.data.reading import read_text
 from keras_lm.data.texts import TEXTS
 from keras_lm.presentation.formatting import escape_markdown, plural, show_value
+from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import TITLES
 from keras_lm.ui.parts.draft import (
     PASTE,
-    SPECS,
     TEXT,
     UPLOAD,
     OwnText,
@@ -21,7 +22,15 @@ from keras_lm.ui.parts.draft import (
     kept_file,
     show_in_address,
 )
-from keras_lm.ui.parts.fields import GROUPS, LABELS, SIZES, STEPS, in_words
+from keras_lm.ui.parts.fields import (
+    LENGTH,
+    SIZES,
+    all_specs,
+    choice_label,
+    explain,
+    groups,
+    label_of,
+)
 from keras_lm.ui.services import supervisor
 
 RESTORED_BYTES = 1_000_000  # a longer pasted text is not put back into its box after a reload
@@ -55,12 +64,13 @@ def run_form() -> tuple[Callable[[str], None], Callable[[], RunConfig]]:
     )
     own = text_form()
     size_form()
-    draw("training", STEPS)
+    advanced = groups()
+    draw(advanced.pop(LENGTH))
     beside_length = st.empty()
     beside_length.caption("…")
-    group = st.pills("Advanced", [*GROUPS], key="advanced")
+    group = st.pills("Advanced", [*advanced], key="advanced")
     if group:  # all forty fields at once would take a browser a second
-        draw(*GROUPS[group])
+        draw(advanced[group])
     tell_changes()
     return beside_length.caption, lambda: config_of(own)
 
@@ -123,28 +133,26 @@ def size_form() -> None:
     )
 
 
-def draw(part: str, fields: dict[str, tuple]) -> None:
-    """One widget for each field, of the kind that suits its values."""
-    for name, (label, values) in fields.items():
-        key = f"{part}.{name}"
-        spec, value = SPECS[key], draft().values[key]
+def draw(keys: list[str]) -> None:
+    """One widget for each setting, "part.field", of the kind that suits its values."""
+    specs, values = all_specs(), draft().values
+    for key in keys:
+        spec, value = specs[key], values[key]
+        label, suggested = spec.metadata["label"], spec.metadata["suggested"]
         sync(key, spec.type(value))
-        shared = {
-            "key": key,
-            "help": spec.metadata["help"],
-            "on_change": take,
-            "args": (key,),
-        }
+        shared = {"key": key, "help": help_of(spec), "on_change": take, "args": (key,)}
         if choices := spec.metadata["choices"]:
-            st.selectbox(label, choices, choices.index(value), **shared)
+            names = [*choices]
+            shown = partial(choice_label, choices)
+            st.selectbox(label, names, names.index(value), format_func=shown, **shared)
         elif spec.type is bool:
             st.toggle(label, value, **shared)
         elif spec.type is str:
             st.text_input(label, value, **shared)
-        elif isinstance(values, tuple):
-            st.select_slider(label, sorted({*values, value}), value, **shared)
+        elif suggested:
+            st.select_slider(label, sorted({*suggested, value}), value, **shared)
         else:
-            number_input(label, spec.type(value), values, **shared)
+            number_input(label, spec.type(value), spec.metadata["step"], **shared)
 
 
 def number_input(label: str, value: float, step: float, **shared) -> None:
@@ -158,9 +166,9 @@ def tell_changes() -> None:
     """What differs from the preset, and the way back."""
     changes, title = draft().changes, TITLES[draft().preset]
     for problem in st.session_state["draft.problems"]:
-        st.warning(escape_markdown(f"In the address: {in_words(problem)} It is left out."))
+        st.warning(escape_markdown(f"In the address: {explain(problem)} It is left out."))
     if changes:
-        shown = (f"{LABELS.get(key, key)}: {show_value(value)}" for key, value in changes.items())
+        shown = (f"{label_of(key)}: {show_value(value)}" for key, value in changes.items())
         st.caption(f"**Differs from {title}**")
         st.code("\n".join(shown), language=None, wrap_lines=True)
         st.button(f"Back to {title}", type="tertiary", icon=":material/undo:", on_click=take_back)

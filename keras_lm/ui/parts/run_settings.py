@@ -1,13 +1,11 @@
 """What a run was made with."""
 
-import dataclasses
-
 import streamlit as st
 
 from keras_lm.presentation.formatting import escape_markdown, show_value
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
-from keras_lm.ui.parts.fields import LABELS
+from keras_lm.ui.parts.fields import label_of
 
 
 def run_settings(config: RunConfig | None) -> None:
@@ -17,11 +15,11 @@ def run_settings(config: RunConfig | None) -> None:
         st.caption("There are none to read.")
         return
     preset, changes = nearest_preset(config)
-    shown = [f"{LABELS.get(key, key)} {show_value(value)}" for key, value in changes.items()]
+    shown = [f"{label_of(key)} {show_value(value)}" for key, value in changes.items()]
     differs = f", but: {' · '.join(shown)}" if shown else ", as it is"
     st.markdown(f"**{TITLES[preset]}**{escape_markdown(differs)}")
     parts = {"Text": config.data, "Model": config.model, "Training": config.training}
     for title, part in parts.items():
         st.caption(f"**{title}**")
-        lines = (f"{name}: {value}" for name, value in dataclasses.asdict(part).items())
+        lines = (f"{name}: {value}" for name, value in part.to_dict().items())
         st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.model.attention import ATTENTION_LAYERS, StandardAttention, rotate
+from keras_lm.model.attention import StandardAttention, rotate
 from keras_lm.model.attention.standard import FEWEST_ROWS, MOST_BLOCKS
 from keras_lm.settings.config import ConfigError
+from keras_lm.settings.variants import ATTENTIONS
 
 HEADS, HEAD_DIM = 3, 10
 D_MODEL = HEADS * HEAD_DIM
-NAMES = list(ATTENTION_LAYERS)
-# Beyond its window `linear` is another function than softmax attention over all of the past.
-EXACT_NAMES = [name for name in NAMES if name != "linear"]
+NAMES = list(ATTENTIONS)
+EXACT_NAMES = [name for name, entry in ATTENTIONS.items() if entry.is_exact]
 
 
 @pytest.fixture
 def make_layer(randomize):
     def make(name, /, num_heads=HEADS, d_model=D_MODEL, **arguments):
-        layer = ATTENTION_LAYERS[name](num_heads, **arguments)
+        layer = ATTENTIONS[name].load()(num_heads, **arguments)
         layer.build((None, None, d_model))
         return randomize(layer)
 
@@ -82,7 +82,7 @@ def test_the_future_changes_no_bit_of_the_past(make_layer, name, xla):
         assert (np.abs(after[:, t:] - before[:, t:]).max(axis=-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if ATTENTIONS[n].sees_whole_past])
 def test_gradients_reach_all_of_the_past_and_none_of_the_future(make_layer, name):
     layer = make_layer(name)
     x = tf.constant(draw(1, FEWEST_ROWS + 3, D_MODEL))
@@ -211,13 +211,13 @@ def test_the_state_does_not_grow(make_layer, name):
 def test_the_width_must_be_a_multiple_of_the_heads(name):
     for d_model in (29, 31):
         with pytest.raises(ValueError, match=f"3 does not divide {d_model}"):
-            ATTENTION_LAYERS[name](3).build((None, None, d_model))
+            ATTENTIONS[name].load()(3).build((None, None, d_model))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rotary_positions_need_an_even_head_size(make_layer, name):
     with pytest.raises(ValueError, match="d_model 15 with 3 heads gives 5: choose another"):
-        ATTENTION_LAYERS[name](3).build((None, None, 15))
+        ATTENTIONS[name].load()(3).build((None, None, 15))
     make_layer(name, d_model=15, positions="learned")
 
 
@@ -295,7 +295,7 @@ def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy
 )
 def test_an_argument_out_of_its_range_is_refused_when_the_layer_is_made(name, arguments, message):
     with pytest.raises(ConfigError) as refused:
-        ATTENTION_LAYERS[name](**{"num_heads": 2, **arguments})
+        ATTENTIONS[name].load()(**{"num_heads": 2, **arguments})
     assert str(refused.value) == message
 
 
@@ -303,17 +303,17 @@ def test_an_argument_out_of_its_range_is_refused_when_the_layer_is_made(name, ar
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_linear_attention_refuses_sizes_that_are_none(argument, value):
     with pytest.raises(ConfigError, match=f"{argument} must be (at least 1|a whole number), but"):
-        ATTENTION_LAYERS["linear"](2, **{argument: value})
+        ATTENTIONS["linear"].load()(2, **{argument: value})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_input_of_another_shape_is_refused_in_a_sentence(name):
     for shape in [(5, 8), (8,), (2, 3, 5, 8)]:
         with pytest.raises(ConfigError, match="must be .batch, length, d_model., but got"):
-            ATTENTION_LAYERS[name](2)(np.zeros(shape, "float32"))
+            ATTENTIONS[name].load()(2)(np.zeros(shape, "float32"))
     with pytest.raises(ConfigError, match="3 does not divide 8"):
-        ATTENTION_LAYERS[name](3)(np.zeros((1, 5, 8), "float32"))
-    layer = ATTENTION_LAYERS[name](2)
+        ATTENTIONS[name].load()(3)(np.zeros((1, 5, 8), "float32"))
+    layer = ATTENTIONS[name].load()(2)
     with pytest.raises(ConfigError, match="length of at least 1"):
         layer(np.zeros((1, 0, 8), "float32"))
     layer(np.zeros((1, 5, 8), "float32"))
@@ -324,7 +324,7 @@ def test_an_input_of_another_shape_is_refused_in_a_sentence(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_of_numpy_are_numbers(name):
-    layer = ATTENTION_LAYERS[name](np.int64(2), dropout=np.float32(0.5))
+    layer = ATTENTIONS[name].load()(np.int64(2), dropout=np.float32(0.5))
     assert type(layer.get_config()["num_heads"]) is int
     assert type(layer.get_config()["dropout"]) is float
 
@@ -332,8 +332,8 @@ def test_numbers_of_numpy_are_numbers(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_at_the_end_changes_no_row_that_counts_and_its_mask_is_passed_on(name):
     embedding = keras.layers.Embedding(9, 8, mask_zero=True)
-    options = {"chunk_length": 2, "num_slots": 3} if name == "linear" else {}
-    layer = ATTENTION_LAYERS[name](2, **options)
+    options = ATTENTIONS[name].own_options({"chunk_length": 2, "num_slots": 3})
+    layer = ATTENTIONS[name].load()(2, **options)
     ids = np.array([[3, 1, 4, 1, 5, 8, 2], [2, 7, 1, 8, 2, 6, 4]])
     whole = np.array(layer(embedding(ids)))
     ids[0, 5:] = 0

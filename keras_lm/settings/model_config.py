@@ -1,0 +1,265 @@
+"""The shape of a language model: its hyperparameters, and the weights that follow from them."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from keras_lm.settings.checks import Checked, ConfigError, check_value, field, limits_of
+from keras_lm.settings.variants import (
+    ACTIVATIONS,
+    ATTENTIONS,
+    MAX_CONTEXT,
+    NORMS,
+    POSITIONS,
+    REGISTRIES,
+    LinearOptions,
+    Shapes,
+    option_specs,
+)
+
+MAX_WIDTH = 8_192
+LINEAR = {spec.name: spec for spec in LinearOptions.specs()}
+OPTIONS = field(None, "Own options of the chosen variants by name; each also is a setting.")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """The shape of one language model. `parameter_count()` is exact.
+
+    An own option of a variant is an attribute, too, and a key in `from_dict` and `to_dict`.
+
+    >>> ModelConfig(vocab_size=65, d_model=64, num_blocks=2, ffn_dim=256).parameter_count()
+    139712
+    """
+
+    vocab_size: int = field(
+        0,
+        "Rows of the embedding; 0: as many as the text needs.",
+        low=0,
+        high=1_114_112,
+        hidden="It follows from the text.",
+    )
+    context_length: int = field(
+        64,
+        "How many tokens the model sees at once. Longer remembers more and costs more: 64 to 512.",
+        low=2,
+        high=MAX_CONTEXT,
+        label="Context length",
+        suggested=(16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+    )
+    d_model: int = field(
+        128,
+        "Width of the stream between blocks. Wider learns more and is slower: 64 to 768.",
+        low=2,
+        high=MAX_WIDTH,
+        label="Width (d_model)",
+        step=16,
+    )
+    num_heads: int = field(
+        4,
+        "Attention heads per block; they share d_model evenly. Usual head sizes are 16 to 64.",
+        low=1,
+        high=256,
+        label="Heads",
+        suggested=(1, 2, 3, 4, 6, 8, 12),
+    )
+    num_blocks: int = field(
+        4,
+        "Transformer blocks, one after the other. Depth costs time: 2 to 12.",
+        low=1,
+        high=128,
+        label="Blocks",
+        step=1,
+    )
+    ffn_dim: int = field(
+        512,
+        "Width inside the feed-forward layer, usually 4 x d_model.",
+        low=1,
+        high=65_536,
+        label="Feed-forward width (ffn_dim)",
+        step=32,
+    )
+    dropout: float = field(
+        0.0,
+        "Part of the activations silenced while training, against overfitting: 0 for short runs, "
+        "0.1 to 0.2 when a small text is read many times.",
+        low=0.0,
+        high=0.9,
+        label="Dropout",
+        step=0.05,
+    )
+    attention: str = field(
+        "standard", "How tokens look back at earlier ones.", choices=ATTENTIONS, label="Attention"
+    )
+    norm: str = field(
+        "rmsnorm", "Normalization before each layer.", choices=NORMS, label="Normalization"
+    )
+    activation: str = field(
+        "swiglu",
+        "Non-linearity of the feed-forward layer.",
+        choices=ACTIVATIONS,
+        label="Activation",
+    )
+    positions: str = field(
+        "rotary",
+        "How the model knows the order of tokens.",
+        choices=POSITIONS,
+        label="Positions",
+    )
+    tie_embeddings: bool = field(
+        False, "Use the embedding's matrix as the output layer too.", label="Tie embeddings"
+    )
+    use_bias: bool = field(
+        False, "Biases in the linear layers and LayerNorm, as in GPT-2.", label="Biases"
+    )
+    qk_norm: bool = field(
+        False,
+        "RMS-normalize queries and keys of each head: allows higher learning rates.",
+        label="QK-norm",
+    )
+    logit_soft_cap: float = field(
+        0.0,
+        "Keep logits within +-cap by cap * tanh(logits / cap); 0: off, usual 15 to 30.",
+        low=0.0,
+        high=1e6,
+        label="Logit soft cap",
+        step=5.0,
+    )
+    zero_init: bool = field(
+        False,
+        "Start the output projections at zero, so that each block begins as the identity.",
+        label="Zero-initialized outputs",
+    )
+    # These two are keys of every config.json, whichever the attention; other variants' options are
+    # in `options`, and in files only where they are used.
+    chunk_length: int = LINEAR["chunk_length"]
+    num_slots: int = LINEAR["num_slots"]
+    options: dict = dataclasses.field(default_factory=dict, hash=False, metadata=OPTIONS.metadata)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "options", self._check_options())
+        if self.d_model % self.num_heads:
+            raise ConfigError(
+                f"must be a multiple of num_heads, but {self.d_model} is not a multiple of "
+                f"{self.num_heads}: choose for example d_model {self._nearest_width()}.",
+                "d_model",
+            )
+        if POSITIONS[self.positions].needs_even_heads and self.head_dim % 2:
+            others = (name for name, entry in POSITIONS.items() if not entry.needs_even_heads)
+            raise ConfigError(
+                f"must give an even head size (d_model / num_heads) with {self.positions} "
+                f"positions, but {self.d_model} / {self.num_heads} = {self.head_dim}: choose "
+                f"positions {next(others)}, or for example d_model {self._nearest_width()}.",
+                "d_model",
+            )
+
+    def _nearest_width(self) -> int:
+        """The d_model nearest to this one that num_heads can share."""
+        step = self.width_step
+        return step * min(max(1, round(self.d_model / step)), MAX_WIDTH // step)
+
+    def _check_options(self) -> dict[str, Any]:
+        """The options of the chosen variants, checked, with defaults for those not given."""
+        known = {spec.name: spec for spec in _further_options()}
+        if unknown := sorted(set(self.options) - set(known)):
+            raise ConfigError(f"ModelConfig has no option {unknown[0]!r:.60}; remove it.")
+        given = {name: _check_option(known[name], value) for name, value in self.options.items()}
+        chosen = (spec for spec in self._chosen_specs() if spec.name in known)
+        return {spec.name: given.get(spec.name, spec.default) for spec in chosen}
+
+    def _chosen_specs(self) -> Iterator[dataclasses.Field]:
+        """The own options of the chosen variants."""
+        for name, registry in REGISTRIES.items():
+            yield from registry[getattr(self, name)].option_specs()
+
+    def own_options(self) -> dict[str, Any]:
+        """The own options of the chosen variants, by name."""
+        return {spec.name: getattr(self, spec.name) for spec in self._chosen_specs()}
+
+    def __getattr__(self, name: str) -> Any:
+        """An own option of a variant; its default where the variant is not chosen."""
+        for spec in _further_options():
+            if spec.name == name:
+                return self.__dict__["options"].get(name, spec.default)
+        raise AttributeError(f"ModelConfig has no setting {name}.")
+
+    @classmethod
+    def specs(cls) -> tuple[dataclasses.Field, ...]:
+        """Its settings, and the own options of all variants."""
+        own = (spec for spec in super().specs() if spec.name != "options")
+        return (*own, *_further_options())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object with a key per setting; of the variants' own, those that are chosen."""
+        values = super().to_dict()
+        return values | values.pop("options")
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Makes the config from a JSON object; an unknown or mistyped key is a ConfigError."""
+        cls.check_keys(values)
+        further = {spec.name for spec in _further_options()}
+        options = {name: values[name] for name in values if name in further}
+        return cls(**{k: v for k, v in values.items() if k not in further}, options=options)
+
+    @property
+    def width_step(self) -> int:
+        """What d_model must be a multiple of; rotary positions need even heads."""
+        return self.num_heads * (2 if POSITIONS[self.positions].needs_even_heads else 1)
+
+    @property
+    def head_dim(self) -> int:
+        """Size of one attention head: d_model / num_heads."""
+        return self.d_model // self.num_heads
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """All arrays of a model by their paths in its weights file, in the order of `weights`."""
+        layers = {"embedding": [(self.vocab_size, self.d_model)]}
+        if POSITIONS[self.positions].has_table:
+            layers["layers/embedding_1"] = [(self.context_length, self.d_model)]
+        block = self._block_shapes()
+        for index in range(self.num_blocks):
+            name = f"blocks/decoder_block_{index}" if index else "blocks/decoder_block"
+            layers |= {f"{name}/{layer}": shapes for layer, shapes in block.items()}
+        layers["final_norm"] = NORMS[self.norm].shapes(self)
+        if not self.tie_embeddings:
+            layers["layers/dense"] = [(self.d_model, self.vocab_size)]
+        return {
+            f"{layer}/vars/{index}": shape
+            for layer, shapes in layers.items()
+            for index, shape in enumerate(shapes)
+        }
+
+    def _block_shapes(self) -> dict[str, Shapes]:
+        """The layers of one block and their arrays."""
+        width, norm = self.d_model, NORMS[self.norm].shapes(self)
+        inside = self.ffn_dim * ACTIVATIONS[self.activation].width
+        further = ATTENTIONS[self.attention].shapes(self)
+        return {
+            "attention_norm": norm,
+            "attention/qkv": self._dense(width, 3 * width),
+            "attention/output_projection": self._dense(width, width),
+            **{f"attention/{layer}": shapes for layer, shapes in further.items()},
+            "feed_forward_norm": norm,
+            "feed_forward/up": self._dense(width, inside),
+            "feed_forward/down": self._dense(self.ffn_dim, width),
+        }
+
+    def _dense(self, inputs: int, outputs: int) -> Shapes:
+        return [(inputs, outputs), (outputs,)] if self.use_bias else [(inputs, outputs)]
+
+    def parameter_count(self) -> int:
+        """Number of trainable weights, exactly."""
+        return sum(map(math.prod, self.weight_shapes().values()))
+
+
+def _further_options() -> list[dataclasses.Field]:
+    """The variants' own options that are not fields of ModelConfig."""
+    return [spec for spec in option_specs() if spec.name not in LINEAR]
+
+
+def _check_option(spec: dataclasses.Field, value: Any) -> Any:
+    return check_value(f"ModelConfig.{spec.name}", value, spec.type, **limits_of(spec))

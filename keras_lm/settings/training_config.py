@@ -1,0 +1,204 @@
+"""How a run trains: steps, batches, optimizer, and what is written on the way."""
+
+from dataclasses import dataclass
+
+from keras_lm.settings.checks import Checked, ConfigError, field
+
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "linear", "trapezoid", "constant")
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+WATCHING = "Samples and validation"  # a part of the form
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Checked):
+    """How one run trains. A step is one update of the weights."""
+
+    steps: int = field(
+        1000,
+        "Updates of the weights. More is better until it overfits.",
+        low=1,
+        high=10_000_000,
+        label="Steps",
+        step=100,
+        group="Length",
+    )
+    batch_size: int = field(
+        12,
+        "Sequences in one micro-batch. Larger is smoother and slower: 4 to 64.",
+        low=1,
+        high=4096,
+        label="Batch size",
+        step=1,
+    )
+    gradient_accumulation: int = field(
+        1,
+        "Micro-batches whose gradients are averaged into one update: the effect of a larger batch "
+        "in the memory of a small one.",
+        low=1,
+        high=1024,
+        label="Gradient accumulation",
+        step=1,
+    )
+    optimizer: str = field(
+        "adamw",
+        "adamw is the usual one; muon orthogonalizes the update of each matrix and learns more "
+        "per step.",
+        choices=OPTIMIZERS,
+        label="Optimizer",
+    )
+    learning_rate: float = field(
+        1e-3,
+        "Peak size of an update. Too high diverges: 3e-4 to 1e-2.",
+        low=1e-7,
+        high=1.0,
+        label="Learning rate",
+        step=1e-4,
+    )
+    min_learning_rate: float = field(
+        1e-5,
+        "The learning rate at the end of the decay: 0 to a tenth of the peak.",
+        low=0.0,
+        high=1.0,
+        label="Final learning rate",
+        step=1e-5,
+    )
+    warmup_steps: int = field(
+        100,
+        "Steps over which the learning rate rises from 0: 20 to 500.",
+        low=0,
+        high=1_000_000,
+        label="Warm-up steps",
+        step=10,
+    )
+    schedule: str = field(
+        "cosine",
+        "How the learning rate falls after the warm-up: along a cosine, linearly, trapezoid (flat, "
+        "then linearly over the last half) or not at all.",
+        choices=SCHEDULES,
+        label="Schedule",
+    )
+    weight_decay: float = field(
+        0.1,
+        "Pull of matrices towards zero, times the learning rate: 0 to 0.1; with muon up to 2, when "
+        "a text is read many times.",
+        low=0.0,
+        high=10.0,
+        label="Weight decay",
+        step=0.01,
+    )
+    momentum: float = field(
+        0.95,
+        "Muon's memory of the gradient: 0.9 for short runs, usual 0.95.",
+        low=0.0,
+        high=0.9999,
+        label="Momentum (Muon)",
+        step=0.05,
+    )
+    beta_1: float = field(
+        0.9,
+        "Adam's memory of the gradient: usual 0.9.",
+        low=0.0,
+        high=0.9999,
+        label="Beta 1",
+        step=0.01,
+    )
+    beta_2: float = field(
+        0.99,
+        "Adam's memory of the squared gradient: 0.95 to 0.999.",
+        low=0.0,
+        high=0.99999,
+        label="Beta 2",
+        step=0.01,
+    )
+    epsilon: float = field(
+        1e-8,
+        "Adam's guard against division by zero: usual 1e-8.",
+        low=1e-12,
+        high=0.1,
+        label="Epsilon",
+        step=1e-8,
+    )
+    clip_norm: float = field(
+        1.0,
+        "Longest allowed gradient (global norm), against jumps: usual 1; 0: no clipping.",
+        low=0.0,
+        high=1e6,
+        label="Gradient clipping (global norm)",
+        step=0.5,
+    )
+    precision: str = field(
+        "auto",
+        "auto: mixed_float16 with loss scaling on a GPU, float32 on a CPU. 16 bits save memory and "
+        "time on a GPU only.",
+        choices=PRECISIONS,
+        label="Precision",
+    )
+    seed: int = field(
+        1, "Same seed, same settings: same run.", low=0, high=2_147_483_647, label="Seed", step=1
+    )
+    deterministic: bool = field(
+        False,
+        "Only operations with a fixed order of sums: slower on a GPU, the same to the bit.",
+        label="Deterministic",
+    )
+    log_every: int = field(
+        10,
+        "Steps between points of the loss curve.",
+        low=1,
+        high=1_000_000,
+        label="Steps between points of the curve",
+        step=10,
+        group=WATCHING,
+    )
+    eval_every: int = field(
+        200,
+        "Steps between validations; 0: only at the end.",
+        low=0,
+        high=10_000_000,
+        label="Steps between validations",
+        step=50,
+        group=WATCHING,
+    )
+    sample_every: int = field(
+        200,
+        "Steps between samples; 0: none.",
+        low=0,
+        high=10_000_000,
+        label="Steps between samples",
+        step=50,
+        group=WATCHING,
+    )
+    sample_prompt: str = field(
+        "",
+        "What the samples continue; empty: the text's first words.",
+        label="Prompt of the samples",
+        group=WATCHING,
+    )
+    sample_tokens: int = field(
+        100,
+        "Length of a sample in tokens.",
+        low=1,
+        high=10_000,
+        label="Tokens per sample",
+        step=20,
+        group=WATCHING,
+    )
+    checkpoint_every: int = field(
+        500,
+        "Steps between checkpoints to resume from; 0: none.",
+        low=0,
+        high=10_000_000,
+        label="Steps between checkpoints",
+        step=100,
+        group=WATCHING,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"must not exceed learning_rate, but {self.min_learning_rate} is more than "
+                f"{self.learning_rate}: choose at most {self.learning_rate}.",
+                "min_learning_rate",
+            )
