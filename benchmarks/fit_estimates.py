@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
-from keras_lm.settings.variants import ATTENTIONS
+from keras_lm.settings.variants import ATTENTIONS, OPTIMIZERS
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system import machine
 
@@ -41,9 +41,10 @@ def start_equation(folder: RunFolder, slowness: float) -> tuple[dict[str, float]
         "process": 1.0,
         "block": blocks,
         "1,000 symbols": model.vocab_size / 1000,
-        "muon": blocks * (config.training.optimizer == "muon"),
         "dropout": blocks * (model.dropout > 0),
     }
+    for name, entry in OPTIMIZERS.items():
+        work[name] = blocks * (config.training.optimizer == name) * (entry.block_seconds > 0)
     for name, entry in ATTENTIONS.items():  # its block_seconds or row_seconds
         unit = model.context_length if entry.row_seconds else 1
         work[name] = blocks * unit * (model.attention == name)

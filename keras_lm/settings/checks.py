@@ -48,6 +48,7 @@ def field(
     step: float | None = None,
     suggested: tuple[int, ...] = (),
     slider: tuple[float, float] | None = None,
+    neutral: float | None = None,
     group: str = "",
     hidden: str = "",
 ) -> Any:
@@ -62,6 +63,7 @@ def field(
         step: of a number, what one click adds.
         suggested: of a number that is chosen among a few, these.
         slider: of a number that is set by a slider, the slider's ends; others may be typed.
+        neutral: the value with which it does nothing; None: there is none.
         group: the part of the form it is in; empty: its config's own.
         hidden: why the page does not offer it; empty where it does.
     """
@@ -74,6 +76,7 @@ def field(
         "step": step,
         "suggested": suggested,
         "slider": slider,
+        "neutral": neutral,
         "group": group,
         "hidden": hidden,
     }

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_lm.settings.checks import Checked, field
+from keras_lm.settings.variants import TOKENIZERS
 
-TOKENIZERS = ("char", "gpt2")
 CLEANINGS = ("none", "classic")
 
 
@@ -31,8 +31,7 @@ class DataConfig(Checked):
     )
     tokenizer: str = field(
         "char",
-        "char: every character is a token, quick to learn. gpt2: GPT-2's word pieces, cut down to "
-        "those that occur in the text; better words, needs more steps.",
+        "How the text becomes tokens.",
         choices=TOKENIZERS,
         label="Tokenizer",
     )

@@ -10,7 +10,7 @@ not, which held on a second processor.
 import dataclasses
 
 from keras_lm.settings.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
-from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS
+from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, OPTIMIZERS
 from keras_lm.system import machine
 
 FLOAT_BYTES = 4
@@ -23,7 +23,7 @@ COPIES = {"weights": 5.66, "activations": 1.85, "scores": 0.66}
 # Seconds on the machine of the sixteen runs, whose rate of matrix products was:
 REFERENCE_FLOPS = 2.05e11
 START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
-START_SECONDS_PER_BLOCK = {"muon": 0.27, "dropout": 0.37}
+START_SECONDS_PER_BLOCK_WITH_DROPOUT = 0.37
 END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
 VALIDATION_PART = 0.26  # of a step's work, a token
 STEP_SECONDS = {  # a unit of `step_work`
@@ -34,9 +34,9 @@ STEP_SECONDS = {  # a unit of `step_work`
     "logits": 3.21e-9,
     "copies": 3.99e-8,
     "dropout": 1.07e-8,
-    "orthogonalization": 3.59e-12,
+    "optimizer products": 3.59e-12,
 }
-PRODUCTS = ("products", "attention products", "orthogonalization")
+PRODUCTS = ("products", "attention products", "optimizer products")
 LOWERED = ("batch_size", "context_length", "d_model", "num_blocks")  # to need less memory
 
 
@@ -127,8 +127,7 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
         "logits": tokens * model.vocab_size,
         "copies": in_blocks * model.d_model * ATTENTIONS[model.attention].copies,
         "dropout": in_blocks * model.d_model * (model.dropout > 0),
-        # Five Newton-Schulz iterations of about 5 d_model operations a weight.
-        "orthogonalization": 25 * matrices * model.d_model * (training.optimizer == "muon"),
+        "optimizer products": matrices * OPTIMIZERS[training.optimizer].products(model),
     }
 
 
@@ -148,7 +147,7 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
     }
     per_step = sum(seconds.values())
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
-    per_token = VALIDATION_PART * (per_step - seconds["orthogonalization"]) / tokens
+    per_token = VALIDATION_PART * (per_step - seconds["optimizer products"]) / tokens
     validations = -(-training.steps // (training.eval_every or training.steps))
     start_and_end = (
         _start_seconds(model, training)
@@ -161,13 +160,10 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
 
 def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:
     """From the process's start to the first step, nothing being compiled yet."""
-    options = {
-        "muon": training.optimizer == "muon",
-        "dropout": model.dropout > 0,
-    }
     attention = ATTENTIONS[model.attention]
     per_block = START_SECONDS["block"] + attention.block_seconds
     per_block += attention.row_seconds * model.context_length
-    per_block += sum(START_SECONDS_PER_BLOCK[name] for name, chosen in options.items() if chosen)
+    per_block += OPTIMIZERS[training.optimizer].block_seconds
+    per_block += START_SECONDS_PER_BLOCK_WITH_DROPOUT if model.dropout else 0.0
     symbols = START_SECONDS["1,000 symbols"] * model.vocab_size / 1000
     return START_SECONDS["process"] + symbols + per_block * model.num_blocks

@@ -35,6 +35,7 @@ class GenerationConfig(Checked):
         label="Top-k",
         slider=(0, 200),
         step=1,
+        neutral=0,
     )
     top_p: float = field(
         0.9,
@@ -44,6 +45,7 @@ class GenerationConfig(Checked):
         label="Top-p",
         slider=(0.0, 1.0),
         step=0.01,
+        neutral=1.0,
     )
     min_p: float = field(
         0.0,
@@ -54,6 +56,7 @@ class GenerationConfig(Checked):
         label="Min-p",
         slider=(0.0, 1.0),
         step=0.01,
+        neutral=0.0,
     )
     repetition_penalty: float = field(
         1.0,
@@ -64,6 +67,7 @@ class GenerationConfig(Checked):
         label="Repetition penalty",
         slider=(1.0, 2.0),
         step=0.05,
+        neutral=1.0,
     )
     seed: int = field(
         1,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from keras_lm.settings.checks import Checked, ConfigError, field
+from keras_lm.settings.variants import OPTIMIZERS
 
-OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 WATCHING = "Samples and validation"  # a part of the form
@@ -42,8 +42,7 @@ class TrainingConfig(Checked):
     )
     optimizer: str = field(
         "adamw",
-        "adamw is the usual one; muon orthogonalizes the update of each matrix and learns more "
-        "per step.",
+        "How gradients change the weights.",
         choices=OPTIMIZERS,
         label="Optimizer",
     )

@@ -1,8 +1,8 @@
-"""The variants of a model's parts: one entry per attention, norm, activation and position scheme.
+"""The variants: one entry per attention, norm, activation, position scheme, tokenizer, optimizer.
 
 An entry is all that the rest of the project knows of a variant: names and sentences, options, the
-shapes of its weights, its costs, and what tests may expect. Its code needs TensorFlow, so the entry
-only names it, and it is imported when a model is built. `docs/extending.md` adds one step by step.
+shapes of its weights, its costs, and what tests may expect. Its code may need TensorFlow, so the
+entry only names it, and it is imported when it is used. `docs/extending.md` adds one step by step.
 """
 
 import dataclasses
@@ -128,18 +128,47 @@ class Positions(Variant):
     needs_even_heads: bool = False
 
 
+@dataclass(frozen=True)
+class Tokenizer(Variant):
+    """How a text becomes tokens; `code` names a VocabularyTokenizer."""
+
+
+@dataclass(frozen=True)
+class Optimizer(Variant):
+    """How gradients change weights.
+
+    `code` names a function of a TrainingConfig and a learning rate's schedule to a Keras optimizer.
+
+    Attributes:
+        products: operations of matrix products per update, for each weight of the blocks' matrices.
+        block_seconds: that compiling it takes per block, on the machine of `estimates`.
+    """
+
+    products: Callable[[Any], float] = lambda config: 0.0
+    block_seconds: float = 0.0
+
+
 ATTENTIONS: dict[str, Attention] = {}
 NORMS: dict[str, Norm] = {}
 ACTIVATIONS: dict[str, Activation] = {}
 POSITIONS: dict[str, Positions] = {}
-# By the setting that chooses among them.
+TOKENIZERS: dict[str, Tokenizer] = {}
+OPTIMIZERS: dict[str, Optimizer] = {}
+# Of a model's parts, by the setting that chooses among them.
 REGISTRIES: dict[str, dict] = {
     "attention": ATTENTIONS,
     "norm": NORMS,
     "activation": ACTIVATIONS,
     "positions": POSITIONS,
 }
-KINDS = {Attention: ATTENTIONS, Norm: NORMS, Activation: ACTIVATIONS, Positions: POSITIONS}
+KINDS = {
+    Attention: ATTENTIONS,
+    Norm: NORMS,
+    Activation: ACTIVATIONS,
+    Positions: POSITIONS,
+    Tokenizer: TOKENIZERS,
+    Optimizer: OPTIMIZERS,
+}
 
 
 def register(variant: Variant) -> None:
@@ -314,6 +343,37 @@ register(
         "Learned",
         "adds a trained vector per position, as GPT-2 does.",
         has_table=True,
+    )
+)
+
+register(
+    Tokenizer(
+        "char",
+        "Characters",
+        "makes every character a token: quick to learn.",
+        "keras_lm.data.tokenizers.characters:CharTokenizer",
+    )
+)
+register(
+    Tokenizer(
+        "gpt2",
+        "GPT-2 word pieces",
+        "has GPT-2's word pieces, cut down to those that occur in the text: better words, needs "
+        "more steps.",
+        "keras_lm.data.tokenizers.gpt2:Gpt2Tokenizer",
+    )
+)
+
+register(Optimizer("adamw", "AdamW", "is the usual one.", "keras_lm.training.optimizers:adamw"))
+register(
+    Optimizer(
+        "muon",
+        "Muon",
+        "orthogonalizes the update of each matrix and learns more per step.",
+        "keras_lm.training.optimizers:muon",
+        # Five Newton-Schulz iterations of about 5 d_model operations per weight.
+        products=lambda config: 25 * config.d_model,
+        block_seconds=0.27,
     )
 )
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.model.tracing import traced
 from keras_lm.settings.config import TrainingConfig
+from keras_lm.settings.variants import OPTIMIZERS
 
 TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
 
@@ -172,9 +173,6 @@ def muon(config: TrainingConfig, schedule: WarmupDecay) -> keras.optimizers.Opti
     )
 
 
-MAKERS = {"adamw": adamw, "muon": muon}
-
-
 def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
     """The optimizer that `config` names, built for `model`.
 
@@ -192,7 +190,7 @@ def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimi
         steps=config.steps,
         shape=config.schedule,
     )
-    optimizer = MAKERS[config.optimizer](config, schedule)
+    optimizer = OPTIMIZERS[config.optimizer].load()(config, schedule)
     vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=vectors)
     if model.compute_dtype == "float16":

@@ -46,7 +46,7 @@ def test_accumulation_costs_time_and_no_memory():
         estimates.step_work(config.model, config.training) for config in (CONFIG, more)
     )
     assert accumulated["products"] == 3 * work["products"]
-    assert accumulated["orthogonalization"] == work["orthogonalization"]
+    assert accumulated["optimizer products"] == work["optimizer products"]
 
 
 def test_time_is_a_start_and_then_a_pace():
@@ -72,7 +72,7 @@ def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace_only(
 
     work = estimates.step_work(shape, CONFIG.training)
     costs = {name: estimates.STEP_SECONDS[name] * amount for name, amount in work.items()}
-    products = sum(costs[name] for name in ("products", "attention products", "orthogonalization"))
+    products = sum(costs[name] for name in ("products", "attention products", "optimizer products"))
     others = sum(costs.values()) - products
     assert products > 0 and others > 0
     assert pace(1.0) == pytest.approx(products + others)

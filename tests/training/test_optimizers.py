@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.settings.training_config import OPTIMIZERS, SCHEDULES, TrainingConfig
+from keras_lm.settings.training_config import SCHEDULES, TrainingConfig
+from keras_lm.settings.variants import OPTIMIZERS
 from keras_lm.training.optimizers import GramMuon, WarmupDecay, create_optimizer
 from keras_lm.training.train_step import CompiledSteps
 from tests.reference import assert_close, plain_gradients, values

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.settings.training_config import OPTIMIZERS, TrainingConfig
+from keras_lm.settings.training_config import TrainingConfig
+from keras_lm.settings.variants import OPTIMIZERS
 from keras_lm.training.checkpoint import restore
 from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.train_step import (

@@ -20,6 +20,7 @@ from keras_lm.data.tokenizers.base import (
 from keras_lm.data.tokenizers.characters import CharTokenizer
 from keras_lm.data.tokenizers.gpt2 import Gpt2Tokenizer
 from keras_lm.data.tokenizers.separated import SeparatedTokenizer, check_separator
+from keras_lm.settings.variants import TOKENIZERS
 
 __all__ = [
     "CharTokenizer",
@@ -34,16 +35,14 @@ __all__ = [
     "tokenizer_from_dict",
 ]
 
-CLASSES: dict[str, type[VocabularyTokenizer]] = {"char": CharTokenizer, "gpt2": Gpt2Tokenizer}
-
 
 def tokenizer_class(kind: Any) -> type[VocabularyTokenizer]:
     """The class of a tokenizer's name; TokenizerError for any other."""
-    if not isinstance(kind, str) or kind not in CLASSES:
+    if not isinstance(kind, str) or kind not in TOKENIZERS:
         raise TokenizerError(
-            f"The tokenizer must be one of {', '.join(CLASSES)}, but got {short_repr(kind)}."
+            f"The tokenizer must be one of {', '.join(TOKENIZERS)}, but got {short_repr(kind)}."
         )
-    return CLASSES[kind]
+    return TOKENIZERS[kind].load()
 
 
 def build_tokenizer(kind: str, *texts: str) -> VocabularyTokenizer:

@@ -295,10 +295,9 @@ def repeat(generated: Generated) -> None:
 def describe(settings: dict) -> str:
     """The settings in a few words, without those that do nothing."""
     parts = [f"seed {settings['seed']}", f"temperature {settings['temperature']:g}"]
-    neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
-    for name, value in neutral.items():
-        if settings[name] != value:
-            parts.append(f"{FIELDS[name]['label'].lower()} {settings[name]:g}")
+    for name, field in FIELDS.items():
+        if field["neutral"] is not None and settings[name] != field["neutral"]:
+            parts.append(f"{field['label'].lower()} {settings[name]:g}")
     return ", ".join(parts)
 
 
