@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm.ui import reach
-from keras_lm.ui.pages import generate, inspect, race, train
+from keras_lm.ui.pages import generate, inspect, race, runs, train
 from keras_lm.ui.parts import models
 from keras_lm.ui.parts.draft import draft
 
@@ -25,6 +25,7 @@ def main() -> None:
             url_path="train",
             default=True,
         ),
+        "runs": st.Page(runs.page, title="Runs", icon=":material/list:", url_path="runs"),
         "race": st.Page(race.page, title="Race", icon=":material/flag:", url_path="race"),
         "generate": st.Page(
             generate.page, title="Generate", icon=":material/edit_note:", url_path="generate"
@@ -37,7 +38,7 @@ def main() -> None:
     chosen = st.navigation([*pages.values()], position="top")
     st.set_page_config(page_title=f"{chosen.title} · keras_lm")
     remember_address()
-    has_sidebar = chosen is not pages["inspect"]
+    has_sidebar = chosen not in (pages["runs"], pages["inspect"])
     if not reach.is_styled(has_sidebar):
         return
     if has_sidebar:

@@ -21,6 +21,7 @@ VIEWS = {
     "new run": "?run=new",
     "ended run": f"?run={ENDED}",
     "failed run": f"?run={FAILED}",
+    "runs": "runs",
     "race": "race?race=new",
     "generate": f"generate?model={ENDED}",
     "inspect": f"inspect?model={ENDED}",
@@ -115,7 +116,7 @@ def test_a_telephone_has_the_links_of_the_pages_and_targets_for_a_finger(view, n
     visit(page, view, views[view])
     links = page.locator(".st-key-pages").get_by_role("link")
     expect(links).to_have_text(
-        [re.compile(f"{name}$") for name in ("Train", "Race", "Generate", "Inspect")]
+        [re.compile(f"{name}$") for name in ("Train", "Runs", "Race", "Generate", "Inspect")]
     )
     small = [target for target in page.evaluate(TARGETS) if min(target[1:]) < SMALLEST]
     assert small == []

@@ -1,0 +1,129 @@
+"""All runs as one table, and several runs compared: their curves and the settings that differ."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from keras_lm.presentation.formatting import describe_run, show_value, text_title
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.config import RunConfig
+from keras_lm.settings.presets import TITLES, nearest_preset
+
+CURVE_POINTS = 40  # of a small curve
+COLUMNS = {  # by column: its heading
+    "run": "Run",
+    "state": "State",
+    "text": "Text",
+    "settings": "Settings",
+    "curve": "Curve",
+    "best_val_loss": "Best val. loss",
+    "last_val_loss": "Last val. loss",
+    "bits_per_byte": "Bits per byte",
+    "tokens_per_second": "Tokens per second",
+    "seconds": "Seconds",
+    "memory_mb": "Memory, MB",
+    "step": "Step",
+}
+
+
+def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the table shows of one run, by COLUMNS; None for what is not known.
+
+    Args:
+        summary: of the run.
+        events: all of its events.
+    """
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    validated = [event for event in metrics if "val_loss" in event]
+    last = metrics[-1] if metrics else {}
+    preset = changes = None
+    if summary.config is not None:
+        preset, changes = nearest_preset(summary.config)
+    differs = [f"{key.partition('.')[2]} {show_value(v)}" for key, v in (changes or {}).items()]
+    train_seconds = last.get("train_seconds")
+    every = max(1, len(metrics) // CURVE_POINTS)
+    return {
+        "run": summary.run_id,
+        "state": "damaged" if summary.damage else summary.state,
+        "text": text_title(summary.config.data) if summary.config else "?",
+        "settings": ", ".join([TITLES[preset], *differs]) if preset else "unreadable",
+        "curve": [event["loss"] for event in metrics[::every]],
+        "best_val_loss": min((event["val_loss"] for event in validated), default=None),
+        "last_val_loss": validated[-1]["val_loss"] if validated else None,
+        "bits_per_byte": validated[-1].get("val_bits_per_byte") if validated else None,
+        "tokens_per_second": last["tokens"] / train_seconds if train_seconds else None,
+        "seconds": last.get("seconds"),
+        "memory_mb": last.get("memory_mb"),
+        "step": summary.status.get("step"),
+    }
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]], search: str = "") -> pd.DataFrame:
+    """The rows that contain every word of `search`, in their order, under COLUMNS' headings."""
+    words = search.lower().split()
+
+    def matches(row: Mapping[str, Any]) -> bool:
+        text = " ".join(str(row[name]) for name in ("run", "state", "text", "settings")).lower()
+        return all(word in text for word in words)
+
+    table = pd.DataFrame([row for row in rows if matches(row)], columns=[*COLUMNS])
+    return table.rename(columns=COLUMNS)
+
+
+def differing_settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
+    """The settings in which the runs differ, a row each, a column per run.
+
+    Args:
+        configs: by the names of their columns.
+    """
+    values = {
+        name: {
+            f"{part}.{key}": value
+            for part, fields in dataclasses.asdict(config).items()
+            for key, value in fields.items()
+        }
+        for name, config in configs.items()
+    }
+    first = next(iter(values.values()), {})
+    differ = [key for key in first if len({str(v[key]) for v in values.values()}) > 1]
+    columns = {name: [show_value(v[key]) for key in differ] for name, v in values.items()}
+    return pd.DataFrame(columns, index=pd.Index(differ, name="setting"))
+
+
+def overlaid(events: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> pd.DataFrame:
+    """The curves of several runs in one table: columns entry, step, tokens, seconds and mean.
+
+    Args:
+        events: of each run, by the name of its curve.
+        measure: the field of a metrics event.
+    """
+    columns = ["entry", "step", "tokens", "seconds", "mean", "low", "high", "seeds"]
+    rows = [
+        (name, e["step"], e["tokens"], e["seconds"], e[measure], e[measure], e[measure], 1)
+        for name, all_events in events.items()
+        for e in all_events
+        if e["kind"] == "metrics" and e.get(measure) is not None
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """All metrics of the runs as CSV, with a column that names the run."""
+    rows = [
+        {"run": name} | {key: value for key, value in event.items() if key != "kind"}
+        for name, all_events in events.items()
+        for event in all_events
+        if event["kind"] == "metrics"
+    ]
+    return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+def short_names(summaries: Sequence[RunSummary]) -> list[str]:
+    """A name of each run for a legend: what it is, and its time where two are alike."""
+    names = [describe_run(summary.config) for summary in summaries]
+    return [
+        name if names.count(name) == 1 else f"{name} · {summary.run_id}"
+        for name, summary in zip(names, summaries, strict=True)
+    ]

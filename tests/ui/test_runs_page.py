@@ -1,0 +1,55 @@
+"""The Runs page in a browser: search, choose, compare, delete."""
+
+import dataclasses
+
+from playwright.sync_api import expect
+
+from keras_lm.settings.presets import QUICK_START
+from keras_lm.storage.run_folder import RunFolder
+from tests.ui.browsing import no_traceback, settle
+
+ROW = 35  # pixels, of Streamlit's table
+
+
+def put_run(root, number: int) -> RunFolder:
+    folder = RunFolder(root / f"2026010{number}-000000-abcdef")
+    folder.create()
+    training = dataclasses.replace(QUICK_START.training, seed=number)
+    folder.write_config(dataclasses.replace(QUICK_START, training=training).to_dict())
+    for step in (10, 20):
+        event = {"kind": "metrics", "step": step, "tokens": step, "seconds": 1.0, "loss": 2.0}
+        event |= {"train_seconds": 1.0, "val_loss": 2.0, "val_bits_per_byte": 3.0 - step / 100}
+        folder.append_event(event)
+    folder.write_status(state="finished", step=20, steps=20, message="")
+    return folder
+
+
+def choose_row(page, position: int) -> None:
+    canvas = page.locator("[data-testid=stDataFrame] .dvn-scroller")
+    canvas.click(position={"x": 20, "y": ROW * (position + 1.5)})
+    settle(page)
+
+
+def test_chosen_runs_are_compared_and_deleted(new_page, address, runs_folder):
+    page = new_page()
+    page.goto(f"{address}/runs")
+    expect(page.get_by_text("There is no run yet")).to_be_visible()
+    folders = [put_run(runs_folder, number) for number in (1, 2, 3)]
+    page.reload()
+    expect(page.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
+    settle(page)
+    choose_row(page, 0)
+    choose_row(page, 1)
+    expect(page.get_by_role("heading", name="2 chosen runs")).to_be_visible()
+    expect(page.locator("[data-testid=stVegaLiteChart]")).to_be_visible()
+    table = page.locator("[data-testid=stTable]")
+    expect(table).to_contain_text("training.seed")  # the only setting that differs
+    assert table.locator("tbody tr").count() == 1
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete them").click()
+    expect(page.get_by_role("heading", name="2 chosen runs")).to_have_count(0)
+    assert [folder.path.exists() for folder in folders] == [True, False, False]
+    page.get_by_role("textbox", name="Search").fill("nothing like it")
+    page.get_by_role("textbox", name="Search").press("Enter")
+    settle(page)
+    no_traceback(page)
