@@ -96,6 +96,9 @@ def test_all_buttons_of_a_run_fit_into_one_row_on_a_laptop(new_page, address, ru
     folder.model_file.write_bytes(b"a model")
     page = new_page(viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?run={folder.run_id}")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report").click()
+    assert "<svg" in download.value.path().read_text()
     row = page.locator(".st-key-run-buttons")
     expect(row.get_by_role("button")).to_have_count(5)
     bottom = row.bounding_box()["y"] + row.bounding_box()["height"]

@@ -290,6 +290,16 @@ def draw_race(name: str, was_over: bool) -> None:
 def buttons(race: Race, config: RaceConfig, is_active: bool, is_incomplete: bool) -> None:
     """Stop while it is active; later go on, or more seeds."""
     with st.container(horizontal=True):
+        st.download_button(
+            "Report",
+            lambda: write_report(race),
+            f"keras_lm-race-{race.path.name}.html",
+            "text/html",
+            icon=":material/description:",
+            key="race.report",
+            on_click="ignore",
+            help="One HTML file with the chart, the table and the sentence.",
+        )
         if is_active:
             if st.button("Stop", icon=":material/stop:", key="race.stop"):
                 race.stop()
@@ -302,6 +312,13 @@ def buttons(race: Race, config: RaceConfig, is_active: bool, is_incomplete: bool
                 race.create(config.with_seeds([max(config.seeds) + 1]))
                 race.go_on()
                 st.rerun()
+
+
+def write_report(race: Race) -> str:
+    """The race as one HTML file; drawing as SVG loads a library that the page need not wait for."""
+    from keras_lm.presentation.report import race_report
+
+    return race_report(race)
 
 
 def curves(config: RaceConfig, runs: list) -> None:

@@ -80,9 +80,33 @@ def dashboard(summary: RunSummary) -> None:
         st.html(STILL)
     with st.sidebar:
         run_settings(summary.config)
+        report_button(run_id)
     with st.container(gap="xsmall", key="run"):
         st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
         st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
+
+
+def report_button(run_id: str) -> None:
+    """Downloads the run as one HTML file, which is written when it is asked for."""
+
+    def write() -> str:
+        # Drawing as SVG loads a library that the page need not wait for.
+        from keras_lm.presentation.report import run_report
+
+        summary = supervisor().summary(run_id)
+        return run_report(supervisor().folder(run_id), summary) if summary else ""
+
+    st.download_button(
+        "Report",
+        write,
+        f"keras_lm-{run_id}.html",
+        "text/html",
+        icon=":material/description:",
+        key="report",
+        on_click="ignore",
+        help="One HTML file with the curves, samples and settings, and the command that repeats "
+        "the run. It opens without a network.",
+    )
 
 
 def draw_head(run_id: str, was_active: bool) -> None:
