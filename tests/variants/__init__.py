@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keras_lm.settings.checks import Checked, field
-from keras_lm.settings.variants import Activation, Attention, Norm
+from keras_lm.settings.variants import Activation, Attention, Norm, Positions
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,5 @@ UNIT_NORM = Norm(
     shapes=lambda config: [],
 )
 SILU = Activation("silu", "SiLU", "is x times its own sigmoid.", "tests.variants.code:silu")
-VARIANTS = (SLIDING, UNIT_NORM, SILU)
+NO_POSITIONS = Positions("none", "None", "leaves the order to the causal mask alone.")
+VARIANTS = (SLIDING, UNIT_NORM, SILU, NO_POSITIONS)
