@@ -191,6 +191,7 @@ def test_a_checkpoint_of_another_model_changes_nothing(arrays):
         np.testing.assert_array_equal(variable, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer_name", ["adamw", "muon"])
 def test_a_resumed_run_goes_on_to_the_bit(small_config, tmp_path, optimizer_name):
     text = np.random.default_rng(2).integers(0, 23, 101)

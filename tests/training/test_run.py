@@ -114,6 +114,7 @@ def test_validation_comes_at_its_own_steps_and_means_cover_every_update_once(
         assert found[step]["loss"] == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
     tmp_path, corpus, monkeypatch, quick
 ):
@@ -135,6 +136,7 @@ def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
     tmp_path, corpus, monkeypatch, quick, optimizer
@@ -390,6 +392,7 @@ def test_a_fault_is_one_sentence_in_the_status_and_a_traceback_in_the_log(
     assert "Traceback" in folder.log_tail() and "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_loss_falls_and_sizes_are_told(tmp_path, corpus, monkeypatch):
     training = dataclasses.replace(CONFIG.training, steps=150, log_every=50, learning_rate=0.02)
     folder = train(tmp_path, corpus, monkeypatch, dataclasses.replace(CONFIG, training=training))
