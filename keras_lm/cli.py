@@ -187,6 +187,7 @@ def train(arguments: argparse.Namespace) -> int:
             source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
             config = config.with_data(str(folder.text_file.absolute()), "standard input")
         prepared = prepare(config, source)
+        config = config.with_vocab_size(prepared.tokenizer.vocab_size)
         folder.create()
         claim_alone(folder)
         check_holds_nothing(folder)  # since it was looked at, another process may have filled it

@@ -22,7 +22,7 @@ class DataConfig(Checked):
     encoding: str = field(
         "",
         "Of the text's files, such as latin-1; empty: UTF-8, or UTF-16 with a byte order mark.",
-        hidden="The text's own form finds it out.",
+        hidden="The texts that the form takes are UTF-8 or UTF-16.",
     )
     title: str = field(
         "",

@@ -36,7 +36,7 @@ class ModelConfig(Checked):
 
     vocab_size: int = field(
         0,
-        "Rows of the embedding; 0: as many as the text needs.",
+        "Rows of the embedding: how many different tokens the text has; 0: not known yet.",
         low=0,
         high=1_114_112,
         hidden="It follows from the text.",
