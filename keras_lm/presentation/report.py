@@ -10,6 +10,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,11 +22,13 @@ from keras_lm.runs.race import Race
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
+from keras_lm.storage.files import open_plain
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system import machine
 
 WIDTH = 680  # pixels, of a drawing
 MOST_SAMPLES = 12
+MARK = '<meta name="generator" content="keras_lm">'  # of a file that may be replaced
 LIBRARIES = ("keras_lm", "tensorflow", "keras", "numpy", "streamlit")
 STYLE = """
 :root { color-scheme: light dark; }
@@ -120,6 +123,15 @@ def _flags(config: RunConfig) -> list[str]:
     return flags
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that was written here."""
+    try:
+        with open_plain(path) as file:
+            return MARK.encode() in file.read(1_000)
+    except OSError:
+        return False
+
+
 def _text(text: Any) -> str:
     """Any text as HTML shows it to the letter."""
     return html.escape(str(text))
@@ -129,7 +141,7 @@ def _document(title: str, parts: Iterable[str]) -> str:
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n'
+        f'{MARK}\n<meta name="viewport" content="width=device-width">\n'
         f"<title>{_text(title)} · keras_lm</title>\n<style>{STYLE}</style>\n"
         f"<h1>{_text(title)}</h1>\n{body}\n</html>\n"
     )

@@ -25,7 +25,7 @@ RACE_FILE, RESULT_FILE = "race.json", "result.json"
 SCHEMA = 1
 FEWEST, MOST = 2, 6  # entries
 MOST_SEEDS = 20
-INTERRUPTED = (run_folder.INTERRUPTED, run_folder.PAUSED)  # not by a person's wish
+RESUMABLE = (run_folder.INTERRUPTED, run_folder.PAUSED, run_folder.STOPPED)
 PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 SETTINGS = {  # by the name of its flag: the part of the config that it is in
     spec.name: part for part, kind in PARTS.items() for spec in kind.specs()
@@ -203,7 +203,7 @@ class Race:
         return found
 
     def go_on(self) -> None:
-        """Starts every run that is missing, and resumes those that were interrupted."""
+        """Starts every run that is missing, and resumes those that were stopped or interrupted."""
         config, runs = self.read(), self._ids()
         for seed in config.seeds:
             for value in config.values:
@@ -215,7 +215,7 @@ class Race:
                     self.supervisor.start(config.config_of(value, seed), runs[key])
                     continue
                 summary = self.supervisor.summary(runs[key])
-                if summary is not None and summary.state in INTERRUPTED:
+                if summary is not None and summary.state in RESUMABLE:
                     self.supervisor.resume(runs[key])
 
     def stop(self) -> None:

@@ -145,9 +145,11 @@ def test_more_seeds_can_be_given_later(race, launched):
 
 @pytest.mark.parametrize(
     ("state", "again"),
-    [("interrupted", True), ("paused", True), ("stopped", False), ("failed", False)],
+    [("interrupted", True), ("paused", True), ("stopped", True), ("failed", False)],
 )
-def test_what_was_interrupted_goes_on_and_what_was_ended_stays(race, launched, state, again):
+def test_what_was_stopped_or_interrupted_goes_on_and_what_failed_stays(
+    race, launched, state, again
+):
     race.go_on()
     for run in race.runs():
         race.supervisor.folder(run.run_id).write_status(state=state, message="x")
