@@ -27,6 +27,7 @@ def build_norm(
     return NORMS[norm].load()(use_bias=use_bias, **own, **kwargs)
 
 
+@keras.saving.register_keras_serializable(package="keras_lm")
 class DownProjection(keras.layers.Dense):
     """Keras' Dense with `multiply`'s gradient, for a kernel that has more rows than columns.
 

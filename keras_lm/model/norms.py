@@ -24,6 +24,7 @@ def rms_norm(use_bias: bool = False, **kwargs) -> keras.layers.Layer:
     return RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
 
 
+@keras.saving.register_keras_serializable(package="keras_lm")
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
 
@@ -36,6 +37,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
         return ops.cast(x if self.beta is None else x + self.beta, self.compute_dtype)
 
 
+@keras.saving.register_keras_serializable(package="keras_lm")
 class RMSNormalization(keras.layers.RMSNormalization):
     """Keras' layer over the last axis, in float32, with `scale_features`' gradient of its scale.
 

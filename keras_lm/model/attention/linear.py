@@ -154,6 +154,7 @@ class LinearAttention(CausalSelfAttention):
         return super().get_config() | sizes
 
 
+@keras.saving.register_keras_serializable(package="keras_lm")
 class Slots(keras.layers.Layer):
     """phi, how much of a token each of its head's slots takes; and the slots' gate and decay.
 
