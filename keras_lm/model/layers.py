@@ -146,6 +146,7 @@ class DecoderBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         check_value("attention", attention, str, choices=ATTENTIONS)
         self.supports_masking = True
+        options = {name: plain(value) for name, value in (options or {}).items()}
         self.arguments = {
             "num_heads": plain(num_heads),
             "ffn_dim": plain(ffn_dim),
@@ -156,11 +157,10 @@ class DecoderBlock(keras.layers.Layer):
             "positions": positions,
             "qk_norm": qk_norm,
             "use_bias": use_bias,
-            "options": {name: plain(value) for name, value in (options or {}).items()},
+            "options": options,
         }
         self.output_initializer = keras.initializers.get(output_initializer)
         shared = {"dtype": self.dtype_policy, "use_bias": use_bias}
-        options = self.arguments["options"]
         # An initializer without a seed must not be shared: each layer gets one of its own.
         self.attention_norm = self._build_norm("attention_norm")
         self.attention = ATTENTIONS[attention].load()(

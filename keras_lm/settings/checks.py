@@ -109,12 +109,15 @@ def show_number(value: float) -> str:
 def check_value(
     name: str,
     value: Any,
-    kind: type,
+    kind: Any,
     low: float | None = None,
     high: float | None = None,
     choices: Collection[str] | None = None,
 ) -> Any:
-    """`value` as Python's own type; ConfigError unless it is of `kind` and within the limits."""
+    """`value` as Python's own type; ConfigError unless it is of `kind` and within the limits.
+
+    `kind` is bool, int, float, str or dict.
+    """
     value = plain(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind in (bool, str, dict):
@@ -126,7 +129,7 @@ def check_value(
             kind, "a number"
         )
         raise ConfigError(f"must be {expected}, but got {value!r:.60}.", name)
-    if kind is str and (lone := re.search("[\ud800-\udfff]", value)):
+    if isinstance(value, str) and (lone := re.search("[\ud800-\udfff]", value)):
         raise ConfigError(f"must have a UTF-8 form, but {lone[0]!r} in it has none.", name)
     if choices and value not in choices:
         raise ConfigError(f"must be one of {', '.join(choices)}, but got {value!r:.60}.", name)

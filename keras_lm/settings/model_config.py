@@ -20,7 +20,7 @@ from keras_lm.settings.variants import (
 )
 
 MAX_WIDTH = 8_192
-LINEAR = {spec.name: spec for spec in LinearOptions.specs()}
+LINEAR: dict[str, Any] = {spec.name: spec for spec in LinearOptions.specs()}
 OPTIONS = field(None, "Own options of the chosen variants by name; each also is a setting.")
 
 
@@ -217,7 +217,7 @@ class ModelConfig(Checked):
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """All arrays of a model by their paths in its weights file, in the order of `weights`."""
-        layers = {"embedding": [(self.vocab_size, self.d_model)]}
+        layers: dict[str, Shapes] = {"embedding": [(self.vocab_size, self.d_model)]}
         if POSITIONS[self.positions].has_table:
             layers["layers/embedding_1"] = [(self.context_length, self.d_model)]
         block = self._block_shapes()

@@ -56,7 +56,7 @@ class Draft:
     def changed(self, changes: Mapping[str, Any]) -> "Draft":
         """With other values; one that is the preset's is no change."""
         preset = settings_of(PRESETS[self.preset])
-        merged = self.changes | changes
+        merged = {**self.changes, **changes}
         return replace(self, changes={k: v for k, v in merged.items() if v != preset[k]})
 
     def config(self, data: str, title: str) -> RunConfig:
@@ -111,13 +111,12 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
 def _read(key: str, word: str) -> Any:
     """The value that `word` stands for; ConfigError when it is none that the setting can have."""
     spec, value = all_specs()[key], word
+    kind: Any = spec.type
     try:
-        value = (
-            {"true": True, "false": False}[word.lower()] if spec.type is bool else spec.type(word)
-        )
+        value = {"true": True, "false": False}[word.lower()] if kind is bool else kind(word)
     except (ValueError, KeyError):
         pass  # the check says what is expected
-    return check_value(key, value, spec.type, **limits_of(spec))
+    return check_value(key, value, kind, **limits_of(spec))
 
 
 def _write(value: Any) -> str:

@@ -41,7 +41,7 @@ def cost_chart(costs: pd.DataFrame, column: str, title: str, context_length: int
         title: of the vertical axis.
         context_length: where the dashed line stands.
     """
-    colours = {name: attention.colour for name, attention in ATTENTIONS.items()}
+    colours = {name: ATTENTIONS[name].colour for name in costs["attention"].unique()}
     ticks = sorted(costs["length"].unique().tolist())
     ends = [min(ticks[0], context_length) / 1.3, ticks[-1] * 1.1]
     scale = alt.Scale(type="log", base=2, domain=ends)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -138,21 +139,22 @@ def draw(keys: list[str]) -> None:
     specs, values = all_specs(), draft().values
     for key in keys:
         spec, value = specs[key], values[key]
+        kind: Any = spec.type
         label, suggested = spec.metadata["label"], spec.metadata["suggested"]
-        sync(key, spec.type(value))
+        sync(key, kind(value))
         shared = {"key": key, "help": help_of(spec), "on_change": take, "args": (key,)}
         if choices := spec.metadata["choices"]:
             names = [*choices]
             shown = partial(choice_label, choices)
             st.selectbox(label, names, names.index(value), format_func=shown, **shared)
-        elif spec.type is bool:
+        elif kind is bool:
             st.toggle(label, value, **shared)
-        elif spec.type is str:
+        elif kind is str:
             st.text_input(label, value, **shared)
         elif suggested:
             st.select_slider(label, sorted({*suggested, value}), value, **shared)
         else:
-            number_input(label, spec.type(value), spec.metadata["step"], **shared)
+            number_input(label, kind(value), spec.metadata["step"], **shared)
 
 
 def number_input(label: str, value: float, step: float, **shared) -> None:
