@@ -92,7 +92,7 @@ def huge_array(file):
 
 
 def many_members(sound: Path, count: int, lie: bool) -> bytes:
-    """An archive with a long list of members, whose end may tell of three only."""
+    """An archive with a long list of members, whose end may count three only."""
     extra = {f"{number}": b"" for number in range(count)}
     content = bytearray(pack(members(sound) | extra))
     if lie:
@@ -113,8 +113,8 @@ def scattered(seed: int, flips: int):
         contents = members(sound)
         weights = bytearray(contents[WEIGHTS])
         generator = np.random.default_rng(seed)
-        for place in generator.integers(0, 4000, flips):  # where HDF5 keeps its own structure
-            weights[place] = generator.integers(256)
+        for offset in generator.integers(0, 4000, flips):  # where HDF5 keeps its own structure
+            weights[offset] = generator.integers(256)
         return pack(contents | {WEIGHTS: bytes(weights)})
 
     return change
@@ -136,7 +136,7 @@ BOMBS = {
         members(s) | {WEIGHTS: bytes(400 * MEGABYTE)}, zipfile.ZIP_DEFLATED
     ),
     "50,000 members": lambda s: many_members(s, 50_000, lie=False),
-    "50,000 members told as three": lambda s: many_members(s, 50_000, lie=True),
+    "50,000 members counted as three": lambda s: many_members(s, 50_000, lie=True),
     "50 MB of zeros in the weights": lambda s: stretch(s, 50 * MEGABYTE),
     "50 MB of nothing": lambda s: bytes(50 * MEGABYTE),
     "50 MB of archive ends": lambda s: b"PK\5\6" * (50 * MEGABYTE // 4),

@@ -22,15 +22,10 @@ def small_config():
 
 @pytest.fixture(scope="session")
 def randomize():
-    """Gives every weight of a layer a value, so that no gain is 1, no bias 0, no softmax flat."""
+    """Gives a layer random weights: see `tests.reference.randomize`."""
+    from tests import reference
 
-    def fill(layer, stddev: float = 0.3, seed: int = 7):
-        generator = np.random.default_rng(seed)
-        for weight in layer.weights:
-            weight.assign(generator.normal(0.0, stddev, weight.shape))
-        return layer
-
-    return fill
+    return reference.randomize
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,31 @@
-"""Plain references, and comparisons with them."""
+"""Random inputs and weights, plain references, and comparisons with them."""
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+
+def draw(*shape, seed=5):
+    """Normal numbers, always the same for a shape and a seed."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def randomize(layer, stddev=0.3, seed=7):
+    """Gives every weight of a layer a value, so that no gain is 1, no bias 0, no softmax flat."""
+    generator = np.random.default_rng(seed)
+    for weight in layer.weights:
+        weight.assign(generator.normal(0.0, stddev, weight.shape))
+    return layer
+
+
+def decode(layer, x, context_length, xla=False):
+    """What an attention gives for x (batch, length, d_model) token by token, from its state."""
+    step = tf.function(layer.decode, jit_compile=xla) if xla else layer.decode
+    state, rows = layer.initial_state(len(x), context_length), []
+    for t in range(x.shape[1]):
+        row, state = step(tf.constant(x[:, t : t + 1]), state, tf.constant(t))
+        rows.append(row)
+    return np.concatenate(rows, axis=1)
 
 
 def values(variables):

@@ -1,6 +1,6 @@
-"""Is it new? What of a model's text stands word for word in the text it was trained on.
+"""Is it new? What part of a model's text is word for word in the text it was trained on.
 
-Both measures number the sample's short stretches and look up where these stand in the text; a
+Both measures number the sample's short stretches and look up where these are in the text; a
 longer stretch is a pair of shorter ones. So nothing is approximate, a text of 50 MB takes seconds,
 and it is looked through piece by piece in little memory.
 """
@@ -18,7 +18,7 @@ _TABLE_SIZE = 4_000_000
 
 
 class TrainingText:
-    """A training text, to hold samples against.
+    """A training text, to compare samples with.
 
     Args:
         text: what was trained on; validation text left out.
@@ -28,7 +28,7 @@ class TrainingText:
         self.text = text
 
     def longest_copy(self, sample: str) -> str:
-        """The longest stretch of `sample` that stands in the text, character for character.
+        """The longest stretch of `sample` that is in the text, character for character.
 
         Args:
             sample: any text.
@@ -46,7 +46,7 @@ class TrainingText:
         return sample[start : start + length]
 
     def novelty(self, sample: str, n: int) -> float | None:
-        """How many of the sample's runs of n words stand nowhere in the text.
+        """How many of the sample's runs of n words are nowhere in the text.
 
         Args:
             sample: any text.
@@ -74,11 +74,11 @@ class TrainingText:
 
 
 class _Stretches:
-    """All stretches of one length in a sample, numbered, and where they stand in a text.
+    """All stretches of one length in a sample, numbered, and where they are in a text.
 
     Args:
         sample: of the stretch at each position its number, from 0 on.
-        text: the same for the text; -1 where none of the sample's stretches stands.
+        text: the same for the text; -1 where none of the sample's stretches is.
         length: of a stretch.
     """
 
@@ -87,7 +87,7 @@ class _Stretches:
 
     @property
     def found(self) -> bool:
-        """Whether any of them stands in the text."""
+        """Whether any of them is in the text."""
         return bool(len(self.sample)) and bool((self.text >= 0).any())
 
     def longer(self, length: int) -> "_Stretches":
@@ -98,8 +98,8 @@ class _Stretches:
         pairs, sample = np.unique(pairs, return_inverse=True)
         text = np.full(max(0, len(self.text) - shift), -1)
         first, second = self.text[: len(text)], self.text[shift:]
-        places = np.flatnonzero((first >= 0) & (second >= 0))
-        text[places] = _index(pairs, first[places] * radix + second[places])
+        known = np.flatnonzero((first >= 0) & (second >= 0))
+        text[known] = _index(pairs, first[known] * radix + second[known])
         return _Stretches(sample, text, length)
 
     def of_length(self, length: int) -> "_Stretches":

@@ -42,7 +42,7 @@ def training_size(data: DataConfig) -> dict[str, int]:
 
 
 def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> dict[str, Any]:
-    """What of a sample stands in the text's first `num_bytes`: see `TrainingText`."""
+    """What part of a sample is in the text's first `num_bytes`: see `TrainingText`."""
     text = corpus.cleaned_text(data)
     training = TrainingText(text.encode()[:num_bytes].decode(errors="ignore"))
     novelty = training.novelty(sample, run_length)
@@ -76,7 +76,7 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
         )
     if process.returncode:
         raise TextError(
-            "Expected to read the text, but the process that reads it ended, perhaps for want of "
+            "Expected to read the text, but the process that reads it ended, perhaps for lack of "
             "memory; choose a shorter text."
         )
     answer = json.loads(process.stdout)

@@ -1,4 +1,4 @@
-"""What is asked of a text: the same in this process and in one of its own, where large ones go."""
+"""What the page wants to know of a text: the same in this process and in one of its own."""
 
 import re
 
@@ -21,14 +21,14 @@ def outside(monkeypatch):
 def test_facts_and_copies_are_the_same_in_a_process_of_its_own(kind, outside, monkeypatch):
     data = DataConfig(data="alice", tokenizer=kind)
     sample = "Alice was not a bit hurt, and she jumped up on to her feet in a moment: she was new"
-    asked = (
+    questions = (
         ("facts", {"context_length": 64}),
         ("training_size", {}),
         ("copies", {"num_bytes": 100_000, "sample": sample, "run_length": 4}),
     )
-    answers = [text_work.ask(do, data, **values) for do, values in asked]
+    answers = [text_work.ask(do, data, **values) for do, values in questions]
     monkeypatch.undo()
-    assert answers == [text_work.ask(do, data, **values) for do, values in asked]
+    assert answers == [text_work.ask(do, data, **values) for do, values in questions]
     text = texts.load_text("alice")
     assert 0.89 * len(text) < answers[1]["num_bytes"] < 0.91 * len(text)
     assert answers[2]["copy"] == TrainingText(text).longest_copy(sample)

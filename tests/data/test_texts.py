@@ -168,7 +168,7 @@ PLAIN = b"  First Citizen:\nSpeak.\n"
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A loopback server of BOOK and PLAIN; `.paths` lists what was asked for."""
+    """A loopback server of BOOK and PLAIN; `.paths` lists the requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

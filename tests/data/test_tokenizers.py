@@ -117,7 +117,7 @@ def test_a_huge_word_equals_tiktoken(reference, before, after, signs):
 
 @pytest.mark.parametrize("signs", ["abcdef", "-'sdt.", "ACGT", "0123456789ab'"])
 def test_windows_of_a_word_join_exactly_or_not_at_all(reference, monkeypatch, signs):
-    monkeypatch.setattr(module, "_WINDOW", 16)  # so small that many borders are in bad places
+    monkeypatch.setattr(module, "_WINDOW", 16)  # so small that many borders cut a token
     choose = random.Random(4)
     for _ in range(500):
         word = "".join(choose.choices(signs, k=100))

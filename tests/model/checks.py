@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests.reference import randomize
+
 # How far the results of 16 bits may be from those of 32, as a part of the largest.
 PRECISIONS = {"mixed_float16": 2e-2, "mixed_bfloat16": 1.5e-1}
 
@@ -23,7 +25,7 @@ def check_layer(make, x, path, output_dtype=None, position_axis=1, used_elsewher
     y = call(layer, x)
     assert layer.built and layer.weights
     assert y.shape == tuple(layer.compute_output_shape(x.shape))
-    give_random_weights(layer)
+    randomize(layer)
     y = call(layer, x)
     check_config(layer, x, y)
     check_symbolic_call_and_saved_weights(make, layer, x, y, path)
@@ -34,13 +36,6 @@ def check_layer(make, x, path, output_dtype=None, position_axis=1, used_elsewher
 
 def call(layer, x) -> np.ndarray:
     return keras.ops.convert_to_numpy(layer(x))
-
-
-def give_random_weights(layer):
-    """Weights of which none is a neutral 0 or 1, behind which a mistake could hide."""
-    random = np.random.default_rng(3)
-    for weight in layer.weights:
-        weight.assign(random.normal(0.0, 0.3, weight.shape))
 
 
 def check_config(layer, x, y):

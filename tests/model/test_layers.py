@@ -11,12 +11,9 @@ from keras_lm.model.layers import DecoderBlock, FeedForward, build_norm
 from keras_lm.model.norms import NORM_EPSILON
 from keras_lm.settings.config import ConfigError
 from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, NORMS
+from tests.reference import draw
 
 D_MODEL, FFN_DIM = 30, 17
-
-
-def draw(*shape, seed=5):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def plain_norm(layer, x, norm):

@@ -61,7 +61,7 @@ def tokenize(kind: str, text: str, separator: str = "") -> tuple[Tokenizer, np.n
     Args:
         kind: a tokenizer's name, such as gpt2 or char.
         text: the text.
-        separator: what stands between its documents, which gets a row of its own; "": nothing.
+        separator: what is between its documents, which gets a row of its own; "": nothing.
 
     Returns:
         The tokenizer, and the rows of `text`, (num_tokens,) int32.

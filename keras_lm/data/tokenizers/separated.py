@@ -17,7 +17,7 @@ class SeparatedTokenizer(Tokenizer):
     """A tokenizer with one more row, the last: it stands for what separates documents.
 
     Args:
-        inner: the tokenizer of all that stands between.
+        inner: the tokenizer of the text between separators.
         separator: any text, such as "<|endoftext|>".
     """
 

@@ -11,6 +11,7 @@ from keras_lm.model.attention import StandardAttention, rotate
 from keras_lm.model.attention.standard import FEWEST_ROWS, MOST_BLOCKS
 from keras_lm.settings.config import ConfigError
 from keras_lm.settings.variants import ATTENTIONS
+from tests.reference import decode, draw
 
 HEADS, HEAD_DIM = 3, 10
 D_MODEL = HEADS * HEAD_DIM
@@ -26,10 +27,6 @@ def make_layer(randomize):
         return randomize(layer)
 
     return make
-
-
-def draw(*shape, seed=5):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def reference(layer, x, band=None):
@@ -170,14 +167,6 @@ def test_without_rotary_the_order_of_the_past_does_not_matter(make_layer):
     x = draw(2, 7, D_MODEL)
     shuffled = x[:, [3, 0, 5, 2, 4, 1, 6]]
     np.testing.assert_allclose(layer(x)[:, -1], layer(shuffled)[:, -1], rtol=0, atol=2e-6)
-
-
-def decode(layer, x, context_length):
-    state, rows = layer.initial_state(len(x), context_length), []
-    for t in range(x.shape[1]):
-        row, state = layer.decode(x[:, t : t + 1], state, tf.constant(t))
-        rows.append(row)
-    return np.concatenate(rows, axis=1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,7 +26,7 @@ def draw(*shape, dtype="float32", seed=5):
 
 
 def draw_all(length, head_dim, dtype="float32", largest_score=None):
-    """Queries, keys, values and the gradient from above; scores of about 1, or as asked for."""
+    """Queries, keys, values and the gradient from above; scores of about 1, or as given."""
     queries, keys, values, upstream = (
         draw(2, 2, length, head_dim, dtype=dtype, seed=length + n) for n in range(4)
     )

@@ -6,15 +6,12 @@ import tensorflow as tf
 
 from keras_lm.model.attention import LinearAttention, StandardAttention, rotate
 from keras_lm.model.attention.linear import GATE_SPEED, attend_to_window_and_slots, decayed_sum
+from tests.reference import decode, draw
 
 BATCH, HEADS, HEAD_DIM, CHUNK, SLOTS = 2, 3, 6, 4, 5
 D_MODEL = HEADS * HEAD_DIM
 SHORT = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK]
 LONG = [2 * CHUNK + 1, 3 * CHUNK - 1, 3 * CHUNK, 3 * CHUNK + 1, 7 * CHUNK + 2]
-
-
-def draw(*shape, seed=5):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 @pytest.fixture
@@ -241,15 +238,6 @@ def test_under_xla_every_weight_has_a_finite_gradient(make_layer, length):
     assert len(parts) == len(layer.weights)
     for weight, part in zip(layer.weights, parts, strict=True):
         assert np.isfinite(part).all(), weight.path
-
-
-def decode(layer, x, context_length, xla=False):
-    step = tf.function(layer.decode, jit_compile=xla) if xla else layer.decode
-    state, rows = layer.initial_state(len(x), context_length), []
-    for t in range(x.shape[1]):
-        row, state = step(tf.constant(x[:, t : t + 1]), state, tf.constant(t))
-        rows.append(row)
-    return np.concatenate(rows, axis=1)
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
