@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,13 +82,19 @@ def import_of_tensorflow() -> Iterator[None]:
 class Several(argparse.Action):
     """Joins the names of several texts into one value."""
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         """Called by argparse when the flag is read."""
-        setattr(namespace, self.dest, texts.SEVERAL.join(values))
+        setattr(namespace, self.dest, texts.SEVERAL.join(values or ()))
 
 
 def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
-    """One flag a field, named like it with hyphens; absent flags leave no trace."""
+    """One flag per field, named like it with hyphens; absent flags leave no trace."""
     group = parser.add_argument_group(config.__name__)
     for spec in config.specs():
         if (config, spec.name) == (ModelConfig, "vocab_size"):  # the text decides
@@ -179,22 +185,32 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def train(arguments: argparse.Namespace) -> int:
     """`train`: a new run from flags, or the one whose config the page put into the folder."""
     folder = RunFolder(arguments.run_dir)
+    if folder.holds_run:
+        return train_written(folder, arguments)
+    return train_new(folder, arguments)
+
+
+def train_new(folder: RunFolder, arguments: argparse.Namespace) -> int:
+    """Makes a run from flags in a folder that holds nothing, and trains it."""
+    check_holds_nothing(folder)
+    config, source = new_config(arguments), None
+    if config.data.data == texts.STDIN:
+        source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
+        config = config.with_data(str(folder.text_file.absolute()), "standard input")
+    prepared = prepare(config, source)
+    config = config.with_vocab_size(prepared.tokenizer.vocab_size)
+    folder.create()
+    claim_alone(folder)
+    check_holds_nothing(folder)  # since it was looked at, another process may have filled it
+    if source is not None:  # to resume from
+        files.write_atomically(folder.text_file, source)
+    folder.write_config(config.to_dict())
+    return run(folder, config, prepared, arguments.wait_turn)
+
+
+def train_written(folder: RunFolder, arguments: argparse.Namespace) -> int:
+    """Trains the run whose config is in the folder already and that never started."""
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
-    if not folder.holds_run:
-        check_holds_nothing(folder)
-        config, source = new_config(arguments), None
-        if config.data.data == texts.STDIN:
-            source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
-            config = config.with_data(str(folder.text_file.absolute()), "standard input")
-        prepared = prepare(config, source)
-        config = config.with_vocab_size(prepared.tokenizer.vocab_size)
-        folder.create()
-        claim_alone(folder)
-        check_holds_nothing(folder)  # since it was looked at, another process may have filled it
-        if source is not None:  # to resume from
-            files.write_atomically(folder.text_file, source)
-        folder.write_config(config.to_dict())
-        return run(folder, config, prepared, arguments.wait_turn)
     started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
     if any(typed) or arguments.preset or arguments.like or started_before:
         raise ConfigError(
@@ -262,7 +278,7 @@ def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
 def run(
     folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
 ) -> int:
-    """Trains a claimed run in this process; bad input is told in the run's status too."""
+    """Trains a claimed run in this process; bad input is in the run's status too."""
     if wait_turn:
         os.nice(NICENESS)
     try:
@@ -312,7 +328,7 @@ def export(arguments: argparse.Namespace) -> int:
     if not folder.has_model:
         raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
     if arguments.out.suffix != ".keras":
-        raise ConfigError(f"--out must end in .keras, but {arguments.out} came.")
+        raise ConfigError(f"--out must end in .keras, but got {arguments.out}.")
     if arguments.out.exists():
         try:
             check_model_file(arguments.out)

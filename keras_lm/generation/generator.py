@@ -9,11 +9,12 @@ import codecs
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_lm.data.tokenizers import Tokenizer
-from keras_lm.generation.sampling import sample_tokens, sampling_settings
+from keras_lm.generation.sampling import Settings, sample_tokens, sampling_settings
 from keras_lm.model.backend import tf
 from keras_lm.model.language_model import LanguageModel
 from keras_lm.model.tracing import traced
@@ -22,7 +23,75 @@ from keras_lm.settings.variants import POSITIONS
 
 TOKENS_PER_CALL = 256  # at most; as many as take CALL_SECONDS, so that text flows and Stop stops
 CALL_SECONDS, FIRST_CALL_SECONDS = 0.05, 0.01
-SAMPLE = -1  # in the place of a given token: sample one
+SAMPLE = -1  # instead of a token: sample one
+
+
+class State(NamedTuple):
+    """What a model knows after the tokens it has read.
+
+    Attributes:
+        logits: (batch, vocab_size), of the next token.
+        seen: (batch, vocab_size) booleans, whether the token has occurred.
+        blocks: the states of the model's blocks.
+    """
+
+    logits: tf.Tensor
+    seen: tf.Tensor
+    blocks: list
+
+
+class Rows(NamedTuple):
+    """Texts that are made together, one per row; their tokens are the columns.
+
+    Attributes:
+        tokens: (batch, length) int32, of prompts and continuations; SAMPLE where one is to be made.
+        draws: (batch, length) from 0 to below 1, what is random about each.
+        begins: of each row, the column after its prompt.
+        ends: of each row, the column after its last token.
+    """
+
+    tokens: np.ndarray
+    draws: np.ndarray
+    begins: list[int]
+    ends: list[int]
+
+    @property
+    def length(self) -> int:
+        """Columns: the longest text's tokens."""
+        return self.tokens.shape[1]
+
+    def made(self, columns: range) -> Iterator[tuple[int, int]]:
+        """The tokens of some columns that belong to no prompt, each as (row, token)."""
+        for column in columns:
+            for row, (begin, end) in enumerate(zip(self.begins, self.ends, strict=True)):
+                if begin <= column < end:
+                    yield row, int(self.tokens[row, column])
+
+
+def plan_rows(prompts: Sequence[Sequence[int]], config: GenerationConfig, vocab_size: int) -> Rows:
+    """The texts before the first token is made.
+
+    Args:
+        prompts: token ids; instead of none, a token drawn from all alike.
+        config: length, and the seed of the first row, which grows by 1 from row to row.
+        vocab_size: of the model.
+
+    Example:
+        >>> config = GenerationConfig(max_new_tokens=2)
+        >>> plan_rows([[4, 2], [7]], config, vocab_size=9).tokens.tolist()
+        [[4, 2, -1, -1], [7, -1, -1, -1]]
+    """
+    begins = [len(prompt) for prompt in prompts]
+    ends = [begin + config.max_new_tokens for begin in begins]
+    tokens = np.full((len(prompts), max(ends)), SAMPLE, "int32")
+    draws = np.zeros(tokens.shape, "float32")
+    for row, (prompt, begin, end) in enumerate(zip(prompts, begins, ends, strict=True)):
+        random = np.random.default_rng(config.seed + row)
+        tokens[row, :begin] = prompt
+        if not prompt:  # nothing to go by yet: no filter may prefer the first rows
+            tokens[row, 0] = random.integers(vocab_size)
+        draws[row, begin:end] = random.random(end - begin, "float32")
+    return Rows(tokens, draws, begins, ends)
 
 
 class Generator:
@@ -47,7 +116,7 @@ class Generator:
         functions = (self._read, self._write)
         return sum(function.experimental_get_tracing_count() for function in functions)
 
-    def _call(self, function: Callable, *arguments):
+    def _call(self, function: Callable, *arguments: Any) -> Any:
         """Calls one of the two programs, and counts the time when that compiled it."""
         compilations, begin = self.compilations, time.perf_counter()
         result = function(*arguments)
@@ -81,99 +150,141 @@ class Generator:
             return
         context_length = self.model.config.context_length
         prompts = [list(prompt)[-context_length:] for prompt in prompts]
-        begins = [len(prompt) for prompt in prompts]
-        ends = [begin + config.max_new_tokens for begin in begins]
-        given = np.full((len(prompts), max(ends)), SAMPLE, "int32")
-        draws = np.zeros(given.shape, "float32")
-        for row, (prompt, begin, end) in enumerate(zip(prompts, begins, ends, strict=True)):
-            random = np.random.default_rng(config.seed + row)
-            given[row, :begin] = prompt
-            if not prompt:  # nothing to go by yet: no filter may prefer the first rows
-                given[row, 0] = random.integers(self.model.config.vocab_size)
-            draws[row, begin:end] = random.random(end - begin, "float32")
+        rows = plan_rows(prompts, config, self.model.config.vocab_size)
         sampling = sampling_settings(config)
         # Learned positions end with the context, whose last token is followed by one more.
         is_bounded = POSITIONS[self.model.config.positions].has_table
-        span = context_length + 1 if is_bounded else max(ends)
-        origin, made = 0, min(begins)  # where position 0 is; how many columns are known
-        start, state = self._read_beginnings(given[:, :made], origin)
+        span = context_length + 1 if is_bounded else rows.length
+        origin, known = 0, min(rows.begins)  # the column of position 0; how many are known
+        column, state = self._read_beginnings(rows.tokens[:, :known], origin)  # the next to feed
         count = int(FIRST_CALL_SECONDS / self._pace)  # the first token as soon as it is there
-        while made < max(ends):
-            if start == origin + span:
-                origin = made - max(1, context_length // 2)
-                start, state = self._read_beginnings(given[:, :made], origin)
-            count = max(count, made + 1 - start)
-            count = min(count, TOKENS_PER_CALL, min(max(ends), origin + span) - start)
-            called = time.perf_counter()
-            tokens, state = self._call(
-                self._write,
-                state,
-                *(tf.constant(_window(x, start, count)) for x in (given, draws)),
-                tf.constant(count),
-                tf.constant(start - origin),
-                sampling,
-            )
-            given[:, start : start + count] = tokens.numpy()[:count].T
-            self._pace = (time.perf_counter() - called) / count
-            start += count
-            for column in range(made, start):
-                for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-                    if begin <= column < end:
-                        yield row, int(given[row, column])
-            made, count = max(made, start), max(1, int(CALL_SECONDS / self._pace))
+        while known < rows.length:
+            if column == origin + span:
+                origin = known - max(1, context_length // 2)
+                column, state = self._read_beginnings(rows.tokens[:, :known], origin)
+            count = max(count, known + 1 - column)
+            count = min(count, TOKENS_PER_CALL, min(rows.length, origin + span) - column)
+            state = self._write_columns(rows, column, count, origin, state, sampling)
+            column += count
+            yield from rows.made(range(known, column))
+            known, count = max(known, column), max(1, int(CALL_SECONDS / self._pace))
 
-    def _read_beginnings(self, ids: np.ndarray, origin: int) -> tuple[int, tuple]:
+    def _write_columns(
+        self,
+        rows: Rows,
+        column: int,
+        count: int,
+        origin: int,
+        state: State,
+        sampling: Settings,
+    ) -> State:
+        """Feeds `count` columns from `column` on, making what is not given; the state after them.
+
+        Args:
+            rows: their tokens are filled in.
+            column: the first one to feed.
+            count: at most TOKENS_PER_CALL.
+            origin: the column of position 0.
+            state: before them.
+            sampling: how tokens are drawn.
+        """
+        begin = time.perf_counter()
+        tokens, state = self._call(
+            self._write,
+            state,
+            tf.constant(_window(rows.tokens, column, count)),
+            tf.constant(_window(rows.draws, column, count)),
+            tf.constant(count),
+            tf.constant(column - origin),
+            sampling,
+        )
+        # (TOKENS_PER_CALL, batch) -> (batch, count)
+        rows.tokens[:, column : column + count] = tokens.numpy()[:count].T
+        self._pace = (time.perf_counter() - begin) / count
+        return state
+
+    def _read_beginnings(self, ids: np.ndarray, origin: int) -> tuple[int, State]:
         """Reads ids (batch, length) from the column `origin` on, where position 0 is.
 
         Returns:
             The column up to which whole blocks were read, and the state there.
         """
-        model, (batch, length) = self.model, ids.shape
-        vocab_size, at_once = model.config.vocab_size, model.at_once
-        num_blocks, most = (length - origin) // at_once, model.config.context_length // at_once
+        batch, length = ids.shape
+        vocab_size, at_once = self.model.config.vocab_size, self.model.at_once
+        num_blocks, most = (length - origin) // at_once, self._most_blocks
         read = origin + num_blocks * at_once
         seen = np.zeros((batch, vocab_size), bool)
         np.put_along_axis(seen, ids[:, :read], True, axis=1)
         logits, states = self._empty(batch)
         if num_blocks:
             padded = np.pad(ids[:, origin:read], ((0, 0), (0, (most - num_blocks) * at_once)))
+            # (batch, most * at_once) -> (batch, most, at_once)
             blocks = tf.constant(padded.reshape(batch, most, at_once))
             logits, states = self._call(self._read, blocks, tf.constant(num_blocks), logits, states)
-        return read, (logits, tf.constant(seen), states)
+        return read, State(logits, tf.constant(seen), states)
 
-    def _empty_state(self, batch: int) -> tuple:
-        """Logits and the blocks' states before the first token."""
+    @property
+    def _most_blocks(self) -> int:
+        """Blocks of a prompt that fills the context."""
+        return self.model.config.context_length // self.model.at_once
+
+    def _empty_state(self, batch: int) -> tuple[tf.Tensor, list]:
+        """Logits (batch, vocab_size) and the blocks' states before the first token."""
         logits = tf.zeros((batch, self.model.config.vocab_size))
         return logits, self.model.initial_states(batch)
 
-    def _read_loop(self, blocks, count, logits, states):
-        """Feeds the first `count` of the blocks (batch, blocks, at_once) of tokens."""
+    def _read_loop(
+        self, blocks: tf.Tensor, count: tf.Tensor, logits: tf.Tensor, states: list
+    ) -> tuple[tf.Tensor, list]:
+        """Feeds the first `count` of the blocks (batch, blocks, at_once) of tokens.
+
+        Returns logits (batch, vocab_size) and the blocks' states after them.
+        """
 
         def one_block(index, _, states):
-            ids = tf.gather(blocks, index, axis=1)
+            ids = tf.gather(blocks, index, axis=1)  # (batch, at_once)
             return index + 1, *self.model.decode(ids, states, index * blocks.shape[2])
 
         loop = tf.while_loop(lambda index, *_: index < count, one_block, (0, logits, states))
         return loop[1:]
 
-    def _write_loop(self, state, given, draws, count, start, sampling):
-        """Feeds `count` tokens from position `start` on; returns them, (TOKENS_PER_CALL, batch)."""
-        logits, seen, block_states = state
-        tokens = tf.zeros((TOKENS_PER_CALL, logits.shape[0]), tf.int32)
+    def _write_loop(
+        self,
+        state: State,
+        given: tf.Tensor,
+        draws: tf.Tensor,
+        count: tf.Tensor,
+        start: tf.Tensor,
+        sampling: Settings,
+    ) -> tuple[tf.Tensor, State]:
+        """Feeds `count` tokens from position `start` on.
 
-        def one_token(index, logits, seen, block_states, tokens):
-            sampled = sample_tokens(logits, seen, sampling, tf.gather(draws, index, axis=1))
-            wanted = tf.gather(given, index, axis=1)
+        Args:
+            state: before them.
+            given: (batch, TOKENS_PER_CALL) tokens; SAMPLE where one is to be made.
+            draws: (batch, TOKENS_PER_CALL) from 0 to below 1.
+            count: scalar integer.
+            start: scalar integer.
+            sampling: how tokens are drawn.
+
+        Returns:
+            The tokens, (TOKENS_PER_CALL, batch), and the state after them.
+        """
+        tokens = tf.zeros((TOKENS_PER_CALL, given.shape[0]), tf.int32)
+
+        def one_token(index, state, tokens):
+            draw = tf.gather(draws, index, axis=1)  # (batch,)
+            sampled = sample_tokens(state.logits, state.seen, sampling, draw)
+            wanted = tf.gather(given, index, axis=1)  # (batch,)
             token = tf.where(wanted == SAMPLE, sampled, wanted)
             tokens = tf.tensor_scatter_nd_update(tokens, [[index]], [token])
-            seen |= tf.range(seen.shape[1]) == token[:, None]
-            logits, block_states = self.model.decode(token[:, None], block_states, start + index)
-            return index + 1, logits, seen, block_states, tokens
+            seen = state.seen | (tf.range(state.seen.shape[1]) == token[:, None])
+            logits, blocks = self.model.decode(token[:, None], state.blocks, start + index)
+            return index + 1, State(logits, seen, blocks), tokens
 
-        _, logits, seen, block_states, tokens = tf.while_loop(
-            lambda index, *_: index < count, one_token, (0, logits, seen, block_states, tokens)
-        )
-        return tokens, (logits, seen, block_states)
+        loop = tf.while_loop(lambda index, *_: index < count, one_token, (0, state, tokens))
+        _, state, tokens = loop
+        return tokens, state
 
 
 def _window(x: np.ndarray, start: int, count: int) -> np.ndarray:
@@ -195,7 +306,7 @@ def stream_texts(
     Args:
         generator: of the model.
         tokenizer: of the model.
-        prompts: any texts; what the vocabulary lacks is left out (`tokenizer.unknown` tells).
+        prompts: any texts; what the vocabulary lacks is left out (`tokenizer.unknown` names it).
         config: length and sampling; prompt r has the seed config.seed + r.
         cancelled: asked before each token; true ends the texts.
 

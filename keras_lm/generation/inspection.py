@@ -2,7 +2,7 @@
 
 import base64
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,11 @@ class Window(NamedTuple):
     begin: int
     first: int
     end: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in it."""
+        return self.end - self.begin
 
 
 class Scores(NamedTuple):
@@ -72,7 +77,7 @@ class Reading:
     """A text as a model reads it.
 
     A text longer than the context is read in windows that overlap by half, so that each token has
-    half a context before it at least. Operations run one by one: what XLA would save, compiling for
+    at least half a context before it. Operations run one by one: what XLA would save, compiling for
     each length would cost.
 
     Args:
@@ -99,21 +104,22 @@ class Reading:
         return streams
 
     def _score(self, ids: np.ndarray) -> Scores:
+        """The scores of the guess after each of the ids (length,)."""
         taken = [np.arange(w.begin, w.end) >= w.first for w in self.windows]
         rows = np.flatnonzero(taken)  # of all windows, one after the other
         layers = []
         for stream in self._streams:
-            normed = self.model.final_norm(
-                ops.take(ops.reshape(stream, (-1, stream.shape[-1])), rows, axis=0)
-            )
-            layers.append(_likeliest(self.model.predict_logits(normed), ids[1:]))
+            flat = ops.reshape(stream, (-1, stream.shape[-1]))  # (windows * length, d_model)
+            normed = self.model.final_norm(ops.take(flat, rows, axis=0))  # (rows, d_model)
+            layers.append(_score_layer(self.model.predict_logits(normed), ids[1:]))
         return Scores(*map(np.stack, zip(*layers, strict=True)))
 
     def _attention(self, window: Window, block: int) -> Attention:
         """What a block, counted from 0, attends to in one of `windows`; the last is remembered."""
-        index, length = self.windows.index(window), window.end - window.begin
+        index, length = self.windows.index(window), window.length
         layer = self.model.blocks[block]
         x = layer.attention_norm(self._streams[block][index : index + 1])
+        # (1, num_heads, length, num_slots + length) -> without the batch
         weights = np.array(layer.attention.attention_weights(x))[0]
         return Attention(weights[:, :, :-length], weights[:, :, -length:])
 
@@ -127,79 +133,123 @@ def _windows(length: int, context_length: int) -> Iterator[Window]:
         done = end
 
 
-def _likeliest(logits, following: np.ndarray) -> tuple[np.ndarray, ...]:
-    """A layer of Scores, of logits (length, vocab_size); the last token may have no follower."""
+def _score_layer(logits: Any, following: np.ndarray) -> Scores:
+    """One layer of Scores, without the first axis.
+
+    Args:
+        logits: (length, vocab_size).
+        following: (length - 1,) the token that follows each but the last.
+    """
     log_probabilities = ops.log_softmax(logits)
     probabilities = ops.exp(log_probabilities)
     entropies = -ops.sum(probabilities * log_probabilities, axis=-1)
     top, alternatives = ops.top_k(probabilities, min(ALTERNATIVES, logits.shape[1]))
+    # (length - 1, 1)
     of_next = ops.take_along_axis(log_probabilities[: len(following)], following[:, None], axis=1)
     of_next = np.exp(np.array(of_next, "float64"))[:, 0]  # float32 has nothing below 1e-45
-    return of_next, *map(np.array, (entropies, alternatives, top))
+    return Scores(of_next, np.array(entropies), np.array(alternatives), np.array(top))
 
 
-def inspect(
-    bundle: Bundle,
-    text: str,
-    token: int | None = None,
-    block: int | None = None,
-    read: Callable[[LanguageModel, np.ndarray], Reading] = Reading,
-) -> dict[str, Any]:
-    """All that the page shows of a text, as a JSON object.
+class ReadText(NamedTuple):
+    """A text that a model has read, to be looked at token by token.
+
+    Attributes:
+        bundle: the model with its tokenizer.
+        text: the whole text.
+        ids: (length,) of its first MOST_TOKENS tokens.
+        left_out: how many tokens follow these.
+        reading: of the ids.
+    """
+
+    bundle: Bundle
+    text: str
+    ids: np.ndarray
+    left_out: int
+    reading: Reading
+
+
+def read_text(bundle: Bundle, text: str) -> ReadText:
+    """Reads a text, which is the slow part of looking into it.
 
     Args:
         bundle: what `keras_lm.load` gives.
-        text: any text with two tokens of the vocabulary at least; MOST_TOKENS are looked at.
-        token: index, from 1 on, of the token whose guess is looked into; None or too large: what
-            follows the text.
-        block: whose attention is shown; None or too large: the last.
-        read: makes the Reading; one that remembers, when a text is looked at again and again.
-
-    Returns:
-        The fields of Scores by their names as lists, ids as the texts of their tokens; and the
-        attention of the tokens from `first` to `last` on those from `begin` on, as `pack` makes it.
-        `context_length` and `chunk_length` say whether slots can ever hold anything.
+        text: any text with at least two tokens of the vocabulary; MOST_TOKENS are looked at.
 
     Raises:
         ValueError: when the text has too few tokens.
     """
-    tokenizer, model, config = bundle.tokenizer, bundle.model, bundle.config
-    ids = np.array(tokenizer.encode(text), "int32")
+    ids = np.array(bundle.tokenizer.encode(text), "int32")
     if len(ids) < 2:
         raise ValueError(
             "The text must have at least two tokens that the model knows, but got "
             f"{len(ids)}: write a longer one."
         )
     left_out, ids = max(0, len(ids) - MOST_TOKENS), ids[:MOST_TOKENS]
-    token = len(ids) if token is None else min(max(1, token), len(ids))
+    return ReadText(bundle, text, ids, left_out, Reading(bundle.model, ids))
+
+
+def inspect(
+    bundle: Bundle, text: str, token: int | None = None, block: int | None = None
+) -> dict[str, Any]:
+    """Reads a text and looks into it; see `read_text` and `look_into`."""
+    return look_into(read_text(bundle, text), token, block)
+
+
+def look_into(read: ReadText, token: int | None = None, block: int | None = None) -> dict[str, Any]:
+    """All that the page shows of a text, as a JSON object.
+
+    Args:
+        read: the text.
+        token: index, from 1 on, of the token whose guess is looked into; None or too large: what
+            follows the text.
+        block: whose attention is shown; None or too large: the last.
+
+    Returns:
+        The fields of Scores by their names as lists, ids as the texts of their tokens; and the
+        attention of the tokens from `first` to `last` on those from `begin` on, as `pack` makes it.
+        `context_length` and `chunk_length` say whether slots can ever hold anything.
+    """
+    model, config, length = read.bundle.model, read.bundle.config, len(read.ids)
+    token = length if token is None else min(max(1, token), length)
     last_block = len(model.blocks) - 1
     block = last_block if block is None else min(max(0, block), last_block)
-    reading = read(model, ids)
-    window = reading.window_of(token - 1)
-    attention = reading.attention(window, block)
-    last = min(window.end, token + SHOWN_AFTER)
-    first = max(window.begin, last - MOST_SHOWN)
-    last = min(window.end, first + MOST_SHOWN)
-    rows = slice(first - window.begin, last - window.begin)
-    scores = reading.scores
-    shown = {*np.unique(scores.alternatives).tolist(), *ids.tolist()}
-    texts = {id: tokenizer.decode([id]) for id in shown}
-    num_bytes = sum(len(tokenizer.token_bytes(id)) for id in ids[1:].tolist())
+    return _describe_scores(read) | {
+        "token": token,
+        "block": block,
+        "num_blocks": len(model.blocks),
+        "context_length": config.context_length,
+        "chunk_length": config.chunk_length,
+        **_describe_attention(read.reading, token, block),
+    }
+
+
+def _describe_scores(read: ReadText) -> dict[str, Any]:
+    """What holds for the whole text."""
+    tokenizer, scores, ids = read.bundle.tokenizer, read.reading.scores, read.ids.tolist()
+    texts = {id: tokenizer.decode([id]) for id in {*np.unique(scores.alternatives).tolist(), *ids}}
+    num_bytes = sum(len(tokenizer.token_bytes(id)) for id in ids[1:])
     return {
-        "tokens": [texts[id] for id in ids.tolist()],
-        "left_out": left_out,
-        "unknown": tokenizer.unknown(text),
+        "tokens": [texts[id] for id in ids],
+        "left_out": read.left_out,
+        "unknown": tokenizer.unknown(read.text),
         "perplexity": scores.perplexity,
         "bits_per_byte": float(-np.log2(scores.of_next[-1]).sum() / num_bytes),
         "of_next": np.round(scores.of_next, 6).tolist(),
         "entropies": np.round(scores.entropies[-1], 4).tolist(),
         "alternatives": np.vectorize(texts.get, otypes=[object])(scores.alternatives).tolist(),
         "probabilities": np.round(scores.probabilities, 5).tolist(),
-        "token": token,
-        "block": block,
-        "num_blocks": len(model.blocks),
-        "context_length": config.context_length,
-        "chunk_length": config.chunk_length,
+    }
+
+
+def _describe_attention(reading: Reading, token: int, block: int) -> dict[str, Any]:
+    """What the tokens around the one before `token` attend to, MOST_SHOWN at most."""
+    window = reading.window_of(token - 1)
+    last = min(window.end, token + SHOWN_AFTER)
+    first = max(window.begin, last - MOST_SHOWN)
+    last = min(window.end, first + MOST_SHOWN)
+    rows = slice(first - window.begin, last - window.begin)
+    attention = reading.attention(window, block)
+    return {
         "begin": window.begin,
         "first": first,
         "last": last,
@@ -209,6 +259,11 @@ def inspect(
 
 
 def pack(x: np.ndarray) -> dict[str, Any]:
-    """An array as a small JSON object: its shape, and float16 numbers in base64."""
+    """An array as a small JSON object: its shape, and float16 numbers in base64.
+
+    Example:
+        >>> pack(np.zeros((1, 2)))
+        {'shape': (1, 2), 'float16': 'AAAAAA=='}
+    """
     data = base64.b64encode(np.ascontiguousarray(x, "<f2").tobytes()).decode()
     return {"shape": x.shape, "float16": data}

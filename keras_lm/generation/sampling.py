@@ -151,8 +151,10 @@ def filter_candidates(
     Example:
         >>> settings = sampling_settings(GenerationConfig(temperature=1.0, top_k=2, top_p=1.0))
         >>> left = filter_candidates(tf.math.log([[0.1, 0.5, 0.4]]), settings)
-        >>> left.ids.numpy().tolist(), left.probabilities.numpy().round(2).tolist()
-        ([[1, 2, 0]], [[0.56, 0.44, 0.0]])
+        >>> left.ids.numpy().tolist()
+        [[1, 2, 0]]
+        >>> [round(float(p), 2) for p in left.probabilities[0]]
+        [0.56, 0.44, 0.0]
     """
     # The largest logit by itself: a slice of top_k's result would keep XLA from doing a fast one.
     largest = tf.reduce_max(logits, -1, keepdims=True)

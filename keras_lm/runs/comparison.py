@@ -128,9 +128,19 @@ def _seen_from(pair: Pair, name: str) -> Pair:
     """The pair with `name` as its first entry."""
     if pair.a == name:
         return pair
-    turned = {BETTER: WORSE, WORSE: BETTER}.get(pair.verdict, pair.verdict)
-    minus = (None if value is None else -value for value in (pair.difference, pair.high, pair.low))
-    return Pair(name, pair.a, pair.seeds, *minus, turned)
+    return Pair(
+        name,
+        pair.a,
+        pair.seeds,
+        _minus(pair.difference),
+        low=_minus(pair.high),
+        high=_minus(pair.low),
+        verdict={BETTER: WORSE, WORSE: BETTER}.get(pair.verdict, pair.verdict),
+    )
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _bits(value: float | None) -> str:

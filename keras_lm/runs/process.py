@@ -5,32 +5,32 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import psutil
 
-from keras_lm.storage.files import open_plain
+from keras_lm.storage.files import append_plain, open_plain
 from keras_lm.storage.run_folder import RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
-CLAIM_SECONDS = 2.0  # so long another's look at the lock never lasts
+CLAIM_SECONDS = 2.0  # longer than another process looks at the lock
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock says that another has
 
-_held: list[BinaryIO] = []  # locked files, open for as long as this process lives
+_held: list[IO[bytes]] = []  # locked files, open for as long as this process lives
 
 
 def process_identity() -> dict:
-    """What tells this process from a later one with the same number."""
+    """What distinguishes this process from a later one with the same number."""
     return {"pid": os.getpid(), "pid_started": psutil.Process().create_time()}
 
 
 def hold(path: Path) -> bool:
     """Locks the file for the rest of this process's life; false while another process holds it.
 
-    The system ends the lock with the process, however that ends. A file system without locks holds
-    nobody off.
+    The system ends the lock with the process, however that ends. On a file system without locks
+    every process gets it.
     """
-    file = open_plain(path, "ab")
+    file = append_plain(path)
     if _is_locked(file, fcntl.LOCK_EX):
         file.close()
         return False
@@ -38,7 +38,7 @@ def hold(path: Path) -> bool:
     return True
 
 
-def _is_locked(file: BinaryIO, lock: int) -> bool:
+def _is_locked(file: IO[bytes], lock: int) -> bool:
     """Takes a lock on the file; whether another process keeps it from doing so."""
     try:
         fcntl.flock(file, lock | fcntl.LOCK_NB)

@@ -15,8 +15,8 @@ POLL_SECONDS = 0.5
 TURN_FILE = ".turn"
 
 
-def place(folder: RunFolder) -> tuple[float, str] | None:
-    """Where a run that waits or trains stands in the queue; None when it does neither."""
+def position(folder: RunFolder) -> tuple[float, str] | None:
+    """A run's position in the queue, by time and id; None when it neither waits nor trains."""
     status = folder.read_status()
     if status.get("state") not in run_folder.ACTIVE_STATES or not is_alive(folder):
         return None
@@ -31,12 +31,12 @@ def runs_ahead(folder: RunFolder, others: list[RunFolder] | None = None) -> list
         others: where to look; None or empty: at all runs beside it.
     """
     own = (folder.read_status().get("queued_at", 0.0), folder.run_id)
-    places = {other: place(other) for other in others or list_runs(folder.path.parent)}
-    return [other for other, theirs in places.items() if theirs is not None and theirs < own]
+    positions = {other: position(other) for other in others or list_runs(folder.path.parent)}
+    return [other for other, theirs in positions.items() if theirs is not None and theirs < own]
 
 
 def wait_for_turn(folder: RunFolder) -> bool:
-    """Returns true when the turn has come, false when the run was asked to stop before."""
+    """Waits; true when it is the run's turn, false when it was asked to stop before."""
     ahead: list[RunFolder] = []
     while True:
         ahead = runs_ahead(folder, ahead) or runs_ahead(folder)  # seldom need all be looked at

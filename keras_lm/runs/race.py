@@ -234,8 +234,8 @@ class Race:
         }
         scores: dict[str, dict[int, float]] = {name: {} for name in config.names}
         for (name, seed), values in finished.items():
-            if values.get("bits_per_byte") is not None:
-                scores[name][seed] = values["bits_per_byte"]
+            if (score := values["bits_per_byte"]) is not None:
+                scores[name][seed] = score
         pairs = compare_all(scores)
         return {
             "entries": [
@@ -294,7 +294,7 @@ def measure(folder: RunFolder, summary: RunSummary) -> dict[str, float | None]:
 def _entry(name: str, runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     """An entry's row of the table: means over its finished runs."""
     columns = {
-        key: [run[key] for run in runs if run[key] is not None]
+        key: [value for run in runs if (value := run[key]) is not None]
         for key in ("val_loss", "bits_per_byte", "seconds", "tokens_per_second", "memory_mb")
     }
     row: dict[str, Any] = {"name": name, "runs": len(runs)}

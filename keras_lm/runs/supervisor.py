@@ -17,7 +17,7 @@ from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.storage import run_folder
-from keras_lm.storage.files import PARTIAL, open_plain, remove_leftovers, sha256, write_atomically
+from keras_lm.storage.files import PARTIAL, append_plain, remove_leftovers, sha256, write_atomically
 from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
 from keras_lm.system.paths import PROJECT, environment_for_children
 
@@ -53,8 +53,9 @@ class RunSummary:
     def failed_to_learn(self) -> bool:
         """Whether it ended no better than a guess by frequency, as far as its status says."""
         loss, chance = self.status.get("loss"), self.status.get("unigram_entropy")
-        known = isinstance(loss, float) and isinstance(chance, float)
-        return not self.is_active and known and loss >= chance > 0.0
+        if self.is_active or not isinstance(loss, float) or not isinstance(chance, float):
+            return False
+        return loss >= chance > 0.0
 
 
 @contextlib.contextmanager
@@ -132,7 +133,7 @@ class Supervisor:
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""
         words = [sys.executable, "-m", "keras_lm", command, "--run-dir", str(folder.path.resolve())]
-        with open_plain(folder.log_file, "ab") as log:
+        with append_plain(folder.log_file) as log:
             child = subprocess.Popen(
                 [*words, *flags],
                 cwd=PROJECT,
@@ -156,7 +157,7 @@ class Supervisor:
         self.folder(run_id).request(action)
 
     def summary(self, run_id: str) -> RunSummary | None:
-        """One run as it is now; None when there is none. A run whose process died is told so."""
+        """One run as it is now; None when there is none. A run whose process died is marked so."""
         folder = self.folder(run_id)
         if os.path.isdir(folder.path) and not os.access(folder.path, os.R_OK | os.X_OK):
             damage = f"The folder {folder.path} cannot be read: permission denied."
@@ -179,22 +180,22 @@ class Supervisor:
         return RunSummary(run_id, state, config, status, damage)
 
     def _settle(self, folder: RunFolder, status: dict) -> dict:
-        """Marks a run whose process is gone; its last word counts if it came in between."""
+        """Marks a run whose process is gone; what it wrote in between counts."""
         if (newer := folder.read_status()) != status:
             return newer
         kept = " Its last saved model is kept." if folder.model_file.exists() else ""
-        mend = "It had no checkpoint yet: start it again"
+        advice = "It had no checkpoint yet: start it again"
         if folder.has_checkpoint:
-            mend = "Go on from its newest checkpoint"
+            advice = "Go on from its newest checkpoint"
         values = {
             "state": run_folder.INTERRUPTED,
             "message": "The training process ended without a word: it was killed, or the machine "
-            f"went down or ran out of memory.{kept} {mend}; if memory ran out, a new run needs a "
+            f"went down or ran out of memory.{kept} {advice}; if memory ran out, a new run needs a "
             "lower batch_size, context_length or d_model. Its log may say more.",
         }
         try:
             folder.write_status(**values)
-        except OSError:  # a full disk: the page tells it all the same
+        except OSError:  # a full disk: the page shows it all the same
             return status | values
         return folder.read_status()
 

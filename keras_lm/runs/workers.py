@@ -1,4 +1,4 @@
-"""The page's side of the workers that generate and inspect: one process a model, two at most."""
+"""The page's side of the workers that generate and inspect: one process per model, two at most."""
 
 import contextlib
 import itertools
@@ -9,9 +9,9 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
-from keras_lm.storage.files import open_plain
+from keras_lm.storage.files import append_plain
 from keras_lm.system.paths import PROJECT, environment_for_children
 
 MAX_WORKERS = 2
@@ -19,14 +19,16 @@ MAX_WORKERS = 2
 
 @dataclass
 class Reply:
-    """What came so far for one request; the reader's thread fills it.
+    """What was answered so far to one request; the reader's thread fills it.
 
     Attributes:
+        request_id: of the request.
         texts: of each prompt, the continuation so far.
         error: a sentence when it failed.
         result: the values of the last line.
     """
 
+    request_id: int
     texts: list[str] = field(default_factory=list)
     error: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class Reply:
 
     @property
     def done(self) -> bool:
-        """Whether the last line has come."""
+        """Whether the last line was read."""
         return self._end.is_set()
 
     def finish(self) -> None:
@@ -42,7 +44,7 @@ class Reply:
         self._end.set()
 
     def wait(self, seconds: float) -> bool:
-        """Waits until it is done, so long at most; returns whether it is."""
+        """Waits until it is done, for at most so many seconds; returns whether it is."""
         return self._end.wait(seconds)
 
 
@@ -72,7 +74,7 @@ class WorkerClient:
         os.close(replies_write)
         self._requests = os.fdopen(requests_write, "wb", buffering=0)
         self._ids = itertools.count(1)
-        self._replies: dict[int, Reply] = {0: Reply()}
+        self._replies = {0: Reply(0)}
         self._lock, self._sending, self._ended = threading.Lock(), threading.Lock(), False
         self._prepared: set[int] = set()  # numbers of texts
         self._reader = threading.Thread(target=self._drain, args=(replies_read,), daemon=True)
@@ -123,9 +125,10 @@ class WorkerClient:
         reply.result = values
         reply.finish()
 
-    def generate(self, prompts: list[str], settings: dict[str, Any]) -> tuple[int, Reply]:
-        """Asks for continuations; returns the request's id and its reply, which fills with text."""
-        return self._ask(Reply([""] * len(prompts)), "generate", prompts=prompts, settings=settings)
+    def generate(self, prompts: list[str], settings: dict[str, Any]) -> Reply:
+        """Asks for continuations; returns the reply, which fills with text."""
+        reply = Reply(next(self._ids), [""] * len(prompts))
+        return self._ask(reply, "generate", prompts=prompts, settings=settings)
 
     def prepare(self, count: int) -> None:
         """Lets the worker get ready to generate `count` texts at once; only the first call does."""
@@ -133,33 +136,33 @@ class WorkerClient:
             is_new = count not in self._prepared
             self._prepared.add(count)
         if is_new:
-            self._ask(Reply(), "prepare", count=count)
+            self._ask(Reply(next(self._ids)), "prepare", count=count)
 
     def inspect(self, text: str, token: int | None, block: int | None) -> Reply:
         """Asks what `generation.inspection` says of a text, which becomes the result."""
-        return self._ask(Reply(), "inspect", text=text, token=token, block=block)[1]
+        reply = Reply(next(self._ids))
+        return self._ask(reply, "inspect", text=text, token=token, block=block)
 
-    def _ask(self, reply: Reply, do: str, **values: Any) -> tuple[int, Reply]:
-        request_id = next(self._ids)
+    def _ask(self, reply: Reply, do: str, **values: Any) -> Reply:
         with self._lock:
             pending = {key: old for key, old in self._replies.items() if key == 0 or not old.done}
-            self._replies = pending | {request_id: reply}
+            self._replies = pending | {reply.request_id: reply}
             if self._ended:
                 self._give_up(reply)
-        self._send({"id": request_id, "do": do, **values})
-        return request_id, reply
+        self._send({"id": reply.request_id, "do": do, **values})
+        return reply
 
-    def cancel(self, request_id: int) -> None:
+    def cancel(self, reply: Reply) -> None:
         """Ends a request early; its reply keeps the text so far."""
-        self._send({"id": request_id, "do": "cancel"})
+        self._send({"id": reply.request_id, "do": "cancel"})
 
     def _send(self, request: dict) -> None:
         line = json.dumps(request).encode() + b"\n"
         with self._sending, contextlib.suppress(OSError, ValueError):
-            self._requests.write(line)  # OSError, ValueError: it ended, which the reader tells
+            self._requests.write(line)  # OSError, ValueError: it ended, which the reader notes
 
     def close(self) -> None:
-        """Ends the process: the closed pipe tells it."""
+        """Ends the process, which notes that its pipe is closed."""
         self._requests.close()
         try:
             self.process.wait(timeout=2.0)
@@ -168,11 +171,11 @@ class WorkerClient:
             self.process.wait()
 
 
-def open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> IO[bytes]:
     """Opens the log to append to; one that cannot be written is done without."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return open_plain(path, "ab")
+        return append_plain(path)
     except OSError:
         return open(os.devnull, "ab")
 
@@ -186,7 +189,8 @@ class WorkerPool:
 
     def __init__(self, log_file: Path):
         self.log_file = log_file
-        self._workers: dict[tuple[Path, int], WorkerClient] = {}  # the latest used is the last
+        # By the file and its time of change in nanoseconds; the latest used is the last.
+        self._workers: dict[tuple[Path, int], WorkerClient] = {}
         self._lock = threading.Lock()
 
     def worker(self, model_file: Path) -> WorkerClient | None:

@@ -55,7 +55,7 @@ def seal_programs() -> None:
     """Writes the hash of every program that has none.
 
     To be called when something was compiled: another process that starts removes what has no hash.
-    TensorFlow writes a program beside its place and renames it, so what stands there is whole.
+    TensorFlow writes a program under another name and renames it, so what is found is whole.
     """
     with contextlib.suppress(OSError):  # without a cache all works, only later
         for program in _programs_folder().glob("*.pb"):
@@ -74,8 +74,8 @@ def _machine() -> str:
         processor = sorted({line for line in lines if line.startswith(("model name", "flags"))})
     except OSError:
         processor = [platform.processor()]
-    told = "\n".join([*processor, platform.machine(), version("tensorflow")])
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    description = "\n".join([*processor, platform.machine(), version("tensorflow")])
+    return hashlib.sha256(description.encode()).hexdigest()[:12]
 
 
 def _is_sound(program: Path) -> bool:

@@ -7,12 +7,13 @@ here waits for any of them or reads more than it was asked to. Standard library 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 PARTIAL = ".keras_lm-partial-"  # begins the name of whatever is still being written
 MOST_JSON_BYTES = 2**20
@@ -22,14 +23,26 @@ class DamagedFile(ValueError):
     """A file that cannot be used as it is; the message says in one sentence why."""
 
 
-def open_plain(path: Path, mode: str = "rb", buffering: int = -1) -> BinaryIO:
-    """Opens an ordinary file to read ("rb") or to append ("ab"); OSError for anything else."""
-    flags = os.O_RDONLY if mode == "rb" else os.O_WRONLY | os.O_APPEND | os.O_CREAT
+def open_plain(path: Path) -> io.BufferedReader:
+    """Opens an ordinary file to read it; OSError for anything else."""
+    return open(_plain_descriptor(path, os.O_RDONLY), "rb")
+
+
+def append_plain(path: Path) -> io.FileIO:
+    """Opens an ordinary file, made if need be, to append to it; OSError for anything else.
+
+    What is written goes to the system at once, but a full disk may take less of it.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return open(_plain_descriptor(path, flags), "ab", buffering=0)
+
+
+def _plain_descriptor(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # which never waits for a pipe
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "It is not an ordinary file", str(path))
-    return os.fdopen(descriptor, mode, buffering)
+    return descriptor
 
 
 def read_plain(path: Path, most_bytes: int) -> bytes | None:
@@ -64,7 +77,12 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # making one takes
 
 
 def parse_json(content: bytes) -> Any:
-    """The JSON value of some bytes; ValueError for anything else, NaN and deep nests included."""
+    """The JSON value of some bytes; ValueError for anything else, NaN and deep nests included.
+
+    Example:
+        >>> parse_json(b'{"step": 5}')
+        {'step': 5}
+    """
     try:
         return _DECODER.decode(content.decode())
     except RecursionError:
@@ -84,7 +102,7 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
         raise DamagedFile(f"{path.name} must be JSON, but {error!s:.100}.") from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Replaces `path`, or what it links to, by `content`, whole or not at all.
 
     Raises:

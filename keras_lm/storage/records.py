@@ -83,7 +83,12 @@ NEEDED = {
 
 
 def check_status(value: Any) -> tuple[dict, str]:
-    """The fields of a status that fit, and a sentence about the first that does not, or ""."""
+    """The fields of a status that fit, and a sentence about the first that does not, or "".
+
+    Example:
+        >>> check_status({"state": "training", "step": -1})
+        ({'state': 'training'}, 'step must be a whole number from 0, but got -1')
+    """
     if not isinstance(value, dict):
         return {}, f"It must be a JSON object, but got {describe(value)}."
     status, fault = _fitting(value, STATUS)
@@ -93,11 +98,16 @@ def check_status(value: Any) -> tuple[dict, str]:
 
 
 def check_event(value: Any) -> tuple[dict, str]:
-    """The event without what does not fit, and what must be wrong with it, or ""."""
+    """The event without what does not fit, and what is wrong with it, or "".
+
+    Example:
+        >>> check_event({"kind": "note", "step": 3, "message": "Went back."})
+        ({'kind': 'note', 'step': 3, 'message': 'Went back.'}, '')
+    """
     if not isinstance(value, dict):
         return {}, f"an event must be a JSON object, but got {describe(value)}"
     kind = value.get("kind")
-    if not TEXT.fits(kind):
+    if not isinstance(kind, str) or not TEXT.fits(kind):
         return {}, f"its kind must be text, but got {describe(kind)}"
     event, fault = _fitting(value, EVENTS.get(kind, {"step": WHOLE}))
     if not fault:
@@ -121,7 +131,12 @@ def _fitting(record: dict, fields: dict[str, Kind]) -> tuple[dict, str]:
 
 
 def describe(value: Any) -> str:
-    """A JSON value in few characters."""
+    """A JSON value in few characters.
+
+    Example:
+        >>> describe([1, 2]), describe(None), describe("no")
+        ('a list', 'null', "'no'")
+    """
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

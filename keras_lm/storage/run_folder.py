@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_lm.storage import files
-from keras_lm.storage.files import PARTIAL, DamagedFile, open_plain, read_json, write_atomically
+from keras_lm.storage.files import (
+    PARTIAL,
+    DamagedFile,
+    append_plain,
+    open_plain,
+    read_json,
+    write_atomically,
+)
 from keras_lm.storage.records import STATES, check_event, check_status
 
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
@@ -82,7 +89,7 @@ class RunFolder:
         self._earlier_taken_file = self.path / "control.taken"  # of earlier versions
         self.log_file = self.path / "log.txt"
         self.tokenizer_file = self.path / "tokenizer.json"
-        self.text_file = self.path / "text.txt"  # what came from standard input
+        self.text_file = self.path / "text.txt"  # that was read from standard input
         self.lock_file = self.path / "process.lock"
         self.checkpoints = self.path / "checkpoints"
         self.model_file = self.path / "model.keras"
@@ -136,7 +143,8 @@ class RunFolder:
     def remove(self) -> None:
         """Removes the run and its folder; whatever else is there stays, and the folder with it.
 
-        Raises OSError when the disk refuses.
+        Raises:
+            OSError: when the disk refuses.
         """
         if self.path.is_symlink():  # the folder itself is somewhere else, where somebody put it
             self.path.unlink()
@@ -197,7 +205,7 @@ class RunFolder:
         if os.path.isdir(self.control_file):  # somebody else's
             return None
         try:
-            os.replace(self.control_file, taken)  # one that comes while this is read stays
+            os.replace(self.control_file, taken)  # one that is made while this is read stays
         except OSError:
             return None
         try:
@@ -211,7 +219,7 @@ class RunFolder:
     def append_event(self, event: dict) -> None:
         """Adds one line to `events.jsonl`, whole or not at all. One process may do so."""
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
-        with open_plain(self.events_file, "ab", buffering=0) as file:
+        with append_plain(self.events_file) as file:
             size = file.seek(0, os.SEEK_END)
             try:
                 if file.write(line) < len(line):  # what a disk takes that is nearly full
@@ -230,12 +238,16 @@ class RunFolder:
 
         Damaged lines are left out; a note at the end says so.
         """
-        events, faults = [], []
+        events: list[dict] = []
+        faults: list[str] = []
         for line, end in self._lines(offset, MOST_EVENTS_BYTES):
             event, fault = _parse(line)
-            events.append(event) if not fault else faults.append(fault)
+            if fault:
+                faults.append(fault)
+            else:
+                events.append(event)
             offset = end
-        if offset >= MOST_EVENTS_BYTES and events + faults:
+        if offset >= MOST_EVENTS_BYTES and (events or faults):
             faults.append(f"what follows the first {MOST_EVENTS_BYTES:,} bytes is too much to show")
         if faults:
             message = f"Lines of events.jsonl left out: {len(faults):,}; the first: {faults[0]}."
@@ -257,8 +269,8 @@ class RunFolder:
 
     def truncate_events(self, last_step: int) -> None:
         """Keeps the events up to `last_step`, for a run that goes on from there."""
-        parsed = ((line, *_parse(line)) for line, _ in self._lines(0, math.inf))
-        kept = [line for line, event, fault in parsed if not fault and _step(event) <= last_step]
+        lines = (line for line, _ in self._lines(0, math.inf))
+        kept = [line for line in lines if _is_until(line, last_step)]
         write_atomically(self.events_file, b"".join(kept))
 
     def remove_leftovers(self, before: float) -> None:
@@ -290,8 +302,10 @@ def _parse(line: bytes) -> tuple[dict, str]:
         return {}, f"an event must be JSON, but {error!s:.100}"
 
 
-def _step(event: dict) -> int:
-    return event.get("step", 0)
+def _is_until(line: bytes, last_step: int) -> bool:
+    """Whether a line holds an event of a step up to `last_step`."""
+    event, fault = _parse(line)
+    return not fault and event.get("step", 0) <= last_step
 
 
 def list_runs(root: Path) -> list[RunFolder]:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_heard: list[bool] = []
+_interrupted: list[bool] = []
 
 
 def on_ending(action: Callable[[], object]) -> None:
@@ -17,13 +17,13 @@ def on_ending(action: Callable[[], object]) -> None:
 
 def interrupt() -> None:
     """An action: ends what is being done with a KeyboardInterrupt."""
-    _heard.append(True)
+    _interrupted.append(True)
     raise KeyboardInterrupt
 
 
 def is_ending() -> bool:
     """Whether `interrupt` was called: libraries may make another error of its KeyboardInterrupt."""
-    return bool(_heard)
+    return bool(_interrupted)
 
 
 @contextlib.contextmanager

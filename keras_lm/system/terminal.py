@@ -1,6 +1,7 @@
-"""What a run says in a terminal."""
+"""What a run prints in a terminal."""
 
 import contextlib
+import io
 import re
 import sys
 
@@ -11,6 +12,10 @@ def printable(text: str, keep: str = "") -> str:
     """The text with its control characters, but for those in `keep`, as escapes such as \\x1b.
 
     Sent to a terminal as they are, they would move its cursor, colour it or do worse.
+
+    Example:
+        >>> printable("red: \\x1b[31m")
+        'red: \\\\x1b[31m'
     """
     return _CONTROL.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), text)
 
@@ -23,12 +28,17 @@ def escape(character: str) -> str:
 def accept_any_character() -> None:
     """Lets stdout and stderr replace what their encoding has not, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by whoever started this process
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
             stream.reconfigure(errors="replace")
 
 
 def describe(event: dict, steps: int) -> str:
-    """One line about a metrics event."""
+    """One line about a metrics event.
+
+    Example:
+        >>> describe({"step": 10, "loss": 2.5, "tokens_per_second": 12345.6}, steps=100)
+        'step 10/100  loss 2.5000  12,346 tokens/s'
+    """
     line = (
         f"step {event['step']}/{steps}  loss {event['loss']:.4f}  "
         f"{event['tokens_per_second']:,.0f} tokens/s"
@@ -42,6 +52,6 @@ def report_progress(line: str) -> None:
 
 
 def say(line: str, end: str = "\n") -> None:
-    """Prints to stderr; a run goes on when nobody can hear it."""
+    """Prints to stderr; a run goes on when nobody can read it."""
     with contextlib.suppress(OSError):
         print(printable(line), end=end, file=sys.stderr, flush=True)

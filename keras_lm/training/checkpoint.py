@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, step: int, variables: list, position: dict) ->
         folder: the run's `checkpoints` folder.
         step: updates made.
         variables: every variable of model and optimizer, seeds included, in a fixed order.
-        position: JSON object with the rest of the run's state; "val_loss" tells which is best.
+        position: JSON object with the rest of the run's state; the best has the lowest "val_loss".
 
     Returns:
         The checkpoint's folder, `step-00000500`. A sound one that is there already is the same

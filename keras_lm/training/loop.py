@@ -27,7 +27,7 @@ from keras_lm.training.train_step import (
 )
 from keras_lm.training.windows import WindowOrder
 
-CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop is heard
+CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop is noticed soon
 STATUS_SECONDS = 1.0  # between two heartbeats
 VALIDATION_BATCH_TOKENS = 4096
 LARGEST_EXPONENT = 700.0  # whose exponential float64 can hold
@@ -263,8 +263,9 @@ class TrainingLoop:
 def perplexity(loss: float) -> float:
     """The number of equally likely tokens with this loss, in nats per token; never infinite.
 
-    >>> round(perplexity(0.6931471805599453), 6)
-    2.0
+    Example:
+        >>> round(perplexity(0.6931471805599453), 6)
+        2.0
     """
     return math.exp(min(loss, LARGEST_EXPONENT))
 

@@ -42,10 +42,11 @@ def next_token_loss(
     Returns:
         Scalars in float32: nats per token, and the part of tokens whose target is the likeliest.
 
-    >>> x, kernel = tf.constant([[1.0, 0.0]]), tf.constant([[9.0, 0.0], [0.0, 0.0]])
-    >>> loss, accuracy = next_token_loss(x, kernel, tf.constant([0]))
-    >>> round(float(loss), 4), float(accuracy)
-    (0.0001, 1.0)
+    Example:
+        >>> x, kernel = tf.constant([[1.0, 0.0]]), tf.constant([[9.0, 0.0], [0.0, 0.0]])
+        >>> loss, accuracy = next_token_loss(x, kernel, tf.constant([0]))
+        >>> round(float(loss), 4), float(accuracy)
+        (0.0001, 1.0)
     """
 
     @tf.custom_gradient

@@ -24,6 +24,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         steps: updates in all.
         shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
             al., https://arxiv.org/abs/2405.18392) or "constant".
+
+    Example:
+        >>> schedule = WarmupDecay(1.0, 0.0, warmup_steps=2, steps=6, shape="linear")
+        >>> [float(schedule(step)) for step in range(6)]
+        [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
 
     def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
@@ -32,7 +37,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         numbers = [peak, floor, warmup_steps, steps]
         self._numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """The learning rate, a scalar, of the update after `step` others."""
         peak, floor, warmup_steps, steps = tf.unstack(self._numbers)
         update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
         warmup = ops.minimum(update / ops.maximum(warmup_steps, 1.0), 1.0)
@@ -46,7 +52,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }[self.shape]()
         return warmup * (floor + (peak - floor) * left)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float | int | str]:
+        """The arguments that make the same schedule."""
         return {
             "peak": self.peak,
             "floor": self.floor,
@@ -56,15 +63,21 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class OnceAnUpdate:
-    """A base in front of a Keras optimizer: what all variables share is computed once per update.
+class OncePerUpdate(keras.optimizers.Optimizer):
+    """Put before a Keras optimizer: what all variables share is computed once per update.
 
-    Keras computes the learning rate and Adam's correction once per variable: a fourth of the
-    training step's operations, which all take time to trace and memory to compile. The optimizer
-    must have Adam's two betas as `adam_betas`.
+    Keras computes the learning rate and Adam's correction once per variable, a fourth of the
+    training step's operations, which all take time to trace and memory to compile.
     """
 
-    def apply(self, grads, trainable_variables=None):
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """How much of Adam's two means is kept in a step."""
+        raise NotImplementedError
+
+    def apply(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
+    ) -> None:
         """As Keras' `apply`."""
         schedule, self._learning_rate = self._learning_rate, self.learning_rate
         beta_1, beta_2 = self.adam_betas
@@ -76,7 +89,14 @@ class OnceAnUpdate:
         finally:
             self._learning_rate = schedule
 
-    def adam_update(self, gradient, variable, learning_rate, m, v):
+    def adam_update(
+        self,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+        m: keras.Variable,
+        v: keras.Variable,
+    ) -> None:
         """Adam's step (https://arxiv.org/abs/1412.6980), within `apply`.
 
         Args:
@@ -92,7 +112,7 @@ class OnceAnUpdate:
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
-class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
+class AdamW(OncePerUpdate, keras.optimizers.AdamW):
     """Keras' AdamW (https://arxiv.org/abs/1711.05101) with a smaller graph."""
 
     @property
@@ -100,7 +120,9 @@ class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
         """How much of the two means is kept per step."""
         return self.beta_1, self.beta_2
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         """As Keras' `update_step`."""
         index = self._get_variable_index(variable)
         means = self._momentums[index], self._velocities[index]
@@ -108,7 +130,7 @@ class AdamW(OnceAnUpdate, keras.optimizers.AdamW):
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
-class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
+class GramMuon(OncePerUpdate, keras.optimizers.Muon):
     """Keras' Muon (https://kellerjordan.github.io/posts/muon) with its iteration on Gram matrices.
 
     An iteration X <- P X with P = a I + b G + c G^2 multiplies X by a polynomial of its Gram matrix
@@ -122,14 +144,21 @@ class GramMuon(OnceAnUpdate, keras.optimizers.Muon):
         """How much of the two means is kept per step, where weights are trained by Adam."""
         return self.adam_beta_1, self.adam_beta_2
 
-    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+    def _adamw_update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+        m: keras.Variable,
+        v: keras.Variable,
+    ) -> None:
         self.adam_update(gradient, variable, learning_rate, m, v)
 
     @traced  # once per shape, not once per matrix: a quicker start
-    def zeropower_via_newtonschulz5(self, x, steps: int):
+    def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
         """About the orthogonal matrix nearest to `x`, (rows, columns), after `steps` iterations."""
         rows, columns = x.shape
-        if rows > columns:
+        if rows > columns:  # (columns, rows) and back
             return ops.transpose(self.zeropower_via_newtonschulz5(ops.transpose(x), steps))
         if columns < 2 * rows:  # nearly square: the usual form takes less
             return super().zeropower_via_newtonschulz5(x, steps)

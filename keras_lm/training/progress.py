@@ -17,8 +17,9 @@ LEAST_RATE = 1e-7  # the lowest learning rate that the settings allow
 def no_values() -> dict[str, list[float]]:
     """For each name in METRICS an empty list.
 
-    >>> no_values()
-    {'loss': [], 'accuracy': [], 'grad_norm': []}
+    Example:
+        >>> no_values()
+        {'loss': [], 'accuracy': [], 'grad_norm': []}
     """
     return {name: [] for name in METRICS}
 
@@ -144,8 +145,9 @@ class Run:
 def scale_rate(settings: TrainingConfig, factor: float) -> TrainingConfig:
     """The settings with the learning rate and its floor multiplied by `factor`.
 
-    >>> scale_rate(TrainingConfig(learning_rate=1e-3), 0.25).learning_rate
-    0.00025
+    Example:
+        >>> scale_rate(TrainingConfig(learning_rate=1e-3), 0.25).learning_rate
+        0.00025
     """
     rate, floor = factor * settings.learning_rate, factor * settings.min_learning_rate
     rate = max(rate, LEAST_RATE)

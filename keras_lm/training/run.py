@@ -15,7 +15,7 @@ from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
-from keras_lm.storage.files import open_plain, write_atomically
+from keras_lm.storage.files import append_plain, write_atomically
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system.signals import is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
@@ -82,7 +82,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     except Exception as error:  # a fault of ours: the log keeps what a person need not see
         if is_ending():  # amid TensorFlow, which made an error of it
             raise KeyboardInterrupt from None
-        with contextlib.suppress(OSError), open_plain(folder.log_file, "ab") as log:
+        with contextlib.suppress(OSError), append_plain(folder.log_file) as log:
             log.write(traceback.format_exc().encode(errors="replace"))
         reason = str(error).strip().splitlines() or [""]
         return _fail(run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
@@ -107,7 +107,7 @@ def train_to_the_end(run: Run) -> str:
         Diverged: the second time.
     """
     loop = prepare(run)
-    if is_ending():  # heard amid TensorFlow, which went on
+    if is_ending():  # asked amid TensorFlow, which went on
         raise KeyboardInterrupt
     # Ctrl-C, a closed terminal and a shutdown keep the model, as the page's Stop does.
     on_ending(run.requests.stop)

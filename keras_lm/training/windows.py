@@ -16,8 +16,13 @@ class WindowOrder:
 
     Args:
         num_tokens: length of the text, at least context_length + 1.
-        context_length: tokens a window feeds to the model.
+        context_length: tokens per window that are fed to the model.
         seed: of the order.
+
+    Example:
+        >>> order = WindowOrder(num_tokens=20, context_length=4, seed=1)
+        >>> bool((order.offsets(0, 2) == order.offsets(0, 2)).all())
+        True
     """
 
     def __init__(self, num_tokens: int, context_length: int, seed: int):
@@ -30,13 +35,14 @@ class WindowOrder:
     def offsets(self, step: int, count: int) -> np.ndarray:
         """Where the `count` windows of update `step` (from 0) begin: (count,) int32."""
         windows = np.arange(step * count, (step + 1) * count)
-        epochs, places = np.divmod(windows, self.windows_per_epoch)
+        epochs, indices = np.divmod(windows, self.windows_per_epoch)
         chosen = [
-            self._epoch(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)
+            self._epoch(int(epoch))[index] for epoch, index in zip(epochs, indices, strict=True)
         ]
         return np.array(chosen, "int32")
 
     def _shuffle_epoch(self, epoch: int) -> np.ndarray:
+        """Where the windows of an epoch begin, in its order: (windows_per_epoch,)."""
         generator = np.random.default_rng([self.seed, epoch])
         last_phase = self.num_tokens - 1 - self.windows_per_epoch * self.context_length
         phase = generator.integers(0, last_phase + 1)
@@ -44,6 +50,11 @@ class WindowOrder:
 
 
 def cut_windows(tokens: tf.Tensor, offsets: tf.Tensor, length: int) -> tf.Tensor:
-    """The windows that begin at `offsets` (...,): (..., length); the text's end is repeated."""
-    places = tf.expand_dims(offsets, -1) + tf.range(length)
-    return tf.gather(tokens, tf.minimum(places, tf.shape(tokens)[0] - 1))
+    """The windows that begin at `offsets` (...,): (..., length); the text's end is repeated.
+
+    Example:
+        >>> cut_windows(tf.constant([5, 6, 7]), tf.constant([0, 1]), 3).numpy().tolist()
+        [[5, 6, 7], [6, 7, 7]]
+    """
+    indices = tf.expand_dims(offsets, -1) + tf.range(length)  # (..., 1) + (length,)
+    return tf.gather(tokens, tf.minimum(indices, tf.shape(tokens)[0] - 1))

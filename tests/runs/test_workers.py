@@ -51,19 +51,19 @@ def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     assert pool.worker(model_file) is worker
     wait(worker.loading)
     begin = time.perf_counter()
-    _, reply = worker.generate(["The ☃"], SETTINGS)
+    reply = worker.generate(["The ☃"], SETTINGS)
     assert not wait(reply).error and len(reply.texts[0]) == 31
     assert 0 < reply.result["seconds"] < (time.perf_counter() - begin) / 2  # most is compiling
     assert reply.result["tokens_cut"] == 0
     for length in (10, 11, 12):
-        _, long = worker.generate(["T" * length], SETTINGS)
+        long = worker.generate(["T" * length], SETTINGS)
         assert wait(long).result["tokens_cut"] == max(0, length - 11)  # the model's context
     assert reply.result["unknown"] == ["☃"] and worker.loading.result["parameters"] > 0
     expected = generate(bundle.load(model_file), "The ", **SETTINGS)
     assert reply.texts == [expected]  # the same seed gives the same text in another process
 
     prompts = ["The", "", "quick brown fox"]
-    _, together = worker.generate(prompts, SETTINGS)
+    together = worker.generate(prompts, SETTINGS)
     model = bundle.load(model_file)
     assert wait(together).texts == generate(model, prompts, **SETTINGS)
 
@@ -71,18 +71,18 @@ def test_a_worker_streams_cancels_refuses_and_dies_in_words(pool, model_file):
     assert inspected.result == json.loads(json.dumps(inspect(model, "The quick <b>")))
     assert "at least two tokens" in wait(worker.inspect("T", None, None)).error
 
-    request_id, long_reply = worker.generate(["The"], {"max_new_tokens": 100_000})
+    long_reply = worker.generate(["The"], {"max_new_tokens": 100_000})
     while len(long_reply.texts[0]) < 100:
         time.sleep(0.01)
-    worker.cancel(request_id)
+    worker.cancel(long_reply)
     assert not wait(long_reply).error and 100 <= len(long_reply.texts[0]) < 100_000
 
-    _, refused = worker.generate(["The"], {"temperature": -1})
+    refused = worker.generate(["The"], {"temperature": -1})
     assert "temperature must be between" in wait(refused).error
-    _, unknown = worker.generate(["The"], {"heat": 1})
+    unknown = worker.generate(["The"], {"heat": 1})
     assert "no field 'heat'" in wait(unknown).error
 
-    _, dying = worker.generate(["The"], {"max_new_tokens": 100_000})
+    dying = worker.generate(["The"], {"max_new_tokens": 100_000})
     os.kill(worker.process.pid, signal.SIGKILL)
     assert "process ended" in wait(dying).error
     assert pool.worker(model_file) is not worker  # the next request gets a new process
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_sentence(pool, tmp_path):
     path.write_bytes(b"no zip")
     worker = pool.worker(path)
     assert "bad.keras" in wait(worker.loading).error and len(worker.loading.error.split("\n")) == 1
-    _, reply = worker.generate(["The"], SETTINGS)
+    reply = worker.generate(["The"], SETTINGS)
     assert wait(reply).error
 
 
@@ -107,7 +107,7 @@ def test_a_worker_gets_ready_before_it_is_asked(pool, model_file):
         assert time.monotonic() < end
         time.sleep(0.02)
     begin = time.monotonic()
-    _, reply = worker.generate(["The", "quick"], SETTINGS)
+    reply = worker.generate(["The", "quick"], SETTINGS)
     assert not wait(reply).error and [len(text) for text in reply.texts] == [31, 31]
     assert time.monotonic() - begin < reply.result["seconds"] + 0.8  # nothing is compiled any more
 
@@ -136,13 +136,13 @@ def test_a_worker_at_work_never_makes_room(pool, tmp_path, model_file):
     workers = [pool.worker(path) for path in first]
     assert pool.worker(last) is None  # they are loading
     asked = [worker.generate(["The"], {"max_new_tokens": 100_000}) for worker in workers]
-    for worker, (_, reply) in zip(workers, asked, strict=True):
+    for worker, reply in zip(workers, asked, strict=True):
         wait(worker.loading)
         assert pool.worker(last) is None and not reply.done
-    workers[-1].cancel(asked[-1][0])
-    wait(asked[-1][1])
+    workers[-1].cancel(asked[-1])
+    wait(asked[-1])
     assert pool.worker(last) is not None
-    assert workers[0].is_alive and not workers[-1].is_alive and not asked[0][1].done
+    assert workers[0].is_alive and not workers[-1].is_alive and not asked[0].done
 
 
 def test_a_line_torn_by_the_end_of_the_process_ends_its_reply(pool, model_file, monkeypatch):
@@ -156,8 +156,8 @@ def test_a_line_torn_by_the_end_of_the_process_ends_its_reply(pool, model_file, 
 
     monkeypatch.setattr(subprocess, "Popen", torn)
     worker = pool.worker(model_file)
-    _, reply = worker.generate(["The"], SETTINGS)
+    reply = worker.generate(["The"], SETTINGS)
     assert "process ended" in wait(reply).error and not worker.loading.error and started
     worker.close()
-    _, late = worker.generate(["The"], SETTINGS)  # another tab has closed it
+    late = worker.generate(["The"], SETTINGS)  # another tab has closed it
     assert "process ended" in wait(late).error

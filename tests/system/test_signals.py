@@ -104,7 +104,7 @@ def test_a_signal_waits_for_the_end_of_a_block_that_cannot_bear_it(restored):
 
 
 def test_an_interrupt_is_remembered_whatever_a_library_makes_of_it(restored, monkeypatch):
-    monkeypatch.setattr(signals, "_heard", [])
+    monkeypatch.setattr(signals, "_interrupted", [])
     signals.on_ending(signals.interrupt)
     assert not signals.is_ending()
     with pytest.raises(SystemError):

@@ -48,7 +48,6 @@ class Generated:
     prompt: str
     settings: dict
     worker: WorkerClient
-    request_id: int
     reply: Reply
 
 
@@ -166,13 +165,11 @@ def begin(model_file: Path, worker: WorkerClient, prompt: str, settings: dict, c
     """Asks the worker for texts; `draw_texts` draws them."""
     cancel()
     settings = {"seed": random.randrange(NEW_SEEDS)} | settings
-    request_id, reply = worker.generate([prompt] * count, settings)
+    reply = worker.generate([prompt] * count, settings)
     texts = st.session_state.setdefault("texts", [])
     number = texts[0].number + 1 if texts else 0
     label = label_of(name_of(model_file))
-    texts.insert(
-        0, Generated(number, model_file, label, prompt, settings, worker, request_id, reply)
-    )
+    texts.insert(0, Generated(number, model_file, label, prompt, settings, worker, reply))
     del texts[MOST_TEXTS:]
 
 
@@ -185,7 +182,7 @@ def cancel() -> None:
     """Ends what this tab is generating, if anything."""
     newest = newest_text()
     if newest and not newest.reply.done:
-        newest.worker.cancel(newest.request_id)
+        newest.worker.cancel(newest.reply)
 
 
 def draw_texts() -> None:
