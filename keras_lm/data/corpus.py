@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -21,7 +21,7 @@ BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
 _PIECE = 1_000_000  # tokens
 
-Ids = TypeVar("Ids", bound=Sequence[int] | np.ndarray)
+Ids = TypeVar("Ids", list[int], np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Corpus:
         digest = hashlib.sha256(json.dumps(self.tokenizer.to_dict()).encode())
         for part in (self.train, self.validation):
             digest.update(f"{len(part)}:".encode())
-            digest.update(np.ascontiguousarray(part, "<i4"))
+            digest.update(np.ascontiguousarray(part, "<i4").data)
         return digest.hexdigest()
 
     def bits_per_byte(self, loss: float) -> float:
@@ -171,8 +171,8 @@ def split(ids: Ids, validation_fraction: float) -> tuple[Ids, Ids]:
 
 
 def check_length(
-    train: Sequence[int],
-    validation: Sequence[int],
+    train: Sized,
+    validation: Sized,
     context_length: int,
     validation_fraction: float,
     unit: str = "tokens",
@@ -197,7 +197,7 @@ def _enough(needed: int, validation_fraction: float) -> int:
     return -(-least // step) * step
 
 
-def unigram_entropy(ids: Sequence[int]) -> float:
+def unigram_entropy(ids: Sequence[int] | np.ndarray) -> float:
     """The entropy of the token frequencies in nats per token: the loss of a model without memory.
 
     TextError when `ids` is empty.

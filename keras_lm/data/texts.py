@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pooch
 
@@ -189,12 +190,14 @@ def _download(text: Text) -> None:
     pooch.get_logger().setLevel("WARNING")
     try:
         (path,) = text.paths
+        # Any: pooch's own protocol names the arguments otherwise than its own downloaders.
+        downloader: Any = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT)
         pooch.retrieve(
             text.url,
             known_hash=text.sha256,
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT),
+            downloader=downloader,
         )
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a bad hash is the other
         answer = getattr(error, "response", None)

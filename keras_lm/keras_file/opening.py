@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def check_model_file(path: Path) -> ModelConfig:
 
 
 @contextlib.contextmanager
-def _answer(path: Path, wanted: str) -> Iterator[BinaryIO]:
+def _answer(path: Path, wanted: str) -> Iterator[Any]:
     """What the reader says of the file: an unnamed file, which a crash does not leave behind."""
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as reason:
         try:

@@ -175,11 +175,12 @@ def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
     while pending:
         prefix = pending.pop()
         group = store[prefix or "/"]
+        assert isinstance(group, h5py.Group)  # as the root and whatever is appended below
         count += len(group)
         if count > max_entries:
             raise ModelFileError("its weights hold too many or too deeply nested entries.")
         for name in group:
-            path = f"{prefix}/{name}" if prefix else name
+            path = f"{prefix}/{name}" if prefix else str(name)
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ModelFileError(f"its weights hold a link, {path!r:.60}.")
             if path == OPTIMIZER:

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -161,7 +162,7 @@ def curve_spec(title: str, names: tuple[str, ...], log: bool = False) -> dict:
     return _without_data(line)
 
 
-def _without_data(chart: alt.Chart | alt.LayerChart) -> dict:
+def _without_data(chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> dict:
     """The drawing alone; each of its parts draws the table named TABLE."""
     drawing = chart.properties(height=CHART_HEIGHT).configure(**READABLE).to_dict()
     for part in drawing.get("layer", []):
@@ -189,7 +190,7 @@ def _scale(column: str, log: bool = False, margin: float = 0.0) -> alt.Scale:
     else:
         ends = f"[{low} - {margin} * ({high} - {low}), {high} + {margin} * ({high} - {low})]"
     raw = alt.ExprRef(f"length(data('{TABLE}')) ? {ends} : null")
-    kind = {"type": "log"} if log else {"zero": False}
+    kind: dict[str, Any] = {"type": "log"} if log else {"zero": False}
     return alt.Scale(domain=[1, 10], domainRaw=raw, **kind)
 
 
@@ -214,7 +215,8 @@ def _base(title: str, log: bool, names: tuple[str, ...]) -> alt.Chart:
 def _reference_lines() -> list[alt.Chart]:
     """Dashed horizontal lines with their names: BY_FREQUENCY's below it, AT_RANDOM's above."""
     is_curve = alt.FieldOneOfPredicate("curve", list(LOSS_COLOURS))
-    base = alt.Chart().transform_filter({"not": is_curve}).encode(y="value:Q")
+    is_reference: Any = {"not": is_curve}  # Any: Altair's annotations know no negation
+    base = alt.Chart().transform_filter(is_reference).encode(y="value:Q")
     return [
         base.mark_rule(strokeDash=[5, 4], color=GREY),
         *(

@@ -129,7 +129,7 @@ def check_value(
             kind, "a number"
         )
         raise ConfigError(f"must be {expected}, but got {value!r:.60}.", name)
-    if isinstance(value, str) and (lone := re.search("[\ud800-\udfff]", value)):
+    if kind is str and (lone := re.search("[\ud800-\udfff]", str(value))):
         raise ConfigError(f"must have a UTF-8 form, but {lone[0]!r} in it has none.", name)
     if choices and value not in choices:
         raise ConfigError(f"must be one of {', '.join(choices)}, but got {value!r:.60}.", name)

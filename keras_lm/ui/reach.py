@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 HERE = Path(__file__).parent
 STYLED = "styled"  # in the session: the browser has the style
@@ -18,7 +19,7 @@ SIDEBAR_FIRST = """
 
 @cache
 def _component() -> Any:
-    return st.components.v2.component("reach", js=(HERE / "reach.js").read_text())
+    return component("reach", js=(HERE / "reach.js").read_text())
 
 
 def is_styled(has_sidebar: bool) -> bool:

@@ -37,7 +37,8 @@ class SeparatedTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """The rows of `text`: those of the inner tokenizer, and `stop` for each separator."""
         first, *others = (self.inner.encode(part) for part in text.split(self.separator))
-        return first + [row for part in others for row in (self.stop, *part)]
+        stop = self.inner.vocab_size
+        return first + [row for part in others for row in (stop, *part)]
 
     def unknown(self, text: str) -> list[str]:
         """The distinct pieces of `text` that `encode` drops, in their order of appearance."""

@@ -54,11 +54,12 @@ def flash_attention(queries, keys, values):
         The mixture of values, the same shape and dtype.
     """
     length = ops.shape(queries)[2]
-    blocked = [_split(x) for x in (queries, keys, values)]
-    outputs, maxima, totals = _forward(*blocked)
+    queries, keys, values = (_split(x) for x in (queries, keys, values))
+    outputs, maxima, totals = _forward(queries, keys, values)
 
     def gradient(upstream):
-        gradients = _backward(*blocked, outputs, maxima, totals, _split(upstream))
+        upstream = _split(upstream)
+        gradients = _backward(queries, keys, values, outputs, maxima, totals, upstream)
         return tuple(_join(x, length) for x in gradients)
 
     return _join(outputs, length), gradient

@@ -2,8 +2,10 @@
 
 import html
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -34,7 +36,7 @@ MOST_CONTINUATIONS = 4
 MOST_TEXTS = 20  # that are kept
 NEW_SEEDS = 1_000_000  # a drawn seed is short enough to be typed again
 DEFAULT_PROMPT = "The man"  # of a model whose training text is not known
-FIELDS = {spec.name: spec.metadata for spec in GenerationConfig.specs()}
+FIELDS: dict[str, Any] = {spec.name: spec.metadata for spec in GenerationConfig.specs()}
 GO = "generate.again"  # in the session: a button below a text has set the form, which shall run
 
 
@@ -67,17 +69,7 @@ def page() -> None:
 def settings_form() -> tuple[dict, int]:
     """The sampling settings, without a seed unless it is fixed, and how many continuations."""
     settings = {
-        name: st.slider(
-            field["label"],
-            *field["slider"],
-            getattr(GenerationConfig, name),
-            field["step"],
-            key=name,
-            help=field["help"],
-            bind="query-params",
-        )
-        for name, field in FIELDS.items()
-        if field["slider"]
+        name: setting_slider(name, field) for name, field in FIELDS.items() if field["slider"]
     }
     count = st.slider(
         "Continuations",
@@ -106,6 +98,21 @@ def settings_form() -> tuple[dict, int]:
     return settings, count
 
 
+def setting_slider(name: str, field: Mapping[str, Any]) -> Any:
+    """The slider of a setting, and the value that it has."""
+    low, high = field["slider"]
+    return st.slider(
+        field["label"],
+        low,
+        high,
+        getattr(GenerationConfig, name),
+        field["step"],
+        key=name,
+        help=field["help"],
+        bind="query-params",
+    )
+
+
 def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> None:
     """The prompt, ways to begin, and the buttons; starts a text when it is asked for."""
     data = text_of(model_file)
@@ -128,12 +135,13 @@ def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> No
         key="generate.go",
         shortcut="Ctrl+Enter",
     )
-    if (clicked or again) and worker is None:
-        st.session_state[GO] = True
-        st.fragment(wait_for_room, run_every=WAITING_SECONDS)(model_file)
+    if worker is None:
+        if clicked or again:
+            st.session_state[GO] = True
+            st.fragment(wait_for_room, run_every=WAITING_SECONDS)(model_file)
     elif clicked or again:
         begin(model_file, worker, prompt, settings, count)
-    elif worker is not None:
+    else:
         worker.prepare(count)
     if (newest := newest_text()) and not newest.reply.done:
         buttons.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel)
@@ -175,7 +183,7 @@ def begin(model_file: Path, worker: WorkerClient, prompt: str, settings: dict, c
 
 def newest_text() -> Generated | None:
     """What this tab generated last."""
-    return next(iter(st.session_state.get("texts", [])), None)
+    return next(iter(st.session_state.get("texts") or []), None)
 
 
 def cancel() -> None:
@@ -187,9 +195,10 @@ def cancel() -> None:
 
 def draw_texts() -> None:
     """All texts of this session, newest first; the newest is drawn again while more comes."""
-    newest, *earlier = st.session_state.get("texts") or [None]
-    if newest is None:
+    texts: list[Generated] = st.session_state.get("texts", [])
+    if not texts:
         return
+    newest, *earlier = texts
     announce("The text is complete." if newest.reply.done else "Generating.", key="reach-text")
     if newest.reply.done:
         draw_generated(newest)

@@ -199,14 +199,15 @@ def new_race() -> None:
                 f"other, about {show_seconds(seconds)} in all. Each begins as "
                 f"{escape_markdown(describe_run(config.base))}."
             )
-        if st.button(
+        clicked = st.button(
             "Start the race",
             type="primary",
             icon=":material/flag:",
             width="stretch",
             disabled=config is None or bool(problem),
             key="race.start",
-        ):
+        )
+        if clicked and config is not None:
             start(config)
 
 
@@ -217,7 +218,7 @@ def choose_values() -> tuple[str, tuple]:
         setting = PRESETS[chosen or "Attentions"]
     else:
         names = [name for name in SETTINGS if name not in NEVER]
-        setting = st.selectbox("Setting", names, key="race.setting")
+        setting = st.selectbox("Setting", names, key="race.setting") or names[0]
     part = SETTINGS[setting]
     spec = PARTS[part].spec(setting)
     if choices := spec.metadata["choices"]:

@@ -113,7 +113,7 @@ def new_run() -> None:
     setup(beside_length, make_config)
 
 
-def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunConfig]) -> None:
+def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunConfig]) -> None:
     """What the settings will cost, and the button that starts.
 
     Args:
@@ -129,12 +129,12 @@ def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunCon
     except ValueError as error:
         problem = error
     with st.container(border=True):
-        if problem is None:
+        if config is not None and facts is not None and problem is None:
             beside_length(cost_card(config, facts))
             remarks(config, facts)
         elif isinstance(problem, MissingText):
             st.info(str(problem), icon=":material/upload_file:")
-        else:
+        elif problem is not None:
             st.error(escape_markdown(explain(problem)), icon=":material/error:")
         started = st.button(
             "Start",
@@ -146,9 +146,9 @@ def setup(beside_length: Callable[[str], None], make_config: Callable[[], RunCon
         )
     if config is not None:
         attention_card(config.model.context_length)
-    if facts is not None:
+    if config is not None and facts is not None:
         text_card(facts, text_title(config.data))
-    if started:
+    if started and config is not None:
         with shown_disk_errors():
             st.query_params[RUN] = supervisor().start(config)
             st.rerun()

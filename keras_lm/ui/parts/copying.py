@@ -1,6 +1,6 @@
 """A button that copies a text; Streamlit's own stands only beside blocks of code."""
 
-import streamlit as st
+from streamlit.components.v2 import component
 
 # The old command works on pages without HTTPS, too, where `navigator.clipboard` is missing.
 _JAVASCRIPT = """
@@ -29,7 +29,7 @@ button:hover, button:focus-visible {
 }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px }
 """
-_button = st.components.v2.component(
+_button = component(
     "copy_button",
     html='<button type="button"><span aria-live="polite">Copy</span></button>',
     css=_CSS,

@@ -5,6 +5,7 @@ import html
 import math
 import os
 import time
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -40,15 +41,25 @@ STILL = "<style>.stMain * {transition: none !important}</style>"
 TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT = 36, 42, 84
 NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
 NONE_YET = "–"
+
+
+class Badge(NamedTuple):
+    """How a state looks beside the title."""
+
+    name: str
+    colour: Literal["gray", "blue", "green", "orange", "red"]
+    icon: str
+
+
 STATES = {
-    run_folder.QUEUED: ("Waiting", "gray", ":material/hourglass_empty:"),
-    run_folder.PREPARING: ("Preparing", "blue", ":material/settings:"),
-    run_folder.TRAINING: ("Training", "blue", ":material/model_training:"),
-    run_folder.PAUSED: ("Paused", "orange", ":material/pause:"),
-    run_folder.FINISHED: ("Finished", "green", ":material/check_circle:"),
-    run_folder.STOPPED: ("Stopped", "orange", ":material/stop_circle:"),
-    run_folder.FAILED: ("Failed", "red", ":material/error:"),
-    run_folder.INTERRUPTED: ("Interrupted", "red", ":material/power_off:"),
+    run_folder.QUEUED: Badge("Waiting", "gray", ":material/hourglass_empty:"),
+    run_folder.PREPARING: Badge("Preparing", "blue", ":material/settings:"),
+    run_folder.TRAINING: Badge("Training", "blue", ":material/model_training:"),
+    run_folder.PAUSED: Badge("Paused", "orange", ":material/pause:"),
+    run_folder.FINISHED: Badge("Finished", "green", ":material/check_circle:"),
+    run_folder.STOPPED: Badge("Stopped", "orange", ":material/stop_circle:"),
+    run_folder.FAILED: Badge("Failed", "red", ":material/error:"),
+    run_folder.INTERRUPTED: Badge("Interrupted", "red", ":material/power_off:"),
 }
 # Tab: the columns with their curves' names, the axis' title, whether it is logarithmic.
 CURVES = {
@@ -57,7 +68,7 @@ CURVES = {
     "Gradient": ({"grad_norm": "gradient norm"}, "gradient norm", False),
     "Speed": ({"tokens_per_second": "tokens per second"}, "tokens per second", False),
 }
-FAILED_TO_LEARN = ("Failed to learn", "orange", ":material/trending_flat:")
+FAILED_TO_LEARN = Badge("Failed to learn", "orange", ":material/trending_flat:")
 COMPILING = "The first step is being compiled, which takes some seconds."
 
 
@@ -256,7 +267,7 @@ def numbers(frame: pd.DataFrame) -> None:
     ]
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="numbers"):
         for label, column, form, help_text in cells:
-            values = frame[column].dropna() if column in frame else ()
+            values = frame[column].dropna() if column in frame else pd.Series(dtype=float)
             shown = NONE_YET
             if len(values):
                 newest = values.iloc[-1]

@@ -32,7 +32,9 @@ def mechanisms(context_length: int) -> None:
     )
 
 
-def cost_chart(costs: pd.DataFrame, column: str, title: str, context_length: int) -> alt.LayerChart:
+def cost_chart(
+    costs: pd.DataFrame, column: str, title: str, context_length: int
+) -> alt.LayerChart | alt.FacetChart:
     """One cost against length, both axes logarithmic.
 
     Args:

@@ -38,7 +38,7 @@ def choose_model() -> Path | None:
     st.selectbox(
         "Model",
         [*labels],
-        format_func=lambda name: labels.get(name, name),
+        format_func=lambda name: labels.get(name) or name,
         key="model.choice",
         placeholder="Choose a model",
         on_change=lambda: look_at(st.session_state["model.choice"]),

@@ -42,7 +42,7 @@ class MissingText(ValueError):
     """Nothing is wrong: the text is still to come."""
 
 
-def run_form() -> tuple[Callable[[str], None], Callable[[], RunConfig]]:
+def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
     """Draws the form.
 
     Returns:

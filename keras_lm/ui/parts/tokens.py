@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from streamlit.components.v2 import component
 
 DARKEST, FLOOR = 0.6, 1e-3  # how opaque a token is whose probability is this small or smaller
 KEY = "inspect.tokens"
 AFTER = "…"  # stands for what follows the text
 
 _FOLDER = Path(__file__).parent
-_component = st.components.v2.component(
+_component = component(
     "keras_lm_tokens",
     html='<div class="text" role="listbox" tabindex="0" aria-label="Text, token by token"></div>'
     '<p class="description"></p>'
