@@ -17,6 +17,7 @@ from keras_lm.settings.config import (
     TrainingConfig,
 )
 from keras_lm.settings.presets import PRESETS
+from keras_lm.settings.variants import NORMS, REGISTRIES
 
 CLASSES = [ModelConfig, DataConfig, TrainingConfig, GenerationConfig]
 FIELDS = [
@@ -33,11 +34,14 @@ COMPANIONS = {
     "learning_rate": {"min_learning_rate": 0.0},
     "min_learning_rate": {"learning_rate": 1.0},
 }
+for choice, registry in REGISTRIES.items():  # an own option counts where its variant is chosen
+    for name, variant in registry.items():
+        COMPANIONS |= {option.name: {choice: name} for option in variant.option_specs()}
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def make(cls, spec, value):
-    return cls(**{**COMPANIONS.get(spec.name, {}), spec.name: value})
+    return cls.from_dict({**COMPANIONS.get(spec.name, {}), spec.name: value})
 
 
 def neighbour(spec, value, direction):
@@ -178,7 +182,7 @@ def test_what_is_no_whole_number_in_numpy_is_none_here(value):
         (lambda: ModelConfig(d_model=12_345), "between 2 and 8,192, but got 12,345."),
         (lambda: ModelConfig(dropout=0.95), "dropout must be between 0 and 0.9, but got 0.95."),
         (lambda: TrainingConfig(learning_rate=0), "between 1e-07 and 1, but got 0."),
-        (lambda: ModelConfig(norm="batch"), "one of layernorm, rmsnorm, but got 'batch'."),
+        (lambda: ModelConfig(norm="batch"), f"one of {', '.join(NORMS)}, but got 'batch'."),
     ],
 )
 def test_a_refusal_shows_numbers_as_people_write_them(make, message):

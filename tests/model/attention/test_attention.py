@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_lm.model.attention import StandardAttention, rotate
 from keras_lm.model.attention.standard import FEWEST_ROWS, MOST_BLOCKS
 from keras_lm.settings.config import ConfigError
-from keras_lm.settings.variants import ATTENTIONS
+from keras_lm.settings.variants import ATTENTIONS, POSITIONS
 from tests.reference import decode, draw
 
 HEADS, HEAD_DIM = 3, 10
@@ -279,7 +279,10 @@ def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy
         ({"num_heads": 2.0}, "num_heads must be a whole number, but got 2.0."),
         ({"dropout": -1}, "dropout must be at least 0, but got -1."),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1, but got 1."),
-        ({"positions": "rotory"}, "positions must be one of rotary, learned, but got 'rotory'."),
+        (
+            {"positions": "rotory"},
+            f"positions must be one of {', '.join(POSITIONS)}, but got 'rotory'.",
+        ),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused_when_the_layer_is_made(name, arguments, message):
