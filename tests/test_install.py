@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
+PIN = re.compile(r"^([\w.\[\]-]+)==([^\s;]+)", re.MULTILINE)
 TINY = "--steps 2 --batch-size 2 --context-length 16 --d-model 16 --num-heads 2 --ffn-dim 16"
 
 

@@ -168,10 +168,8 @@ class CausalSelfAttention(keras.layers.Layer):
         batch, length = x.shape[:2]
         projected = self.project(x, position + ops.arange(length))
         # Sequences and heads on one axis: else XLA copies the rings instead of writing into them.
-        queries, keys, values = (
-            ops.reshape(part, (-1, length, part.shape[-1])) for part in projected
-        )
-        mixed, state = self.attend_to_state(queries, keys, values, state, position)
+        flat = (ops.reshape(part, (-1, length, part.shape[-1])) for part in projected)
+        mixed, state = self.attend_to_state(*flat, state=state, position=position)
         mixed = ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
         return self.merge_heads(mixed), state
 
