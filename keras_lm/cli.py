@@ -1,4 +1,4 @@
-"""The command line: keras-lm {train, resume, generate, export, check, ui}.
+"""The command line: keras-lm {train, resume, race, report, generate, export, check, ui}.
 
 Everything a person typed is checked before TensorFlow is imported, which takes seconds.
 """
@@ -9,19 +9,19 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from keras_lm.commands import race, report
+from keras_lm.commands.flags import add_config_flags, add_run_flags, given, has_run_flags
 from keras_lm.data import corpus, texts
 from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
 from keras_lm.settings import estimates
-from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import (
-    Checked,
     ConfigError,
     DataConfig,
     GenerationConfig,
@@ -79,44 +79,6 @@ def import_of_tensorflow() -> Iterator[None]:
         os.close(nowhere)
 
 
-class Several(argparse.Action):
-    """Joins the names of several texts into one value."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Called by argparse when the flag is read."""
-        setattr(namespace, self.dest, texts.SEVERAL.join(values or ()))
-
-
-def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> None:
-    """One flag per field, named like it with hyphens; absent flags leave no trace."""
-    group = parser.add_argument_group(config.__name__)
-    for spec in config.specs():
-        if (config, spec.name) == (ModelConfig, "vocab_size"):  # the text decides
-            continue
-        flag = "--" + spec.name.replace("_", "-")
-        options: dict[str, Any] = {"help": help_of(spec).replace("%", "%%")}
-        if (config, spec.name) == (DataConfig, "data"):
-            options |= {"action": Several, "nargs": "+", "metavar": "TEXT"}
-            options["help"] += " Several are joined; - reads standard input."
-        elif spec.type is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": spec.type, "choices": spec.metadata["choices"], "metavar": "VALUE"}
-        group.add_argument(flag, default=argparse.SUPPRESS, **options)
-
-
-def given(arguments: argparse.Namespace, config: type[Checked]) -> dict[str, Any]:
-    """The fields of `config` that were typed."""
-    names = {spec.name for spec in config.specs()}
-    return {name: value for name, value in vars(arguments).items() if name in names}
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     name = Path(sys.argv[0]).name
@@ -128,13 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     train_parser.add_argument(
         "--run-dir", type=paths.absolute, required=True, help="The run's folder."
     )
-    start = train_parser.add_mutually_exclusive_group()
-    start.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
-    start.add_argument(
-        "--like", type=paths.absolute, help="Another run's folder: start from its settings."
-    )
-    for config in (ModelConfig, DataConfig, TrainingConfig):
-        add_config_flags(train_parser, config)
+    for command in (train_parser, race.add_parser(commands)):
+        add_run_flags(command)
+    report.add_parser(commands)
 
     resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
     resume_parser.add_argument(
@@ -397,6 +355,8 @@ def main() -> int:
         "generate": generate,
         "export": export,
         "check": check,
+        "race": lambda typed: race.race(typed, lambda: new_config(typed), has_run_flags(typed)),
+        "report": report.report,
         "ui": ui,
     }
     try:
