@@ -48,11 +48,11 @@ def load(path: str | Path) -> Bundle:
     Raises:
         ModelFileError: when the file is not a sound model of ours, with the reason.
     """
-    config, tokenizer, arrays = read_model_file(Path(path))
-    model = build_model(config, "float32")
-    model.set_weights(arrays)
-    model.tokenizer = tokenizer
-    return Bundle(model, tokenizer_from_dict(tokenizer), config)
+    content = read_model_file(Path(path))
+    model = build_model(content.config, "float32")
+    model.set_weights(content.arrays)
+    model.tokenizer = content.tokenizer
+    return Bundle(model, tokenizer_from_dict(content.tokenizer), content.config)
 
 
 def generate(bundle: Bundle, prompt: str | Sequence[str], **settings) -> str | list[str]:

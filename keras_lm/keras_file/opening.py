@@ -5,6 +5,7 @@ hands it the open file and takes plain numbers from it; whatever befalls the rea
 """
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -32,15 +33,25 @@ class ModelFileError(ValueError):
     """A model file or checkpoint that cannot be used; the message is one sentence."""
 
 
-def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
-    """Config, tokenizer and weights of a `.keras` file of ours; safe on any file.
+class ModelContent(NamedTuple):
+    """What a model file holds.
+
+    Attributes:
+        config: its shape.
+        tokenizer: the tokenizer's JSON object.
+        arrays: of its `config.weight_shapes()`, float32.
+    """
+
+    config: ModelConfig
+    tokenizer: dict
+    arrays: list[np.ndarray]
+
+
+def read_model_file(path: Path) -> ModelContent:
+    """The content of a `.keras` file of ours; safe on any file.
 
     Args:
         path: the file.
-
-    Returns:
-        The config, the tokenizer's JSON object, and the arrays of its
-        `weight_shapes()`, float32.
 
     Raises:
         ModelFileError: when the file is not a sound model of ours, with the reason.
@@ -52,7 +63,7 @@ def read_model_file(path: Path) -> tuple[ModelConfig, dict, list[np.ndarray]]:
         for array in arrays:
             if answer.readinto(array.data.cast("B")) != array.nbytes:
                 raise ModelFileError(f"{path} is not a sound keras_lm model: it ends early.")
-    return config, tokenizer, arrays
+    return ModelContent(config, tokenizer, arrays)
 
 
 def check_model_file(path: Path) -> ModelConfig:
@@ -62,7 +73,7 @@ def check_model_file(path: Path) -> ModelConfig:
 
 
 @contextlib.contextmanager
-def _answer(path: Path, wanted: str) -> Iterator[Any]:
+def _answer(path: Path, wanted: str) -> Iterator[io.BufferedRandom]:
     """What the reader says of the file: an unnamed file, which a crash does not leave behind."""
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as reason:
         try:

@@ -83,7 +83,7 @@ def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
     begin = time.monotonic()
     os.waitpid(start(straight, corpus), 0)
     whole = time.monotonic() - begin
-    expected = read_model_file(straight.model_file)[2]
+    expected = read_model_file(straight.model_file).arrays
     folder = None
     while result["kills"] < kills or folder is not None:
         if folder is None:
@@ -108,7 +108,7 @@ def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
         elif folder.read_status().get("state") == run_folder.FINISHED:
             result["finished"] += 1
             whole = min(whole, time.monotonic() - begin)
-            arrays = read_model_file(folder.model_file)[2]
+            arrays = read_model_file(folder.model_file).arrays
             same = all(np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
             result["left something behind"] += any(folder.path.rglob(f"{PARTIAL}*"))
             result["differ from the straight run"] += not same or told(folder) != told(straight)
