@@ -3,7 +3,7 @@
     python -m benchmarks.ablation [--seeds 1] [--texts moby-dick]
 
 Equal tokens but where a row says otherwise, so that a busy machine does not change a loss; the time
-of a token is told beside it.
+of a token is shown beside it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ VARIANTS = {
 
 
 def measure(flags: list[str]) -> tuple[float, float]:
-    """Validation loss, and microseconds a token, the median over the run."""
+    """Validation loss, and microseconds per token, the median over the run."""
     events = run_quick_start(flags, STEPS)[1]
     return events[-1]["val_loss"], 1e6 / statistics.median(e["tokens_per_second"] for e in events)
 

@@ -125,7 +125,7 @@ def compare_mixtures() -> None:
 
 
 def measure_layer(name: str, length: int) -> dict[str, float]:
-    """In this process: seconds a step and to compile, and MB a step takes beyond what was there."""
+    """In this process: seconds per step and to compile, and MB that a step takes beyond what was there."""
     import numpy as np
     import tensorflow as tf
 
@@ -165,7 +165,7 @@ def memory_mb(field: str) -> float:
 
 def measure_lengths() -> list[dict]:
     """One row a layer and length, printed as they come."""
-    print("\n| length | mechanism | ms a step | microseconds a token | MB | compiled in s |")
+    print("\n| length | mechanism | ms per step | microseconds per token | MB | compiled in s |")
     print("|---|---|---|---|---|---|")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     rows = []
@@ -174,10 +174,10 @@ def measure_lengths() -> list[dict]:
             if length > LONGEST.get(name, length):
                 continue
             words = [sys.executable, "-m", "benchmarks.attention", "--layer", name, str(length)]
-            told = subprocess.run(
+            shown = subprocess.run(
                 words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
             )
-            row = {"attention": name, "length": length} | json.loads(told.stdout.splitlines()[-1])
+            row = {"attention": name, "length": length} | json.loads(shown.stdout.splitlines()[-1])
             rows.append(row)
             print(
                 f"| {length:,} | {name} | {1e3 * row['seconds']:.1f} | "

@@ -88,9 +88,9 @@ def main() -> None:
         seconds = estimates.run_seconds(config, speed, len(text.validation))
         guess = seconds, estimates.memory_bytes(config)
         seconds, most_bytes = measure(preset, *changes)
-        told = ", ".join(f"{name} {value}" for part in changes for name, value in part.items())
+        shown = ", ".join(f"{name} {value}" for part in changes for name, value in part.items())
         table.line(
-            f"| {preset}: {told} | {most_bytes / 1e6:,.0f} | {guess[1] / 1e6:,.0f} | "
+            f"| {preset}: {shown} | {most_bytes / 1e6:,.0f} | {guess[1] / 1e6:,.0f} | "
             f"{guess[1] / most_bytes:.2f} | {seconds:.0f} | {guess[0]:.0f} | "
             f"{guess[0] / seconds:.2f} |"
         )

@@ -157,7 +157,7 @@ def keep(*row) -> None:
 
 
 def measure_times() -> dict[tuple[int, str], float]:
-    """Seconds a step for every context and attention, measured where they are not known."""
+    """Seconds per step for every context and attention, measured where they are not known."""
     rows = read_results().query("measure == 'step_seconds'")
     times = {(row.context, row.attention): row.value for row in rows.itertuples()}
     for context in CONTEXTS:
@@ -209,7 +209,7 @@ def print_tables() -> None:
     results = read_results()
     times = results.query("measure == 'step_seconds'")
     known = {(row.context, row.attention): row.value for row in times.itertuples()}
-    print("Milliseconds a step:\n\n| context | " + " | ".join(ATTENTIONS) + " |")
+    print("Milliseconds per step:\n\n| context | " + " | ".join(ATTENTIONS) + " |")
     print("|---|" + "---|" * len(ATTENTIONS))
     for context, group in times.groupby("context"):
         by_name = group.set_index("attention")["value"]

@@ -38,17 +38,17 @@ def quick_start(root: Path, seed: int) -> tuple[RunFolder, dict[str, float]]:
     )
     while process.poll() is None:
         status = folder.read_status()
-        told = {
+        shown = {
             "text": status.get("message") == "Loading TensorFlow.",
             "import": status.get("message") == "Building the model.",
             "build": status.get("message") == "Compiling the first step.",
             "compile": status.get("state") == "training",
             "first loss": folder.events_file.exists() and bool(folder.read_events()[0]),
         }
-        for part, is_over in told.items():
+        for part, is_over in shown.items():
             if is_over:
                 ends.setdefault(part, time.monotonic() - begin)
-        time.sleep(0.02 if len(ends) < len(told) else 0.5)
+        time.sleep(0.02 if len(ends) < len(shown) else 0.5)
     return folder, ends | {"total": time.monotonic() - begin}
 
 
@@ -103,7 +103,7 @@ def watching_cost(root: Path) -> None:
             process.wait()
     # Each turn with the page against the mean of the turns before and after it.
     ratios = [2 * turns[i] / (turns[i - 1] + turns[i + 1]) for i in range(1, TURNS - 1, 2)]
-    print(f"Milliseconds a step, turn by turn: {', '.join(f'{1e3 * t:.1f}' for t in turns)}")
+    print(f"Milliseconds per step, turn by turn: {', '.join(f'{1e3 * t:.1f}' for t in turns)}")
     print(
         f"A step with the page against without: median {statistics.median(ratios):.3f}, "
         f"{min(ratios):.3f} to {max(ratios):.3f}"

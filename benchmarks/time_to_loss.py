@@ -90,8 +90,8 @@ def time_peer(data: str, tokenizer: str, seed: int) -> tuple[float, float]:
     """Seconds and validation loss of the peer, in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.time_to_loss", "--peer", data, tokenizer, str(seed)]
     begin = time.monotonic()
-    told = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return time.monotonic() - begin, json.loads(told.stdout.splitlines()[-1])
+    shown = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return time.monotonic() - begin, json.loads(shown.stdout.splitlines()[-1])
 
 
 def run_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, list[dict]]:

@@ -199,7 +199,7 @@ def prepare(peer: str, shape: dict[str, int]) -> Callable[[], dict[str, float]]:
 
 
 def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
-    """FLOP/s of tokens times a feed-forward matrix; tokens a second if all else were free."""
+    """FLOP/s of tokens times a feed-forward matrix; tokens per second if all else were free."""
     import tensorflow as tf
 
     from keras_lm.settings.config import ModelConfig, TrainingConfig
@@ -272,7 +272,7 @@ def report(shape: str, results: dict[str, list[dict]]) -> None:
         )
     table.line(
         f"\nMatrix products alone, at {median(limit, 'flops_per_second') / 1e9:.0f} GFLOP/s, would "
-        f"allow {median(limit, SPEED):,.0f} tokens a second: keras_lm reaches "
+        f"allow {median(limit, SPEED):,.0f} tokens per second: keras_lm reaches "
         f"{median_ratio(own, limit, SPEED):.2f} of it."
     )
     table.write()

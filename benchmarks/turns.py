@@ -14,8 +14,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 def in_new_process(module: str, *words: str) -> dict:
     """The JSON object that `python -m benchmarks.MODULE --measure WORDS` prints last."""
     command = _command(module, *words)
-    told = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(told.stdout.splitlines()[-1])
+    shown = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(shown.stdout.splitlines()[-1])
 
 
 def _command(module: str, *words: str) -> list[str]:

@@ -1,6 +1,6 @@
 """A `.keras` file as data: what it holds, read by a process of its own under limits.
 
-This process opens neither archive nor arrays that somebody handed in. It starts `model_reader`,
+This process opens neither archive nor arrays of a stranger. It starts `reader`,
 hands it the open file and takes plain numbers from it; whatever befalls the reader is a refusal.
 """
 
@@ -83,13 +83,13 @@ def _answer(path: Path, wanted: str) -> Iterator[io.BufferedRandom]:
             raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
         if code:
             reason.seek(0)
-            told = reason.read(4 * REASON_LENGTH).decode(errors="replace").strip()
-            if code != REFUSED or not told:
-                told = (
+            said = reason.read(4 * REASON_LENGTH).decode(errors="replace").strip()
+            if code != REFUSED or not said:
+                said = (
                     "reading it took more time or memory than a sound file needs, or failed "
                     f"({_describe_end(code)})."
                 )
-            raise ModelFileError(f"{path} is not a sound keras_lm model: {told}")
+            raise ModelFileError(f"{path} is not a sound keras_lm model: {said}")
         answer.seek(0)
         yield answer
 

@@ -1,4 +1,4 @@
-"""The process that opens a `.keras` file which somebody handed in: `opening` starts it.
+"""The process that opens a `.keras` file from a stranger: `opening` starts it.
 
 `python -m keras_lm.keras_file.reader all|config`: the file comes as standard input. If it is
 sound, its config and, for "all", its tokenizer leave as a line of JSON each, then its weights as

@@ -39,7 +39,7 @@ def wait_for_turn(folder: RunFolder) -> bool:
     """Waits; true when it is the run's turn, false when it was asked to stop before."""
     ahead: list[RunFolder] = []
     while True:
-        ahead = runs_ahead(folder, ahead) or runs_ahead(folder)  # seldom need all be looked at
+        ahead = runs_ahead(folder, ahead) or runs_ahead(folder)  # only rarely must all be looked at
         if not ahead and hold(folder.path.parent / TURN_FILE):
             return True
         if folder.take_request() in ("stop", "pause"):

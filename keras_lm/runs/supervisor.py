@@ -21,7 +21,7 @@ from keras_lm.storage.files import PARTIAL, append_plain, remove_leftovers, sha2
 from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
 from keras_lm.system.paths import PROJECT, environment_for_children
 
-UPLOADS = "uploads"  # the folder beside the runs for what people hand in
+UPLOADS = "uploads"  # the folder beside the runs for uploaded files
 UPLOAD_STEM = re.compile("[0-9a-f]{16}")  # of a file there
 LEFTOVER_SECONDS = 60.0  # no upload takes longer to write
 
@@ -219,7 +219,7 @@ class Supervisor:
 
     @disk_in_words()
     def keep_upload(self, content: bytes, suffix: str) -> Path:
-        """Stores what a person handed in under a name of our own; the same bytes once only.
+        """Stores an uploaded file under a name of our own; the same bytes once only.
 
         Args:
             content: the bytes.

@@ -44,7 +44,7 @@ class LinearAttention(CausalSelfAttention):
 
     Args:
         num_heads, ...: as CausalSelfAttention's.
-        chunk_length: C, tokens a chunk; a token sees its own chunk and the one before exactly.
+        chunk_length: C, tokens per chunk; a token sees its own chunk and the one before exactly.
         num_slots: r, slots a head.
     """
 
