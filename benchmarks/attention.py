@@ -125,7 +125,7 @@ def compare_mixtures() -> None:
 
 
 def measure_layer(name: str, length: int) -> dict[str, float]:
-    """In this process: seconds per step and to compile, and MB that a step takes beyond what was there."""
+    """In this process: seconds per step and to compile, and MB that a step takes on top."""
     import numpy as np
     import tensorflow as tf
 

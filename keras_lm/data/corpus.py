@@ -103,7 +103,7 @@ def prepare(data: DataConfig, context_length: int, source: bytes | None = None) 
 
     Args:
         data: which text, and how.
-        context_length: tokens per window that it feeds to the model; each part needs one more.
+        context_length: tokens that the model sees at once; each part needs one more.
         source: the text's bytes when they have been read from standard input.
 
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
