@@ -7,9 +7,9 @@ Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `tran
 thread and all), that of keras-hub (as it comes, and compiled by XLA, which one has to ask for);
 float32, random weights, temperature 0.8, top-k 40, top-p 0.9. Tokens per second: a prompt of 8
 tokens continued to the end of the context. First token: from the call to the first token of a
-prompt of half the context, warm. A second table has keras_lm alone: every attention with rotary positions,
-the time a token of longer and longer texts, past the context too; and how many programs were
-compiled for that, then after other prompts and settings.
+prompt of half the context, warm. A second table has keras_lm alone: every attention with rotary
+positions, the time per token of longer and longer texts, past the context too; and how many
+programs were compiled for that, then after other prompts and settings.
 """
 
 import argparse
