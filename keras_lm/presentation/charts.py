@@ -62,6 +62,23 @@ def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | N
     )
 
 
+def certainty(frame: pd.DataFrame, vocab_size: int) -> str:
+    """How sure the model is by now, in a sentence; "" before the first point.
+
+    Args:
+        frame: from `metrics_frame`.
+        vocab_size: among how many tokens it chose blindly at first.
+    """
+    column = "val_perplexity" if "val_perplexity" in frame else "perplexity"
+    values = frame[column].dropna() if column in frame else ()
+    if not len(values):
+        return ""
+    return (
+        f"The model is as unsure as when choosing among {values.iloc[-1]:,.1f} tokens; it began "
+        f"with {vocab_size:,}."
+    )
+
+
 def describe(table: pd.DataFrame) -> str:
     """What the curves of a table do, for people who do not see them.
 

@@ -113,3 +113,12 @@ def test_a_curve_is_described_by_its_ends_and_its_least_value():
     assert "validation: from 4 at step 20 to 4 at step 100, least 3.25 at step 60." in told
     assert f"{charts.AT_RANDOM}: 4.5." in told
     assert charts.describe(charts.loss_table(frame[:0], {})) == "No point of the curve yet."
+
+
+def test_how_sure_the_model_is_is_said_of_the_newest_validation():
+    frame = pd.DataFrame({"perplexity": [9.0, 2.0], "val_perplexity": [float("nan"), 3.44]})
+    assert charts.certainty(frame, 78) == (
+        "The model is as unsure as when choosing among 3.4 tokens; it began with 78."
+    )
+    assert "among 9.0 tokens" in charts.certainty(pd.DataFrame({"perplexity": [9.0]}), 78)
+    assert charts.certainty(pd.DataFrame(), 78) == ""

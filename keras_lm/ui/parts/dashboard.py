@@ -315,8 +315,9 @@ def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -
     elif not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
         st.markdown(f":orange[:material/trending_flat:] {clueless}")
     elif entropy:
+        sure = charts.certainty(frame, summary.status.get("vocab_size", 0))
         st.caption(
-            "A model that knows only how frequent each token is scores "
+            f"{sure} A model that knows only how frequent each token is scores "
             f"{entropy:.2f}; lower means that it uses the context."
         )
 
