@@ -70,8 +70,8 @@ def certainty(frame: pd.DataFrame, vocab_size: int) -> str:
         vocab_size: among how many tokens it chose blindly at first.
     """
     column = "val_perplexity" if "val_perplexity" in frame else "perplexity"
-    values = frame[column].dropna() if column in frame else ()
-    if not len(values):
+    values = frame[column].dropna() if column in frame else pd.Series(dtype=float)
+    if values.empty:
         return ""
     return (
         f"The model is as unsure as when choosing among {values.iloc[-1]:,.1f} tokens; it began "
