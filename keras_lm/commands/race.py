@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from keras_lm.presentation.race_charts import result_table
 from keras_lm.runs.race import Race, RaceConfig, parse_values
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
@@ -64,6 +63,8 @@ def race(
         race.stop()
         say("The runs are asked to stop; the same command goes on with them.")
         raise
+    from keras_lm.presentation.runs_table import result_table  # Pandas, which train need not load
+
     result = race.write_result()
     print(printable(result_table(result["entries"]).to_string(index=False), keep="\n"))
     print(printable(result["summary"]))

@@ -111,29 +111,3 @@ def describe_race(table: pd.DataFrame) -> str:
     last = table.sort_values("step").groupby("entry", sort=False).last()
     parts = (f"{name}: {row['mean']:.3f} at step {row['step']:,}" for name, row in last.iterrows())
     return f"Bits per byte, the mean over seeds. {'; '.join(parts)}."
-
-
-def result_table(entries: list[dict]) -> pd.DataFrame:
-    """The entries of a result as a table for people; a dash for what is not known."""
-
-    def spread(values: dict, form: str) -> str:
-        if values["mean"] is None:
-            return "–"
-        mean = format(values["mean"], form)
-        return mean if values["sd"] is None else f"{mean} ± {values['sd']:{form}}"
-
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
-    return pd.DataFrame(
-        {
-            "Entry": [entry["name"] for entry in entries],
-            "Runs": [entry["runs"] for entry in entries],
-            "Bits per byte": [spread(entry["bits_per_byte"], ".3f") for entry in entries],
-            "Validation loss": [spread(entry["val_loss"], ".3f") for entry in entries],
-            "Seconds": [number(entry["seconds"], ",.0f") for entry in entries],
-            "Tokens per second": [number(e["tokens_per_second"], ",.0f") for e in entries],
-            "Memory, MB": [number(entry["memory_mb"], ",.0f") for entry in entries],
-            "Parameters": [number(entry["parameters"], ",d") for entry in entries],
-        }
-    )

@@ -18,6 +18,7 @@ import vl_convert
 
 from keras_lm.presentation import charts, race_charts
 from keras_lm.presentation.formatting import describe_run, show_seconds, show_value
+from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import Race
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
@@ -92,7 +93,7 @@ def race_report(race: Race) -> str:
     parts = [
         f"<p><strong>{_text(result['summary'])}</strong></p>",
         _drawing(race_charts.race_spec(tuple(config.names), "Steps", measure), table),
-        _table(race_charts.result_table(result["entries"])),
+        _table(result_table(result["entries"])),
         "<h2>Pairs</h2>",
         _table(pd.DataFrame(result["pairs"]).round(4)),
         "<h2>Settings</h2>",

@@ -10,8 +10,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, TOO_FEW_SEEDS = "no difference shown", "too few seeds"
@@ -59,6 +57,8 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
         >>> round(low, 4), round(high, 4)
         (-0.0484, 0.4484)
     """
+    from scipy.special import stdtrit  # no other command than a race needs it
+
     count = len(differences)
     quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
     margin = quantile * statistics.stdev(differences) / math.sqrt(count)

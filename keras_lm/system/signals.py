@@ -28,12 +28,16 @@ def is_ending() -> bool:
 
 @contextlib.contextmanager
 def ending_later() -> Iterator[None]:
-    """Puts a KeyboardInterrupt off to the end of the block, which cannot bear one."""
-    asked: list[bool] = []
-    on_ending(lambda: asked.append(True))
+    """Puts these signals off to the end of the block, which cannot bear them."""
+    before = {name: signal.getsignal(name) for name in ENDING}
+    asked: list[int] = []
+    for name in ENDING:
+        if before[name] != signal.SIG_IGN:
+            signal.signal(name, lambda number, _: asked.append(number))
     try:
         yield
     finally:
-        on_ending(interrupt)
+        for name, handler in before.items():
+            signal.signal(name, handler)
     if asked:
-        raise KeyboardInterrupt
+        signal.raise_signal(asked[0])

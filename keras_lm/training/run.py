@@ -17,7 +17,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.storage.files import append_plain, write_atomically
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system.signals import is_ending, on_ending
+from keras_lm.system.signals import ending_later, is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
 from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint
 from keras_lm.training.loop import Diverged, TrainingLoop
@@ -163,7 +163,8 @@ def prepare(run: Run) -> TrainingLoop:
         train_tokens=len(run.corpus.train),
         validation_tokens=len(run.corpus.validation),
     )
-    loop.compile()
+    with ending_later():  # TensorFlow's own code cannot bear a signal amid tracing
+        loop.compile()
     seal_programs()
     return loop
 

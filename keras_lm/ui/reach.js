@@ -51,6 +51,21 @@ function keepFocus() {
   }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] });
 }
 
+const LEAVING = 2000; // milliseconds in which a click on a link leads to another page
+let leftAt = -LEAVING;
+document.addEventListener(
+  "click",
+  (event) => {
+    if (event.target.closest("a")) leftAt = performance.now();
+  },
+  true,
+);
+
+function answer(setStateValue) {
+  // An answer for a page that is being left would call it back; the next page needs none.
+  if (performance.now() - leftAt > LEAVING) setStateValue("styled", true);
+}
+
 function whenStyled(then) {
   const isStyled = [...document.querySelectorAll("style")].some((style) =>
     style.textContent.includes(".for-readers"),
@@ -61,7 +76,7 @@ function whenStyled(then) {
 
 export default function ({ data, setStateValue }) {
   keepFocus();
-  if (data.ask) whenStyled(() => setStateValue("styled", true));
+  if (data.ask) whenStyled(() => answer(setStateValue));
   const spoken = region();
   if (data.say && spoken.textContent !== data.say) spoken.textContent = data.say;
 }

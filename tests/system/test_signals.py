@@ -94,6 +94,7 @@ def test_generating_ends_without_a_traceback(sound, loaded):
 
 def test_a_signal_waits_for_the_end_of_a_block_that_cannot_bear_it(restored):
     done = []
+    signals.on_ending(signals.interrupt)
     with pytest.raises(KeyboardInterrupt), signals.ending_later():
         os.kill(os.getpid(), signal.SIGTERM)
         done.append(1)

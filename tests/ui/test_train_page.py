@@ -70,7 +70,7 @@ def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_fo
     page.goto(f"{address}/?run=20260107-000000-abcdef")
     course = r"best validation loss 2\.000 at step 10 · took 1 min 15 s · 20\d\d-\d\d-\d\d"
     expect(page.get_by_text(re.compile(course))).to_be_visible()
-    expect(page.get_by_text("22,480")).to_be_visible()
+    expect(page.get_by_text("22,480", exact=True)).to_be_visible()
     chart = page.locator(".st-key-curve .stVegaLiteChart")
     expect(chart).to_be_visible()
     assert chart.bounding_box()["y"] < 1.5 * 844

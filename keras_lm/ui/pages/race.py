@@ -21,8 +21,8 @@ from keras_lm.presentation.race_charts import (
     describe_race,
     race_spec,
     race_table,
-    result_table,
 )
+from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import (
     MOST,
     NEVER,
