@@ -24,6 +24,7 @@ def restored():
     yield
     for name, handler in before.items():
         signal.signal(name, handler)
+    signals._interrupted.clear()  # else what is trained later in this process would end at once
 
 
 def start(folder: RunFolder) -> subprocess.Popen:

@@ -278,7 +278,8 @@ def draw_race(name: str, was_over: bool) -> None:
     st.progress(finished / len(runs), text=f"{finished} of {plural(len(runs), 'run')} finished")
     announce(f"{finished} of {len(runs)} runs finished.", key="reach-race")
     buttons(race, config, bool(active), finished < len(runs))
-    result = race.write_result() if was_over else race.result()
+    is_over = was_over or finished == len(runs)  # the last run may end while this is drawn
+    result = race.write_result() if is_over else race.result()
     st.subheader(escape_markdown(result["summary"]), anchor=False)
     curves(config, [(run, supervisor().folder(run.run_id)) for run in runs if run.summary])
     st.dataframe(result_table(result["entries"]), hide_index=True)
