@@ -95,6 +95,7 @@ def start(page: Page, steps: int) -> str:
 
 def settle(page: Page) -> None:
     """Waits until the page has answered the last action."""
+    page.locator(".st-key-pages").wait_for(state="attached")  # drawn once the browser has the style
     page.wait_for_timeout(200)
     page.locator("[data-test-script-state=notRunning]").wait_for()
 

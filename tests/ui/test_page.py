@@ -35,7 +35,7 @@ def point(loss: float) -> dict:
 
 def test_train_reload_generate_download_load(new_page, page, address, runs_folder, tmp_path):
     expect(page.get_by_text("348,288")).to_be_visible()  # weights of Quick start
-    run_id = start(page, 400)
+    run_id = start(page, 300)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_text("being compiled")).to_be_visible()
     expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
@@ -51,12 +51,12 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
 
     expect(page.get_by_text("after step 250")).to_be_visible(timeout=120 * SECOND)
     expect(page.locator(".stMarkdownBadge")).to_contain_text("Finished", timeout=120 * SECOND)
-    expect(page.get_by_text("after step 400")).to_be_visible()
+    expect(page.get_by_text("after step 300")).to_be_visible()
     no_traceback(page)
     folder = RunFolder(runs_folder / run_id)
     events, _ = folder.read_events()
     final = [event for event in events if "val_loss" in event][-1]
-    assert final["step"] == 400 and final["val_loss"] < folder.read_status()["unigram_entropy"] / 2
+    assert final["step"] == 300 and final["val_loss"] < folder.read_status()["unigram_entropy"] / 2
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download .keras").click()
