@@ -35,3 +35,27 @@ def test_a_race_is_run_in_the_page_to_its_sentence(new_page, address, runs_folde
     expect(page.get_by_role("heading", name=result["summary"])).to_be_visible()
     assert [entry["runs"] for entry in result["entries"]] == [1, 1]
     no_traceback(page)
+
+
+def test_what_cannot_be_raced_is_a_sentence_and_start_waits(new_page, address):
+    page = new_page()
+    page.goto(f"{address}/race?race={'x' * 300}")
+    expect(page.get_by_text("There is no race")).to_be_visible()
+    page.goto(f"{address}/race?race=new")
+    settle(page)
+    page.get_by_role("radio", name="Learning rates").click()
+    settle(page)
+    values = page.get_by_label("Values, separated by commas")
+    for words, sentence in (
+        ("1e-3, x", "The values of learning_rate must be numbers"),
+        ("1e-3", "A race needs 2 to 6 different values"),
+        ("1e-3, 99", "must be between"),
+    ):
+        values.fill(words)
+        values.press("Enter")
+        expect(page.get_by_text(sentence)).to_be_visible()
+        expect(page.get_by_role("button", name="Start the race")).to_be_disabled()
+    values.fill("1e-3, 3e-3")
+    values.press("Enter")
+    expect(page.get_by_role("button", name="Start the race")).to_be_enabled()
+    no_traceback(page)

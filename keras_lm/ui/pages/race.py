@@ -1,32 +1,26 @@
 """The Race page: the same run but for one setting, with several seeds, and a verdict."""
 
 import dataclasses
+import re
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import streamlit as st
 
-from keras_lm.presentation import charts
 from keras_lm.presentation.formatting import (
-    CHART_HEIGHT,
     describe_run,
     escape_markdown,
     plural,
     show_seconds,
     text_title,
 )
-from keras_lm.presentation.race_charts import (
-    AXES,
-    MEASURES,
-    describe_race,
-    race_spec,
-    race_table,
-)
+from keras_lm.presentation.race_charts import race_table
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import (
     MOST,
     NEVER,
     PARTS,
+    RESUMABLE,
     SETTINGS,
     Race,
     RaceConfig,
@@ -35,7 +29,10 @@ from keras_lm.runs.race import (
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED
-from keras_lm.ui.parts.draft import PASTE, UPLOAD, draft, kept_file
+from keras_lm.ui.parts.compared import draw_compared
+from keras_lm.ui.parts.draft import OwnText, draft
+from keras_lm.ui.parts.fields import explain
+from keras_lm.ui.parts.run_form import config_of
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import (
     matrix_flops_per_second,
@@ -47,6 +44,7 @@ from keras_lm.ui.services import (
 RACE = "race"  # in the address and in the session: the race that is looked at
 NEW = "new"
 RACES = "races"  # the folder, beside the runs
+RACE_NAME = re.compile("[0-9a-z-]{1,60}")
 REFRESH_SECONDS = 3.0
 MOST_SEEDS, STEPS, VALIDATIONS = 10, 300, 10
 OTHER = "Another setting"
@@ -96,7 +94,7 @@ def races() -> list[str]:
 
 def race_of(name: str) -> Race | None:
     """The race of that name; None for a name that is none of ours."""
-    is_ours = name.replace("-", "").isalnum()
+    is_ours = RACE_NAME.fullmatch(name)
     return Race(supervisor().root / RACES / name, supervisor()) if is_ours else None
 
 
@@ -134,16 +132,9 @@ def describe(config: RaceConfig) -> str:
     return f"{config.setting}: {values} · {text_title(config.base.data)}"
 
 
-def base_config(steps: int) -> RunConfig | None:
-    """The Train page's settings with the race's length; None while a text is still to come."""
-    text, title = draft().text, ""
-    if text in (UPLOAD, PASTE):
-        own = draft().own.get(text)
-        path = kept_file(own)
-        if own is None or path is None:
-            return None
-        text, title = str(path), own.title
-    config = draft().config(text, title)
+def base_config(steps: int) -> RunConfig:
+    """The Train page's settings with the race's length; MissingText while a text is to come."""
+    config = config_of(lambda: draft().own.get(draft().text, OwnText("", "")))
     training = dataclasses.replace(
         config.training,
         steps=steps,
@@ -157,62 +148,66 @@ def base_config(steps: int) -> RunConfig | None:
 def new_race() -> None:
     """The form in the sidebar, what it will cost, and the button that starts."""
     st.write(INTRODUCTION)
-    problem, config = "", None
+    config = None
     with st.sidebar:
         st.header("New race", anchor=False)
-        setting, values = choose_values()
-        seeds = st.slider(
-            "Seeds",
-            1,
-            MOST_SEEDS,
-            3,
-            key="race.seeds",
-            help="Each choice is trained once with each seed. Two are the least for a verdict.",
-        )
-        steps = st.number_input("Steps of each run", 10, 1_000_000, STEPS, 50, key="race.steps")
-    try:
-        base = base_config(int(steps))
-        if base is None:
-            problem = "Upload or paste your text on the Train page first."
-        else:
-            config = RaceConfig(base, setting, values, tuple(range(1, seeds + 1)))
-            facts = text_facts(base.data, base.model.context_length)
-    except ValueError as error:
-        problem = str(error)
+        make_config = race_form()
     with st.container(border=True):
-        if config is None or problem:
-            st.error(escape_markdown(problem), icon=":material/error:")
-        else:
-            rate = matrix_flops_per_second()
-            seconds = sum(
-                len(config.seeds)
-                * estimates.run_seconds(
-                    config.config_of(value, 1).with_vocab_size(facts.vocab_size),
-                    rate,
-                    facts.validation_tokens,
-                )
-                for value in config.values
-            )
-            count = len(config.values) * len(config.seeds)
-            st.markdown(
-                f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, one after the "
-                f"other, about {show_seconds(seconds)} in all. Each begins as "
-                f"{escape_markdown(describe_run(config.base))}."
-            )
+        try:
+            config = make_config()
+            st.markdown(costs(config))
+        except ValueError as error:
+            config = None
+            st.error(escape_markdown(explain(error)), icon=":material/error:")
         clicked = st.button(
             "Start the race",
             type="primary",
             icon=":material/flag:",
             width="stretch",
-            disabled=config is None or bool(problem),
+            disabled=config is None,
             key="race.start",
         )
         if clicked and config is not None:
             start(config)
 
 
-def choose_values() -> tuple[str, tuple]:
-    """Which setting varies, and its values."""
+def race_form() -> Callable[[], RaceConfig]:
+    """Draws the form; returns what gives its race, or raises ValueError with one sentence."""
+    setting, make_values = choose_values()
+    seeds = st.slider(
+        "Seeds",
+        1,
+        MOST_SEEDS,
+        3,
+        key="race.seeds",
+        help="Each choice is trained once with each seed. Two are the least for a verdict.",
+    )
+    steps = st.number_input("Steps of each run", 10, 1_000_000, STEPS, 50, key="race.steps")
+    all_seeds = tuple(range(1, seeds + 1))
+    return lambda: RaceConfig(base_config(int(steps)), setting, make_values(), all_seeds)
+
+
+def costs(config: RaceConfig) -> str:
+    """How many runs a race has and how long they take, as Markdown; ValueError as for a run."""
+    base = config.base
+    facts = text_facts(base.data, base.model.context_length)
+    rate = matrix_flops_per_second()
+    seconds = 0.0
+    for value in config.values:
+        run = config.config_of(value, 1).with_vocab_size(facts.vocab_size)
+        estimates.check_memory(run)
+        each = estimates.run_seconds(run, rate, facts.validation_tokens)
+        seconds += len(config.seeds) * each
+    count = len(config.values) * len(config.seeds)
+    return (
+        f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, one after the other, "
+        f"about {show_seconds(seconds)} in all. Each begins as "
+        f"{escape_markdown(describe_run(base))}."
+    )
+
+
+def choose_values() -> tuple[str, Callable[[], tuple]]:
+    """Which setting varies, and what gives its values, or raises ConfigError."""
     chosen = st.pills("What varies", [*PRESETS, OTHER], default="Attentions", key="race.preset")
     if chosen != OTHER:
         setting = PRESETS[chosen or "Attentions"]
@@ -229,9 +224,9 @@ def choose_values() -> tuple[str, tuple]:
             key=f"race.values.{setting}",
             max_selections=MOST,
         )
-        return setting, tuple(picked)
+        return setting, lambda: tuple(picked)
     if spec.type is bool:
-        return setting, (False, True)
+        return setting, lambda: (False, True)
     usual = draft().values[f"{part}.{setting}"]
     around = [usual / 3, usual, usual * 3] if spec.type is float else [max(1, usual // 2), usual]
     text = st.text_input(
@@ -239,7 +234,8 @@ def choose_values() -> tuple[str, tuple]:
         ", ".join(f"{value:g}" for value in around),
         key=f"race.values.{setting}",
     )
-    return setting, parse_values(setting, [w.strip() for w in text.split(",") if w.strip()])
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return setting, lambda: parse_values(setting, words)
 
 
 def start(config: RaceConfig) -> None:
@@ -248,7 +244,7 @@ def start(config: RaceConfig) -> None:
         name = time.strftime("%Y%m%d-%H%M%S")
         while (folder := supervisor().root / RACES / name).exists():
             name += "-a"
-        race = Race(Path(folder), supervisor())
+        race = Race(folder, supervisor())
         race.create(config)
         race.go_on()
         show(name)
@@ -277,11 +273,12 @@ def draw_race(name: str, was_over: bool) -> None:
     active = [run for run in runs if run.state in ACTIVE_STATES]
     st.progress(finished / len(runs), text=f"{finished} of {plural(len(runs), 'run')} finished")
     announce(f"{finished} of {len(runs)} runs finished.", key="reach-race")
-    buttons(race, config, bool(active), finished < len(runs))
+    buttons(race, config, bool(active), any(run.state in ("", *RESUMABLE) for run in runs))
     is_over = was_over or finished == len(runs)  # the last run may end while this is drawn
     result = race.write_result() if is_over else race.result()
     st.subheader(escape_markdown(result["summary"]), anchor=False)
-    curves(config, [(run, supervisor().folder(run.run_id)) for run in runs if run.summary])
+    begun = [(run, supervisor().folder(run.run_id)) for run in runs if run.summary]
+    draw_compared(config.names, lambda measure: race_table(begun, measure), "race")
     st.dataframe(result_table(result["entries"]), hide_index=True)
     for entry in result["entries"]:
         for failure in entry["failed"]:
@@ -289,7 +286,7 @@ def draw_race(name: str, was_over: bool) -> None:
     verdicts(result["pairs"])
 
 
-def buttons(race: Race, config: RaceConfig, is_active: bool, is_incomplete: bool) -> None:
+def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) -> None:
     """Stop while it is active; later go on, or more seeds."""
     with st.container(horizontal=True):
         st.download_button(
@@ -307,7 +304,7 @@ def buttons(race: Race, config: RaceConfig, is_active: bool, is_incomplete: bool
                 race.stop()
             return
         with shown_disk_errors():
-            if is_incomplete and st.button("Go on", icon=":material/resume:", key="race.go"):
+            if can_go_on and st.button("Go on", icon=":material/resume:", key="race.go"):
                 race.go_on()
                 st.rerun()
             if st.button("One more seed", icon=":material/add:", key="race.more"):
@@ -321,25 +318,6 @@ def write_report(race: Race) -> str:
     from keras_lm.presentation.report import race_report
 
     return race_report(race)
-
-
-def curves(config: RaceConfig, runs: list) -> None:
-    """The chart, and the choice of what it shows."""
-    with st.container(horizontal=True):
-        measure = st.segmented_control(
-            "Loss", [*MEASURES], default="Validation", required=True, key="race.measure"
-        )
-        axis = st.segmented_control(
-            "Along", [*AXES], default="Steps", required=True, key="race.axis"
-        )
-    table = race_table(runs, MEASURES[measure])
-    with st.container(height=CHART_HEIGHT + 20, border=False):
-        if table.empty:
-            st.caption("The first point comes soon.")
-        else:
-            drawing = race_spec(tuple(config.names), axis, measure)
-            with_data = drawing | {"datasets": {charts.TABLE: table}}
-            st.vega_lite_chart(with_data, key="race.chart", alt=describe_race(table))
 
 
 def verdicts(pairs: list[dict]) -> None:

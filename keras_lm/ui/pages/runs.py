@@ -5,9 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from keras_lm.presentation import charts
-from keras_lm.presentation.formatting import CHART_HEIGHT, escape_markdown, plural
-from keras_lm.presentation.race_charts import AXES, MEASURES, describe_race, race_spec
+from keras_lm.presentation.formatting import escape_markdown, plural
 from keras_lm.presentation.runs_table import (
     as_csv,
     differing_settings,
@@ -18,6 +16,7 @@ from keras_lm.presentation.runs_table import (
 )
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage.run_folder import ACTIVE_STATES, RunFolder, list_runs
+from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
@@ -118,7 +117,8 @@ def compare(run_ids: list[str]) -> None:
     if len(known) > MOST_COMPARED:
         st.caption(f"The first {MOST_COMPARED} are compared.")
     names = names[:MOST_COMPARED]
-    draw_curves({name: events[name] for name in names})
+    compared = {name: events[name] for name in names}
+    draw_compared(names, lambda measure: overlaid(compared, measure), "runs")
     configs = {
         name: summary.config
         for name, (_, summary) in zip(names, known, strict=False)
@@ -130,26 +130,7 @@ def compare(run_ids: list[str]) -> None:
         st.caption("None.")
     else:
         st.table(settings)
-    draw_samples({name: events[name] for name in names})
-
-
-def draw_curves(events: dict[str, list]) -> None:
-    """The curves laid over each other."""
-    with st.container(horizontal=True):
-        measure = st.segmented_control(
-            "Loss", [*MEASURES], default="Validation", required=True, key="runs.measure"
-        )
-        axis = st.segmented_control(
-            "Along", [*AXES], default="Steps", required=True, key="runs.axis"
-        )
-    table = overlaid(events, MEASURES[measure])
-    if table.empty:
-        st.caption("No point of a curve yet.")
-        return
-    drawing = race_spec(tuple(events), axis, measure)
-    with_data = drawing | {"datasets": {charts.TABLE: table}}
-    with st.container(height=CHART_HEIGHT + 20, border=False):
-        st.vega_lite_chart(with_data, key="runs.chart", alt=describe_race(table))
+    draw_samples(compared)
 
 
 def draw_samples(events: dict[str, list]) -> None:
