@@ -167,13 +167,13 @@ def test_a_filter_looks_at_what_the_earlier_ones_have_left(filtered):
 
 def test_words_are_tokens(registered):
     text = "The man, the dog.\nThe man!"
-    tokenizer, rows = tokenize("words", text)
+    tokenizer, rows, _ = tokenize("words", text)
     assert tokenizer.decode(rows.tolist()) == text and rows.dtype == np.int32
     assert tokenizer.encode(text) == rows.tolist()
     assert tokenizer.unknown("The cat, the cow") == ["cat", "cow"]
     again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert again.encode(text) == rows.tolist()
-    separated, _ = tokenize("words", "a|b", separator="|")
+    separated, *_ = tokenize("words", "a|b", separator="|")
     assert tokenizer_from_dict(separated.to_dict()).encode("a|b") == [0, 2, 1]
     with pytest.raises(TokenizerError, match="needs ascending words"):
         tokenizer_from_dict({"kind": "words", "words": ["b", "a"]})

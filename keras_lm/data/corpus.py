@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,13 +14,11 @@ from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
 from keras_lm.data.tokenizers import Tokenizer, tokenize
 from keras_lm.settings.config import DataConfig
-from keras_lm.settings.data_config import CLEANINGS
+from keras_lm.settings.data_config import BETWEEN_TOKENS, CLEANINGS
 
 BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
 _PIECE = 1_000_000  # tokens
-
-Ids = TypeVar("Ids", list[int], np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,16 @@ def prepare(data: DataConfig, context_length: int, source: bytes | None = None) 
 
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
-    separator = data.separator_text
-    tokenizer, ids = tokenize(data.tokenizer, cleaned_text(data, source), separator)
-    train, validation = split(ids, data.validation_fraction)
-    check_length(train, validation, context_length, data.validation_fraction, tokenizer.unit)
+    text, separator, options = cleaned_text(data, source), data.separator_text, data.own_options()
+    fraction = data.validation_fraction
+    if data.cut == BETWEEN_TOKENS:
+        tokenizer, ids, _ = tokenize(data.tokenizer, text, "", separator, **options)
+        cut = len(ids) - validation_size(len(ids), fraction)
+        train, validation = ids[:cut], ids[cut:]
+    else:
+        parts = split(text, fraction, separator)
+        tokenizer, train, validation = tokenize(data.tokenizer, *parts, separator, **options)
+    check_length(train, validation, context_length, fraction, tokenizer.unit)
     return Corpus(tokenizer, train, validation)
 
 
@@ -154,20 +157,37 @@ def clean(text: str, cleaning: str) -> str:
     return cleaned
 
 
-def split(ids: Ids, validation_fraction: float) -> tuple[Ids, Ids]:
-    """Training ids and validation ids: the last `validation_fraction` (0 to below 1) of `ids`.
+def split(text: str, validation_fraction: float, separator: str = "") -> tuple[str, str]:
+    """The training text and the validation text, the last `validation_fraction`.
 
-    The parts never overlap. At 0 validation is empty; above 0 it has at least one id (when there
-    is one), so that `check_length` finds a text that is too short. TextError outside the range.
+    It is cut between characters, so that every tokenizer is measured on the same text; never amid
+    a separator. TextError unless the fraction is from 0 to below 1.
+
+    Example:
+        >>> split("abcdefghij", 0.2)
+        ('abcdefgh', 'ij')
+    """
+    cut = len(text) - validation_size(len(text), validation_fraction)
+    if separator:
+        around = len(separator) - 1
+        amid = text.rfind(separator, max(cut - around, 0), cut + around)
+        cut = cut if amid < 0 else amid
+    return text[:cut], text[cut:]
+
+
+def validation_size(length: int, validation_fraction: float) -> int:
+    """How much of a text of `length` validates.
+
+    Above 0 it is at least one (when there is one), so that `check_length` finds a text that is too
+    short. TextError unless the fraction is from 0 to below 1.
     """
     if not 0 <= validation_fraction < 1:
         raise TextError(
             f"validation_fraction must be from 0 to below 1, but got {validation_fraction}; "
             "0.1 is usual."
         )
-    size = max(round(len(ids) * validation_fraction), 1 if validation_fraction else 0)
-    cut = max(len(ids) - size, 0)
-    return ids[:cut], ids[cut:]
+    size = max(round(length * validation_fraction), 1 if validation_fraction else 0)
+    return min(size, length)
 
 
 def check_length(

@@ -4,7 +4,6 @@ For a larger text `python -m keras_lm.data.text_work` reads one JSON line, {"do"
 "data": {...}, "context_length": 64}, answers with one, and ends. One such process works at a time.
 """
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -64,7 +63,7 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
     """
     if texts.size_on_disk(data.data) <= SMALL_BYTES:
         return WORK[do](data, **values)
-    request = json.dumps({"do": do, "data": dataclasses.asdict(data), **values})
+    request = json.dumps({"do": do, "data": data.to_dict(), **values})
     project = str(PROJECT)
     path = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
     with _one_at_a_time:

@@ -1,6 +1,5 @@
 """Tables: all runs, several runs compared, and the result of a race."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,9 +79,9 @@ def differing_settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
     """
     values = {
         name: {
-            f"{part}.{key}": value
-            for part, fields in dataclasses.asdict(config).items()
-            for key, value in fields.items()
+            f"{part}.{spec.name}": getattr(settings, spec.name)
+            for part, settings in config.parts.items()
+            for spec in settings.specs()
         }
         for name, config in configs.items()
     }

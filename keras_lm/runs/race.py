@@ -32,7 +32,7 @@ SETTINGS = {  # by the name of its flag: the part of the config that it is in
 }
 # Another text, or another part of it, is another task; a seed is what is repeated.
 NEVER = {"vocab_size", "data", "encoding", "title", "cleaning", "separator", "max_text_mb"}
-NEVER |= {"validation_fraction", "seed"}
+NEVER |= {"validation_fraction", "cut", "seed"}
 
 
 class RaceRun(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keras_lm.settings.checks import Checked, ConfigError
-from keras_lm.settings.data_config import DataConfig
+from keras_lm.settings.data_config import BETWEEN_TOKENS, DataConfig
 from keras_lm.settings.generation_config import GenerationConfig
 from keras_lm.settings.model_config import ModelConfig
 from keras_lm.settings.training_config import TrainingConfig
@@ -72,8 +72,11 @@ class RunConfig:
         """Reads what `to_dict` wrote; ConfigError when it is something else."""
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise ConfigError(f'A run\'s config needs "schema": {SCHEMA}; this one is not of ours.')
+        data = values.get("data")
+        if isinstance(data, dict):  # earlier versions cut all texts between tokens
+            data = {"cut": BETWEEN_TOKENS} | data
         return cls(
             ModelConfig.from_dict(values.get("model")),
-            DataConfig.from_dict(values.get("data")),
+            DataConfig.from_dict(data),
             TrainingConfig.from_dict(values.get("training")),
         )

@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_lm.settings.checks import Checked, field
+from keras_lm.settings.checks import field
+from keras_lm.settings.options import WithOptions
 from keras_lm.settings.variants import TOKENIZERS
 
 CLEANINGS = ("none", "classic")
+BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
 
 
 @dataclass(frozen=True)
-class DataConfig(Checked):
+class DataConfig(WithOptions):
     """Which text, and how it becomes tokens."""
 
+    registries = {"tokenizer": TOKENIZERS}
     data: str = field(
         "sense-and-sensibility",
         "Name of a built-in or catalogue text, or the path of a file, maybe gzip's, of a folder, "
@@ -55,6 +58,13 @@ class DataConfig(Checked):
         high=0.5,
         label="Validation fraction",
         step=0.05,
+    )
+    cut: str = field(
+        BETWEEN_CHARACTERS,
+        "Where training and validation text are cut apart: between characters, which is the same "
+        "for all tokenizers, or between tokens, as runs of earlier versions did.",
+        choices=(BETWEEN_CHARACTERS, BETWEEN_TOKENS),
+        hidden="Only runs of earlier versions need another value.",
     )
     max_text_mb: float = field(
         50.0,

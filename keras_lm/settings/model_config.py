@@ -1,12 +1,12 @@
 """The shape of a language model: its hyperparameters, and the weights that follow from them."""
 
-import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from keras_lm.settings.checks import Checked, ConfigError, check_value, field, limits_of
+from keras_lm.settings.checks import ConfigError, field
+from keras_lm.settings.kinds import Shapes
+from keras_lm.settings.options import WithOptions
 from keras_lm.settings.variants import (
     ACTIVATIONS,
     ATTENTIONS,
@@ -15,25 +15,21 @@ from keras_lm.settings.variants import (
     POSITIONS,
     REGISTRIES,
     LinearOptions,
-    Shapes,
-    option_specs,
 )
 
 MAX_WIDTH = 8_192
 LINEAR: dict[str, Any] = {spec.name: spec for spec in LinearOptions.specs()}
-OPTIONS = field(None, "Own options of the chosen variants by name; each also is a setting.")
 
 
 @dataclass(frozen=True)
-class ModelConfig(Checked):
+class ModelConfig(WithOptions):
     """The shape of one language model. `parameter_count()` is exact.
-
-    An own option of a variant is an attribute, too, and a key in `from_dict` and `to_dict`.
 
     >>> ModelConfig(vocab_size=65, d_model=64, num_blocks=2, ffn_dim=256).parameter_count()
     139712
     """
 
+    registries = REGISTRIES
     vocab_size: int = field(
         0,
         "Rows of the embedding: how many different tokens the text has; 0: not known yet.",
@@ -132,15 +128,12 @@ class ModelConfig(Checked):
         "Start the output projections at zero, so that each block begins as the identity.",
         label="Zero-initialized outputs",
     )
-    # These two are keys of every config.json, whichever the attention; other variants' options are
-    # in `options`, and in files only where they are used.
+    # These two are keys of every config.json, whichever the attention.
     chunk_length: int = LINEAR["chunk_length"]
     num_slots: int = LINEAR["num_slots"]
-    options: dict = dataclasses.field(default_factory=dict, hash=False, metadata=OPTIONS.metadata)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "options", self._check_options())
         if self.d_model % self.num_heads:
             raise ConfigError(
                 f"must be a multiple of num_heads, but {self.d_model} is not a multiple of "
@@ -160,50 +153,6 @@ class ModelConfig(Checked):
         """The d_model nearest to this one that num_heads can share."""
         step = self.width_step
         return step * min(max(1, round(self.d_model / step)), MAX_WIDTH // step)
-
-    def _check_options(self) -> dict[str, Any]:
-        """The options of the chosen variants, checked, with defaults for those not given."""
-        known = {spec.name: spec for spec in _further_options()}
-        if unknown := sorted(set(self.options) - set(known)):
-            raise ConfigError(f"ModelConfig has no option {unknown[0]!r:.60}; remove it.")
-        given = {name: _check_option(known[name], value) for name, value in self.options.items()}
-        chosen = (spec for spec in self._chosen_specs() if spec.name in known)
-        return {spec.name: given.get(spec.name, spec.default) for spec in chosen}
-
-    def _chosen_specs(self) -> Iterator[dataclasses.Field]:
-        """The own options of the chosen variants."""
-        for name, registry in REGISTRIES.items():
-            yield from registry[getattr(self, name)].option_specs()
-
-    def own_options(self) -> dict[str, Any]:
-        """The own options of the chosen variants, by name."""
-        return {spec.name: getattr(self, spec.name) for spec in self._chosen_specs()}
-
-    def __getattr__(self, name: str) -> Any:
-        """An own option of a variant; its default where the variant is not chosen."""
-        for spec in _further_options():
-            if spec.name == name:
-                return self.__dict__["options"].get(name, spec.default)
-        raise AttributeError(f"ModelConfig has no setting {name}.")
-
-    @classmethod
-    def specs(cls) -> tuple[dataclasses.Field, ...]:
-        """Its settings, and the own options of all variants."""
-        own = (spec for spec in super().specs() if spec.name != "options")
-        return (*own, *_further_options())
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON object with a key per setting; of the variants' own, those that are chosen."""
-        values = super().to_dict()
-        return values | values.pop("options")
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Self:
-        """Makes the config from a JSON object; an unknown or mistyped key is a ConfigError."""
-        cls.check_keys(values)
-        further = {spec.name for spec in _further_options()}
-        options = {name: values[name] for name in values if name in further}
-        return cls(**{k: v for k, v in values.items() if k not in further}, options=options)
 
     @property
     def width_step(self) -> int:
@@ -254,12 +203,3 @@ class ModelConfig(Checked):
     def parameter_count(self) -> int:
         """Number of trainable weights, exactly."""
         return sum(map(math.prod, self.weight_shapes().values()))
-
-
-def _further_options() -> list[dataclasses.Field]:
-    """The variants' own options that are not fields of ModelConfig."""
-    return [spec for spec in option_specs() if spec.name not in LINEAR]
-
-
-def _check_option(spec: dataclasses.Field, value: Any) -> Any:
-    return check_value(f"ModelConfig.{spec.name}", value, spec.type, **limits_of(spec))

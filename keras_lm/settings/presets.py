@@ -78,6 +78,7 @@ TEXT_SETTINGS = (
     "data.data",
     "data.encoding",
     "data.title",
+    "data.cut",
 )  # they follow from the text
 
 

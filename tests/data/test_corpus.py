@@ -9,8 +9,10 @@ import pytest
 from keras_lm.data import corpus
 from keras_lm.data.corpus import bits_per_byte, check_length, clean, split
 from keras_lm.data.reading import TextError
+from keras_lm.data.texts import load_text
 from keras_lm.data.tokenizers import tokenize
-from keras_lm.settings.config import DataConfig
+from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.variants import TOKENIZERS
 
 
 @pytest.mark.parametrize(("separator", "between"), [("<|end|>", "<|end|>"), (r"\n\n", "\n\n")])
@@ -50,22 +52,55 @@ def test_clean_refuses():
 
 @pytest.mark.parametrize("length", [0, 1, 4, 29, 100, 1001])
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.1, 0.29, 0.5, 0.999])
-@pytest.mark.parametrize("make", [list, np.array])
-def test_split_is_a_cut(length, fraction, make):
-    train, validation = split(make(range(length)), fraction)
-    assert [*train, *validation] == list(range(length))
+def test_split_is_a_cut(length, fraction):
+    text = "".join(map(chr, range(length)))
+    train, validation = split(text, fraction)
+    assert train + validation == text
     assert abs(len(validation) - length * fraction) <= 0.5 or len(validation) == 1
     assert (len(validation) > 0) == (fraction > 0 and length > 0)
 
 
 def test_split_takes_the_last_tenth():
-    assert split(list(range(30)), 0.1) == (list(range(27)), [27, 28, 29])
+    assert split("a" * 27 + "bcd", 0.1) == ("a" * 27, "bcd")
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.5, 0.7, 0.93])
+def test_split_never_cuts_a_separator(fraction):
+    text = "ab<|end|>c<|end|>" * 7
+    parts = split(text, fraction, "<|end|>")
+    assert "".join(parts) == text
+    assert sum(part.count("<|end|>") for part in parts) == 14
+    assert abs(len(parts[1]) - fraction * len(text)) < len("<|end|>") + 1
+
+
+@pytest.mark.parametrize("cleaning", ["none", "classic"])
+def test_every_tokenizer_is_measured_on_the_same_text(cleaning):
+    texts = []
+    for tokenizer in TOKENIZERS:
+        prepared = corpus.prepare(DataConfig("alice", tokenizer=tokenizer, cleaning=cleaning), 64)
+        texts.append(prepared.tokenizer.decode(prepared.validation))
+        assert prepared.validation_bytes == len(texts[0].encode())
+    assert len({*texts}) == 1
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "gpt2"])
+def test_a_run_of_an_earlier_version_keeps_its_cut_between_tokens(tokenizer):
+    config = RunConfig(ModelConfig(), DataConfig("alice", tokenizer=tokenizer), TrainingConfig())
+    stored = config.to_dict()
+    assert RunConfig.from_dict(stored) == config
+    del stored["data"]["cut"]  # as they were written
+    earlier = corpus.prepare(RunConfig.from_dict(stored).data, 64)
+    ids = np.concatenate([earlier.train, earlier.validation])
+    assert earlier.tokenizer.decode(ids.tolist()) == load_text("alice")
+    assert len(earlier.validation) == round(len(ids) * 0.1)
+    today = corpus.prepare(config.data, 64)
+    assert (today.sha256 == earlier.sha256) == (tokenizer == "char")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan])
 def test_split_refuses(fraction):
     with pytest.raises(TextError, match="from 0 to below 1, but got .*; 0.1 is usual"):
-        split([1, 2], fraction)
+        split("ab", fraction)
 
 
 @pytest.mark.parametrize("train", [64, 65, 66])
@@ -95,14 +130,14 @@ def test_a_short_text_is_described_in_characters(tmp_path):
 @pytest.mark.parametrize("context_length", [2, 3, 10, 64, 1000])
 @pytest.mark.parametrize("length", [5, 30, 100, 640])
 def test_the_advice_about_a_short_text_works(fraction, context_length, length):
-    parts = split(range(length), fraction)
+    parts = split("a" * length, fraction)
     if all(len(part) > context_length for part in parts if fraction or part is parts[0]):
         check_length(*parts, context_length, fraction)
         return
     with pytest.raises(TextError, match="Use at least") as caught:
         check_length(*parts, context_length, fraction)
     enough = number_after("Use at least", caught)
-    check_length(*split(range(enough), fraction), context_length, fraction)
+    check_length(*split("a" * enough, fraction), context_length, fraction)
     assert length < enough
     shorter = number_after("context of at most", caught)
     if min(len(part) for part in parts if len(part)) > 2:
@@ -161,7 +196,7 @@ def test_unigram_entropy_of_nothing():
     ],
 )
 def test_a_text_s_first_words_are_its_own(text, words):
-    tokenizer, ids = tokenize("char", text)
-    prepared = corpus.Corpus(tokenizer, np.array(ids), np.array([], "int32"))
+    tokenizer, *parts = tokenize("char", text)
+    prepared = corpus.Corpus(tokenizer, *parts)
     assert prepared.first_words == words
     assert tokenizer.unknown(words) == []

@@ -34,7 +34,10 @@ COMPANIONS = {
     "learning_rate": {"min_learning_rate": 0.0},
     "min_learning_rate": {"learning_rate": 1.0},
 }
-for choice, registry in REGISTRIES.items():  # an own option counts where its variant is chosen
+for choice, registry in {
+    **REGISTRIES,
+    **DataConfig.registries,
+}.items():  # an own option counts where its variant is chosen
     for name, variant in registry.items():
         COMPANIONS |= {option.name: {choice: name} for option in variant.option_specs()}
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -7,7 +7,7 @@ says what that was.
 """
 
 from reprlib import repr as short_repr
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +17,18 @@ from keras_lm.data.tokenizers.base import (
     VocabularyTokenizer,
     bad_vocabulary,
 )
+from keras_lm.data.tokenizers.bpe import BpeTokenizer
 from keras_lm.data.tokenizers.characters import CharTokenizer
 from keras_lm.data.tokenizers.gpt2 import Gpt2Tokenizer
 from keras_lm.data.tokenizers.separated import SeparatedTokenizer, check_separator
 from keras_lm.settings.variants import TOKENIZERS
 
 __all__ = [
+    "BpeTokenizer",
     "CharTokenizer",
     "Gpt2Tokenizer",
     "SeparatedTokenizer",
+    "Tokenized",
     "Tokenizer",
     "TokenizerError",
     "VocabularyTokenizer",
@@ -34,6 +37,19 @@ __all__ = [
     "tokenizer_class",
     "tokenizer_from_dict",
 ]
+
+
+class Tokenized(NamedTuple):
+    """A text as rows.
+
+    Attributes:
+        tokenizer: made from it.
+        train, validation: its two parts, (num_tokens,) int32.
+    """
+
+    tokenizer: Tokenizer
+    train: np.ndarray
+    validation: np.ndarray
 
 
 def tokenizer_class(kind: Any) -> type[VocabularyTokenizer]:
@@ -45,46 +61,52 @@ def tokenizer_class(kind: Any) -> type[VocabularyTokenizer]:
     return TOKENIZERS[kind].load()
 
 
-def build_tokenizer(kind: str, *texts: str) -> VocabularyTokenizer:
+def build_tokenizer(kind: str, *texts: str, **options: Any) -> VocabularyTokenizer:
     """The tokenizer named `kind` for `texts`; TokenizerError for any other name.
 
     Example:
         >>> build_tokenizer("char", "abc").vocab_size
         3
     """
-    return tokenizer_class(kind).from_text(*texts)
+    return tokenizer_class(kind).from_text(*texts, **options)
 
 
-def tokenize(kind: str, text: str, separator: str = "") -> tuple[Tokenizer, np.ndarray]:
+def tokenize(
+    kind: str, train: str, validation: str = "", separator: str = "", **options: Any
+) -> Tokenized:
     """`build_tokenizer` and what it makes of the same text, in one pass and little memory.
 
     Args:
         kind: a tokenizer's name, such as gpt2 or char.
-        text: the text.
-        separator: what is between its documents, which gets a row of its own; "": nothing.
-
-    Returns:
-        The tokenizer, and the rows of `text`, (num_tokens,) int32.
+        train: the text to learn from.
+        validation: what follows it, and is only to be predicted.
+        separator: what is between documents, which gets a row of its own; "": nothing.
+        **options: the tokenizer's own settings.
 
     Raises TokenizerError when there are no characters, or the separator does not occur.
 
     Example:
-        >>> tokenizer, rows = tokenize("char", "to|do", separator="|")
+        >>> tokenizer, rows, _ = tokenize("char", "to|do", separator="|")
         >>> rows, tokenizer.stop
         (array([2, 1, 3, 0, 1], dtype=int32), 3)
     """
-    documents = text.split(separator) if separator else [text]
-    if separator and len(documents) == 1:
+    parts = [part.split(separator) if separator else [part] for part in (train, validation)]
+    documents, held_out = parts
+    if separator and not documents[1:] and not held_out[1:]:
         raise TokenizerError(
             f"The separator must occur in the text, but {short_repr(separator)} does not: leave it "
             "empty, or name several files, between which it is put."
         )
-    tokenizer, rows = tokenizer_class(kind).tokenize(documents)
+    tokenizer, rows = tokenizer_class(kind).tokenize(documents, held_out, **options)
     if not separator:
-        return tokenizer, rows[0]
+        return Tokenized(tokenizer, *rows)
     separated = SeparatedTokenizer(tokenizer, separator)
     stop = np.array([separated.stop], "int32")
-    return separated, np.concatenate([part for row in rows for part in (row, stop)][:-1])
+    train_rows, validation_rows = (
+        np.concatenate([part for row in of_part for part in (row, stop)][:-1])
+        for of_part in (rows[: len(documents)], rows[len(documents) :])
+    )
+    return Tokenized(separated, train_rows, validation_rows)
 
 
 def tokenizer_from_dict(data: Any) -> Tokenizer:

@@ -73,8 +73,13 @@ class VocabularyTokenizer(Tokenizer):
 
     @classmethod
     @abstractmethod
-    def from_text(cls, *texts: str) -> Self:
-        """The tokenizer of all tokens in the texts; TokenizerError when there are none."""
+    def from_text(cls, *texts: str, **options: Any) -> Self:
+        """The tokenizer of all tokens in the texts; TokenizerError when there are none.
+
+        Args:
+            *texts: all that it must be able to express.
+            **options: the tokenizer's own settings.
+        """
 
     @classmethod
     @abstractmethod
@@ -85,13 +90,24 @@ class VocabularyTokenizer(Tokenizer):
         """
 
     @classmethod
-    def tokenize(cls, documents: Sequence[str]) -> tuple[Self, list[np.ndarray]]:
-        """`from_text`, and the rows of each document, (num_tokens,) int32.
+    def tokenize(
+        cls, documents: Sequence[str], held_out: Sequence[str] = (), **options: Any
+    ) -> tuple[Self, list[np.ndarray]]:
+        """`from_text`, and the rows of each document.
 
         A tokenizer that can do both in one pass over the documents does so.
+
+        Args:
+            documents: the training text.
+            held_out: what validates; a row for each of its tokens, but nothing is learned from it.
+            **options: the tokenizer's own settings.
+
+        Returns:
+            The tokenizer, and of each text, those held out last, the rows, (num_tokens,) int32.
         """
-        tokenizer = cls.from_text(*documents)
-        return tokenizer, [np.array(tokenizer.encode(text), "int32") for text in documents]
+        texts = (*documents, *held_out)
+        tokenizer = cls.from_text(*texts, **options)
+        return tokenizer, [np.array(tokenizer.encode(text), "int32") for text in texts]
 
     @property
     def vocab_size(self) -> int:

@@ -64,9 +64,11 @@ class CharTokenizer(VocabularyTokenizer):
         return cls(characters)
 
     @classmethod
-    def tokenize(cls, documents: Sequence[str]) -> tuple[Self, list[np.ndarray]]:
-        """The tokenizer of the documents, and the rows of each, (num_tokens,) int32."""
-        rows = [_code_points(text) for text in documents]
+    def tokenize(
+        cls, documents: Sequence[str], held_out: Sequence[str] = ()
+    ) -> tuple[Self, list[np.ndarray]]:
+        """The tokenizer of all documents, and the rows of each, (num_tokens,) int32."""
+        rows = [_code_points(text) for text in (*documents, *held_out)]
         vocabulary = replace_by_rows(rows, NUM_CODE_POINTS)
         return cls("".join(map(chr, vocabulary))), rows
 

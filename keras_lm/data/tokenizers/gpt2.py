@@ -2,8 +2,7 @@
 
 import base64
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
@@ -12,11 +11,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tiktoken
-from tiktoken_ext.openai_public import r50k_pat_str
 
 from keras_lm.data.tokenizers.base import (
     REPLACEMENT,
-    SURROGATE,
     TokenizerError,
     VocabularyTokenizer,
     bad_vocabulary,
@@ -24,22 +21,10 @@ from keras_lm.data.tokenizers.base import (
     replace_by_rows,
     stored,
 )
+from keras_lm.data.tokenizers.byte_pairs import LONE_SURROGATE, PATTERN, encode
 
 GPT2_SIZE = 50_256  # `<|endoftext|>` would be one more, but here it is text like any other
 RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
-
-_LONE_SURROGATE = -1  # stands for it among GPT-2 ids: tiktoken would make it U+FFFD silently
-_SPACE, _INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # tiktoken's \s and \S: Python's hold four more
-# tiktoken panics at a million white spaces followed by something else. It takes such a run as one
-# piece but for the last white space, so a cut before that one leaves every token as it is. Words of
-# that size are cut out, too: tiktoken would take longer than a second for a megabyte.
-_WINDOW = 100_000
-_CUTS = re.compile(
-    rf"(?={_SPACE}{_INK})(?<={_SPACE}{{999}})|({SURROGATE}"
-    rf"|(?:^|{_SPACE})[!-~]{{{_WINDOW},}}+(?!{_INK}))"
-)
-_PIECE = 1_000_000  # characters
-_SINGLE_SPACE = re.compile(rf"(?<={_INK}) (?={_INK})")
 
 
 class _Part(NamedTuple):
@@ -74,7 +59,7 @@ class Gpt2Tokenizer(VocabularyTokenizer):
     def from_text(cls, *texts: str) -> Self:
         """The tokenizer of all tokens in the texts; TokenizerError when there are none."""
         ids = set(np.unique(np.concatenate([_gpt2_ids(text) for text in texts])).tolist())
-        ids.discard(_LONE_SURROGATE)
+        ids.discard(LONE_SURROGATE)
         check_not_empty(ids)
         return cls(sorted(ids))
 
@@ -90,11 +75,13 @@ class Gpt2Tokenizer(VocabularyTokenizer):
         return cls(ids)
 
     @classmethod
-    def tokenize(cls, documents: Sequence[str]) -> tuple[Self, list[np.ndarray]]:
-        """The tokenizer of the documents, and the rows of each, (num_tokens,) int32."""
-        rows = [_gpt2_ids(text) for text in documents]
-        if any(_LONE_SURROGATE in part for part in rows):  # U+FFFD may have a row of its own
-            return super().tokenize(documents)
+    def tokenize(
+        cls, documents: Sequence[str], held_out: Sequence[str] = ()
+    ) -> tuple[Self, list[np.ndarray]]:
+        """The tokenizer of all documents, and the rows of each, (num_tokens,) int32."""
+        rows = [_gpt2_ids(text) for text in (*documents, *held_out)]
+        if any(LONE_SURROGATE in part for part in rows):  # U+FFFD may have a row of its own
+            return super().tokenize(documents, held_out)
         return cls(replace_by_rows(rows, GPT2_SIZE)), rows
 
     def encode(self, text: str) -> list[int]:
@@ -124,7 +111,7 @@ class Gpt2Tokenizer(VocabularyTokenizer):
 
     def _parts_of_token(self, gpt2_id: int) -> list[_Part]:
         """A GPT-2 token as known tokens, the longest first, and single bytes where none fits."""
-        if gpt2_id == _LONE_SURROGATE:
+        if gpt2_id == LONE_SURROGATE:
             return [_Part(REPLACEMENT.encode(), None)]
         rest, parts = _encoding().decode_single_token_bytes(gpt2_id), []
         while rest:
@@ -136,53 +123,8 @@ class Gpt2Tokenizer(VocabularyTokenizer):
 
 
 def _gpt2_ids(text: str) -> np.ndarray:
-    """The GPT-2 ids of `text`, equal to tiktoken's, int32; -1 for a lone surrogate."""
-    ids = [np.empty(0, "int32")]
-    for part in filter(None, _CUTS.split(text)):
-        if re.fullmatch(SURROGATE, part):
-            new = [[_LONE_SURROGATE]]
-        elif _CUTS.fullmatch(part):
-            new = [_ids_of_long_word(part)]
-        else:
-            new = map(_encoding().encode_ordinary, _pieces(part))
-        ids += [np.array(part_ids, "int32") for part_ids in new]
-    return np.concatenate(ids)
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """The text in pieces: a list of ids takes ten times the memory of an array.
-
-    No token contains a single space between two visible characters except as its first character.
-    """
-    start = 0
-    while start < len(text):
-        found = _SINGLE_SPACE.search(text, start + _PIECE)
-        end = found.start() if found else len(text)
-        yield text[start:end]
-        start = end
-
-
-def _ids_of_long_word(word: str) -> list[int]:
-    """The GPT-2 ids of an ASCII `word`, window by window: much faster than at once, and equal.
-
-    A sequence of tokens is the encoding of its text if each two neighbours are the encoding of
-    theirs: the first merge across a border would be the first across it in the two alone as well.
-    So what counts is the border between windows; the tokens near a window's end are left for the
-    next one, since what follows may change them.
-    """
-    encode, decode = _encoding().encode_ordinary, _encoding().decode
-    ids: list[int] = []
-    start = 0
-    while start < len(word):
-        new = encode(word[start : start + _WINDOW])
-        border = ids[-1:] + new[:1]
-        if encode(decode(border)) != border:
-            return encode(word)
-        if start + _WINDOW < len(word):
-            del new[-len(new) // 8 :]
-        ids += new
-        start += len(decode(new))
-    return ids
+    """The GPT-2 ids of `text`, int32; -1 for a lone surrogate."""
+    return encode(_encoding(), text)
 
 
 @cache
@@ -196,4 +138,4 @@ def _encoding() -> tiktoken.Encoding:
         )
     lines = (line.split() for line in data.splitlines())
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-    return tiktoken.Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
