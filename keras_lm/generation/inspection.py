@@ -144,10 +144,31 @@ def _score_layer(logits: Any, following: np.ndarray) -> Scores:
     probabilities = ops.exp(log_probabilities)
     entropies = -ops.sum(probabilities * log_probabilities, axis=-1)
     top, alternatives = ops.top_k(probabilities, min(ALTERNATIVES, logits.shape[1]))
-    # (length - 1, 1)
-    of_next = ops.take_along_axis(log_probabilities[: len(following)], following[:, None], axis=1)
-    of_next = np.exp(np.array(of_next, "float64"))[:, 0]  # float32 has nothing below 1e-45
+    of_next = _probabilities_of(following, log_probabilities[: len(following)])
     return Scores(of_next, np.array(entropies), np.array(alternatives), np.array(top))
+
+
+def _probabilities_of(ids: np.ndarray, log_probabilities: Any) -> np.ndarray:
+    """Of each row of (rows, vocab_size) that of its id; (rows,)."""
+    # (rows, vocab_size) at (rows, 1) -> (rows, 1)
+    found = ops.take_along_axis(log_probabilities, ids[:, None], axis=1)
+    return np.exp(np.array(found, "float64"))[:, 0]  # float32 has nothing below 1e-45
+
+
+def probabilities_of_next(model: LanguageModel, ids: np.ndarray) -> np.ndarray:
+    """How likely the model holds each token after those before it.
+
+    Operations run one by one, so that nothing is compiled, and the model stays as it is.
+
+    Args:
+        model: a built LanguageModel.
+        ids: (length,) integers, 2 to context_length + 1.
+
+    Returns:
+        (length - 1,) probabilities: of the second token, of the third, ...
+    """
+    logits = model(ids[None, :-1])[0]  # (1, length - 1, vocab_size) -> without the batch
+    return _probabilities_of(ids[1:], ops.log_softmax(logits))
 
 
 class ReadText(NamedTuple):

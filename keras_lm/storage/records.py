@@ -5,6 +5,7 @@ Fields that are not listed are kept as they are: a later version may have writte
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 STATES = (
@@ -39,6 +40,17 @@ class Kind(NamedTuple):
         return is_small and self.low <= value <= self.high
 
 
+class ListOf(NamedTuple):
+    """The lists that a field may have: in words, and the kind of what is in them."""
+
+    words: str
+    each: Kind
+
+    def fits(self, value: Any) -> bool:
+        """Whether the value is one of them."""
+        return isinstance(value, list) and all(map(self.each.fits, value))
+
+
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # which has no UTF-8 form
 TEXT = Kind("text", (str,))
 NUMBER = Kind("a number", (float, int), -sys.float_info.max, sys.float_info.max)
@@ -47,12 +59,14 @@ WHOLE = Kind("a whole number from 0", (int,))
 COUNT = Kind("a whole number from 1", (int,), 1)
 PID = Kind("a process's number", (int,), 1, 2**31 - 1)
 FACTOR = Kind("a number above 0, at most 1", (float, int), sys.float_info.min, 1)
+TEXTS = ListOf("a list of texts", TEXT)
+PROBABILITIES = ListOf("a list of numbers from 0 to 1", Kind("a probability", (float, int), 0, 1))
 STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
 
 STATUS = {
     "state": STATE,
     "message": TEXT,
-    "precision": TEXT,
+    **dict.fromkeys(("precision", "versions", "machine"), TEXT),
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
     **dict.fromkeys(("step", "train_tokens", "validation_tokens"), WHOLE),
@@ -68,10 +82,12 @@ METRICS = {
     **dict.fromkeys(("learning_rate", "grad_norm"), NUMBER),
     **dict.fromkeys(("val_loss", "val_perplexity", "val_bits_per_byte", "val_accuracy"), NUMBER),
 }
-EVENTS = {
+EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {
     "metrics": METRICS,
     "sample": {"step": WHOLE, "prompt": TEXT, "text": TEXT},
     "note": {"step": WHOLE, "message": TEXT},
+    "window": {"step": WHOLE, "tokens": TEXTS},
+    "probabilities": {"step": WHOLE, "of_next": PROBABILITIES},
 }
 MAY_BE_NULL = ("pid", "loss")  # of a run without a process, or without a point of the curve
 # What there must be; every other field may be missing.
@@ -79,6 +95,8 @@ NEEDED = {
     "metrics": ("step", "loss", "seconds", "train_seconds"),
     "sample": ("step", "prompt", "text"),
     "note": ("message",),
+    "window": ("tokens",),
+    "probabilities": ("step", "of_next"),
 }
 
 
@@ -116,7 +134,7 @@ def check_event(value: Any) -> tuple[dict, str]:
     return event, fault
 
 
-def _fitting(record: dict, fields: dict[str, Kind]) -> tuple[dict, str]:
+def _fitting(record: dict, fields: Mapping[str, Kind | ListOf]) -> tuple[dict, str]:
     """The fields that fit and are not null, and a sentence about the first that does not fit."""
     kept, fault = {}, ""
     for name, value in record.items():

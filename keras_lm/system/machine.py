@@ -1,13 +1,16 @@
-"""What this machine gives a process: memory, cores, and how fast they multiply matrices.
+"""What this machine gives a process: memory, cores, how fast they multiply matrices, versions.
 
 A container or `taskset` may allow less than the machine has; psutil and os.cpu_count do not know.
 """
 
 import contextlib
+import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEASURING_SECONDS = 0.05
 PATIENCE_SECONDS = 10.0
+LIBRARIES = ("tensorflow", "keras", "numpy")  # on which a run's numbers depend
 # NumPy decides how many threads multiply when it is imported.
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -57,6 +61,33 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def describe_machine() -> str:
+    """Processor, cores, memory and system in a few words, for people."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):  # Linux alone has this file
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    memory = f"{total_memory() / 2**30:.1f} GB of memory"
+    cores = num_cores()
+    return f"{name}, {cores} core{'s' * (cores > 1)}, {memory}, {platform.platform()}"
+
+
+def versions() -> str:
+    """The versions of Python, of this package and of what a run is calculated with."""
+    found = [f"Python {platform.python_version()}", f"keras_lm {_own_version()}"]
+    return ", ".join(
+        [*found, *(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)]
+    )
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("keras_lm")
+    except importlib.metadata.PackageNotFoundError:  # run from a clone
+        return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def matrix_flops_per_second() -> float:

@@ -16,6 +16,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.system.terminal import describe
 from keras_lm.training.checkpoint import Checkpoint, restore, save_checkpoint
+from keras_lm.training.held_out import held_out_window
 from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.progress import Run, no_values
 from keras_lm.training.train_step import (
@@ -67,6 +68,7 @@ class TrainingLoop:
             self.settings.clip_norm,
         )
         self.generator = Generator(model)
+        self.held_out = held_out_window(self.corpus, self.context_length)
         num_tokens = len(self.corpus.train)
         self.order = WindowOrder(num_tokens, self.context_length, self.settings.seed)
         self.steps_per_call = 1
@@ -85,6 +87,8 @@ class TrainingLoop:
         self.progress.go_to(found)
         self._pace_mark = self._here()
         self.folder.truncate_events(self.progress.step if found else -1)
+        if not found and self.settings.sample_every:
+            self.held_out.write_texts(self.folder)
 
     def compile(self) -> None:
         """Compiles the step, and changes nothing."""
@@ -232,6 +236,8 @@ class TrainingLoop:
         if unknown := tokenizer.unknown(prompt):
             event["unknown"] = unknown
         self.folder.append_event(event)
+        if settings.sample_every:
+            self.held_out.write_probabilities(self.folder, self.model, self._step)
         seal_programs()  # the first sample compiles
         self.requests.serve_sample()
 

@@ -17,6 +17,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.storage.files import append_plain, write_atomically
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system.machine import describe_machine, versions
 from keras_lm.system.signals import ending_later, is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
 from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint
@@ -158,6 +159,8 @@ def prepare(run: Run) -> TrainingLoop:
         steps=settings.steps,
         parameters=loop.model.count_params(),
         precision=policy,
+        machine=describe_machine(),
+        versions=versions(),
         unigram_entropy=run.corpus.unigram_entropy,
         vocab_size=config.model.vocab_size,
         train_tokens=len(run.corpus.train),

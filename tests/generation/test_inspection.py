@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from keras_lm.generation.bundle import load
-from keras_lm.generation.inspection import ALTERNATIVES, MOST_SHOWN, Reading, Window, inspect
+from keras_lm.generation.inspection import (
+    ALTERNATIVES,
+    MOST_SHOWN,
+    Reading,
+    Window,
+    inspect,
+    probabilities_of_next,
+)
 from keras_lm.settings.variants import ATTENTIONS
 
 VOCAB, CONTEXT = 23, 11
@@ -126,3 +133,18 @@ def test_the_maps_are_what_the_block_mixes_its_values_by(small_model, small_ids,
         mixed = mixed[:, early]
     ours = attention.merge_heads(mixed[None].astype("float32"))
     np.testing.assert_allclose(ours[0], attention(x)[0, : mixed.shape[1]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("length", [2, CONTEXT + 1])
+def test_probabilities_are_the_models_own_and_leave_it_as_it_is(
+    small_model, small_ids, mechanism, policy, length
+):
+    model, ids = small_model(policy, dropout=0.5, **mechanism), small_ids(length)
+    before = [np.array(variable) for variable in model.variables]
+    found = probabilities_of_next(model, ids)
+    rows = softmax(model(ids[None, :-1])[0])
+    np.testing.assert_allclose(found, rows[np.arange(length - 1), ids[1:]], rtol=1e-5)
+    after = [np.array(variable) for variable in model.variables]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

@@ -14,6 +14,7 @@ from keras_lm.generation.bundle import load
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.system import machine
 from keras_lm.training import checkpoint, loop
 from keras_lm.training import run as trainer
 from keras_lm.training.progress import Progress, Requests, Run
@@ -88,9 +89,9 @@ def test_samples_continue_the_text_s_own_words_unless_set(
     settings = dataclasses.replace(CONFIG.training, steps=2, sample_prompt=set_prompt)
     config = dataclasses.replace(CONFIG, training=settings)
     folder = train(tmp_path / "run", corpus, monkeypatch, config)
-    sample = told(folder)[-1]
+    metrics, sample, _ = told(folder)[-3:]
     assert (sample["prompt"], sample.get("unknown")) == (prompt, unknown)
-    assert folder.read_status()["loss"] == told(folder)[-2]["val_loss"]
+    assert folder.read_status()["loss"] == metrics["val_loss"]
 
 
 @pytest.mark.parametrize("checkpoint_every", [0, 1])
@@ -401,6 +402,8 @@ def test_loss_falls_and_sizes_are_told(tmp_path, corpus, monkeypatch):
     status = folder.read_status()
     assert status["parameters"] == load(folder.model_file).config.parameter_count()
     assert status["precision"] == "float32"
-    last = told(folder)[-2]
+    assert status["versions"] == machine.versions()
+    assert status["machine"] == machine.describe_machine()
+    last = [event for event in told(folder) if event["kind"] == "metrics"][-1]
     assert last["bits_per_byte"] == pytest.approx(last["loss"] / np.log(2), rel=0.02)
     assert last["perplexity"] == pytest.approx(np.exp(last["loss"]))

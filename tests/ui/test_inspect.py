@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from keras_lm.presentation.timeline import DARKEST, FLOOR, shade
 from keras_lm.ui.pages.inspect import note_on_slots, unpack, which
 from keras_lm.ui.parts import maps
-from keras_lm.ui.parts.tokens import DARKEST, FLOOR, describe, shade
+from keras_lm.ui.parts.tokens import describe
 
 HOSTILE = ["<b>", "</span>", '" onmouseover="x', "&lt;", "<script>", "\n", "'", "\ufffd", "é"]
 

@@ -20,6 +20,7 @@ from keras_lm.presentation.formatting import (
     plural,
     show_seconds,
 )
+from keras_lm.presentation.timeline import read_timeline
 from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage import run_folder
@@ -27,6 +28,7 @@ from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_settings import run_settings
+from keras_lm.ui.parts.timeline import show_timeline
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import supervisor
 
@@ -323,27 +325,18 @@ def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -
 
 
 def samples(events: list[dict], summary: RunSummary) -> None:
-    """What the model wrote, newest first; each has its own room, however long it is."""
-    found = [event for event in reversed(events) if event["kind"] == "sample"]
+    """What the model wrote; each sample has its own room, however long it is."""
+    timeline = read_timeline(events)
     st.markdown("**Samples**")
     with st.container(height=CHART_HEIGHT, border=False):
-        if not found:
-            st.caption(no_samples(summary))
+        if timeline.points:
+            show_timeline(summary.run_id, timeline)
         else:
-            # As one piece: texts that are replaced one by one would move each other.
-            st.html("".join(draw_sample(sample, sample is found[0]) for sample in found))
+            st.caption(no_samples(summary))
     with st.container(height=REMARK_HEIGHT, border=False, key="sample-remark"):
-        if found:
-            sample_remark(found[0], summary)
-
-
-def draw_sample(sample: dict, is_newest: bool) -> str:
-    """One sample as HTML: its step, and its text after the prompt."""
-    prompt, text = html.escape(sample["prompt"]), html.escape(sample["text"])
-    return (
-        f"<small>after step {sample['step']:,}</small>"
-        f'<div class="sample{" newest" * is_newest}" tabindex="0"><b>{prompt}</b>{text}</div>'
-    )
+        newest = [event for event in events if event["kind"] == "sample"][-1:]
+        if newest:
+            sample_remark(newest[0], summary)
 
 
 def no_samples(summary: RunSummary) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
-DARKEST, FLOOR = 0.6, 1e-3  # how opaque a token is whose probability is this small or smaller
+from keras_lm.presentation.timeline import shade
+
 KEY = "inspect.tokens"
 AFTER = "…"  # stands for what follows the text
 
@@ -47,11 +48,6 @@ def choose_token(result: dict, on_choice: Callable[[int], None]) -> None:
         },
         on_token_change=take,
     )
-
-
-def shade(probability: float) -> float:
-    """How opaque a token's colour is: the more, the less likely it was."""
-    return round(DARKEST * float(np.log(max(probability, FLOOR)) / np.log(FLOOR)) + 0.0, 2)
 
 
 def surprise(probability: float) -> float:
