@@ -4,42 +4,75 @@ Drawings are SVG inside the file; nothing from a text, a name or a message becom
 """
 
 import html
-import importlib.metadata
 import math
-import platform
-import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import vl_convert
 
+from keras_lm.data.texts import TEXTS
 from keras_lm.presentation import charts, race_charts
 from keras_lm.presentation.formatting import describe_run, show_seconds, show_value
+from keras_lm.presentation.repeating import race_command, train_command
 from keras_lm.presentation.runs_table import result_table
-from keras_lm.runs.race import Race
+from keras_lm.presentation.timeline import (
+    DARKEST,
+    Point,
+    Timeline,
+    describe_window,
+    read_timeline,
+    shade,
+    thin,
+)
+from keras_lm.runs.race import Race, RaceRun
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
 from keras_lm.storage.files import open_plain
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system import machine
 
-WIDTH = 680  # pixels, of a drawing
+WIDTH = 440  # pixels of a drawing, which grows and shrinks with the page
+READABLE = {"labelFontSize": 13, "titleFontSize": 13, "gridColor": "#8884"}  # also when it shrinks
 MOST_SAMPLES = 12
+EXCERPT = 300  # characters of a sample in a table
 MARK = '<meta name="generator" content="keras_lm">'  # of a file that may be replaced
-LIBRARIES = ("keras_lm", "tensorflow", "keras", "numpy", "streamlit")
+OWN_TEXT = "The text is a file of the machine that trained it: put its path on yours after --data."
+NO_COMMAND = "A value has a comma in it, with which no command can name it."
+UNKNOWN = "Not known: an earlier version of keras_lm, which did not write it down, made this."
 STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
-h1, h2 { line-height: 1.2; }
+h1, h2, p, td, th { overflow-wrap: anywhere; }
+h1, h2 { line-height: 1.2; break-after: avoid; }
+h1 { font-size: 1.6rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; border-bottom: 1px solid #8886; }
-pre { padding: 0.8rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
-  background: #8881; border-radius: 0.5rem; }
-svg { max-width: 100%; height: auto; background: #fff; border-radius: 0.5rem; }
+th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid #8886; }
+.wide { overflow-x: auto; }
+.wide th, .wide td { overflow-wrap: normal; }
+pre, .text { white-space: pre-wrap; overflow-wrap: anywhere; }
+pre { max-height: 20rem; padding: 0.8rem; overflow: auto; background: #8881;
+  border-radius: 0.5rem; }
+.text { font: 0.9rem/1.6 ui-monospace, monospace; }
+.text + p { margin: 0.2rem 0; font-size: 0.9rem; }
+.shaded span, i { background: rgba(224, 122, 47, var(--shade)); print-color-adjust: exact; }
+i { display: inline-block; width: 1rem; height: 0.8rem; outline: 1px solid #8886; }
+figure { margin: 1rem 0; }
+svg { display: block; width: 100%; height: auto; }
+summary { cursor: pointer; }
+tr, figure { break-inside: avoid; }
+@media (max-width: 40rem) {
+  .points :is(tr, th, td) { display: block; border: 0; }
+  .points thead { display: none; }
+}
+@media print {
+  body { max-width: none; margin: 0; }
+  pre { max-height: none; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+}
 """
 
 
@@ -61,19 +94,20 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         references[charts.AT_RANDOM] = math.log(vocab_size)
     if entropy := status.get("unigram_entropy"):
         references[charts.BY_FREQUENCY] = entropy
-    title = describe_run(summary.config)
+    table, timeline = charts.loss_table(frame, references), read_timeline(events)
     parts = [
         f"<p>{_text(_course(summary, frame))}</p>",
         "<h2>Loss</h2>",
-        _drawing(charts.loss_spec(), charts.loss_table(frame, references)),
-        "<h2>Samples</h2>",
-        *_samples(events),
+        _drawing(charts.loss_spec(), table, charts.describe(table)),
+        "<h2>From noise to language</h2>",
+        *_points(timeline),
+        *_all_samples(timeline.points),
         "<h2>Settings</h2>",
         *_settings(summary.config),
-        *_repeat(train_command(summary.config) if summary.config else ""),
-        *_circumstances(),
+        *(_repeat(train_command(summary.config), summary.config) if summary.config else []),
+        *_circumstances([summary]),
     ]
-    return _document(title, parts)
+    return _document(describe_run(summary.config), parts)
 
 
 def race_report(race: Race) -> str:
@@ -83,45 +117,25 @@ def race_report(race: Race) -> str:
         ValueError: when the race cannot be read.
     """
     config, result = race.read(), race.result()
-    runs = [(run, race.supervisor.folder(run.run_id)) for run in race.runs() if run.summary]
+    begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs() if run.summary]
     measure = "Validation"
-    table = race_charts.race_table(runs, race_charts.MEASURES[measure])
-    values = ",".join(map(str, config.values))
-    command = f"keras-lm race --vary {config.setting}={values} --seeds "
-    command += ",".join(map(str, config.seeds))
-    command += f" --race-dir race {' '.join(_flags(config.base))}"
+    table = race_charts.race_table(begun, race_charts.MEASURES[measure])
+    drawing = race_charts.race_spec(tuple(config.names), "Steps", measure)
     parts = [
         f"<p><strong>{_text(result['summary'])}</strong></p>",
-        _drawing(race_charts.race_spec(tuple(config.names), "Steps", measure), table),
+        _drawing(drawing, table, race_charts.describe_race(table)),
         _table(result_table(result["entries"])),
         "<h2>Pairs</h2>",
         _table(pd.DataFrame(result["pairs"]).round(4)),
+        "<h2>What they write</h2>",
+        *_last_samples(begun),
         "<h2>Settings</h2>",
         *_settings(config.base),
-        *_repeat(command),
-        *_circumstances(),
+        *_repeat(race_command(config), config.base),
+        *_circumstances([run.summary for run, _ in begun if run.summary]),
     ]
+    values = ", ".join(map(str, config.values))
     return _document(f"Race: {config.setting}: {values}", parts)
-
-
-def train_command(config: RunConfig) -> str:
-    """The command that trains the same run again."""
-    return f"keras-lm train --run-dir run {' '.join(_flags(config))}"
-
-
-def _flags(config: RunConfig) -> list[str]:
-    """The preset and the flags that differ from it, with the text."""
-    preset, changes = nearest_preset(config)
-    flags = ["--preset", preset, "--data", shlex.join(config.data.data.split("\n"))]
-    for key, value in changes.items():
-        name = key.partition(".")[2].replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            flags += [f"--{name}", shlex.quote(str(value))]
-    if config.data.encoding:
-        flags += ["--encoding", shlex.quote(config.data.encoding)]
-    return flags
 
 
 def is_report(path: Path) -> bool:
@@ -144,21 +158,27 @@ def _document(title: str, parts: Iterable[str]) -> str:
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f'{MARK}\n<meta name="viewport" content="width=device-width">\n'
         f"<title>{_text(title)} · keras_lm</title>\n<style>{STYLE}</style>\n"
-        f"<h1>{_text(title)}</h1>\n{body}\n</html>\n"
+        f'<main>\n<h1 dir="auto">{_text(title)}</h1>\n{body}\n</main>\n</html>\n'
     )
 
 
-def _drawing(drawing: dict, table: pd.DataFrame) -> str:
-    """A Vega-Lite drawing with its table as SVG."""
+def _drawing(drawing: dict, table: pd.DataFrame, words: str) -> str:
+    """A Vega-Lite drawing with its table as SVG, and in words for who does not see it."""
     if table.empty:
         return "<p>No point of a curve.</p>"
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    whole = drawing | {"datasets": {charts.TABLE: rows}, "width": WIDTH, "background": "white"}
-    return vl_convert.vegalite_to_svg(whole)
+    config = drawing["config"] | {
+        part: drawing["config"][part] | READABLE for part in ("axis", "legend")
+    }
+    whole = drawing | {"datasets": {charts.TABLE: rows}, "width": WIDTH, "config": config}
+    whole["background"] = "transparent"  # letters have the page's colour, also on a dark one
+    svg = vl_convert.vegalite_to_svg(whole)
+    return f'<figure role="img" aria-label="{_text(words)}">{svg}</figure>'
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, border=0, na_rep="–")  # which escapes
+    table = frame.to_html(index=False, border=0, na_rep="–")  # which escapes
+    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def _course(summary: RunSummary, frame: pd.DataFrame) -> str:
@@ -175,17 +195,68 @@ def _course(summary: RunSummary, frame: pd.DataFrame) -> str:
     return f"{', '.join(parts)}."
 
 
-def _samples(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    found = [event for event in events if event["kind"] == "sample"]
-    every = max(1, -(-len(found) // MOST_SAMPLES))
-    shown = found[::-1][::every][::-1]  # the last one among them
-    if not shown:
-        return ["<p>None.</p>"]
-    return [
-        f"<p>After step {sample['step']:,}:</p>"
-        f"<pre><b>{_text(sample['prompt'])}</b>{_text(sample['text'])}</pre>"
-        for sample in shown
+def _points(timeline: Timeline) -> list[str]:
+    """The first sample, one in the middle and the last, each with the shades of its model."""
+    if not timeline.points:
+        return ["<p>There is no sample.</p>"]
+    rows = [
+        f"<tr><th scope=row>After step {point.step:,}</th><td>{_excerpt(point)}</td>"
+        f"<td>{_shaded(timeline.tokens, point)}</td></tr>"
+        for point in thin(timeline.points, 3)
     ]
+    ramp = "".join(f'<i style="--shade:{DARKEST * part / 3:.2f}"></i>' for part in range(4))
+    head = "<tr><th></th><th scope=col>It wrote</th><th scope=col>Validation text</th></tr>"
+    words = "The same beginning, continued."
+    if timeline.tokens:
+        words += (
+            " Beside it a text that it never trains on: the more coloured a token, the less likely "
+            f"the model held it. Sure {ramp} surprised."
+        )
+    table = f'<table class="points"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    return [f"<p>{words}</p>", table]
+
+
+def _excerpt(point: Point) -> str:
+    """A sample's beginning, the prompt in bold letters."""
+    text = point.text if len(point.text) <= EXCERPT else point.text[:EXCERPT] + "…"
+    return f'<div class="text" dir="auto"><b>{_text(point.prompt[:EXCERPT])}</b>{_text(text)}</div>'
+
+
+def _shaded(tokens: Sequence[str], point: Point) -> str:
+    """The held-out text in the shades of a point, and these in words."""
+    if not point.of_next:
+        return ""
+    shades = [0.0, *map(shade, point.of_next)]
+    spans = "".join(
+        f'<span style="--shade:{opacity}">{_text(token)}</span>'
+        for token, opacity in zip(tokens, shades, strict=True)
+    )
+    words = _text(describe_window(tokens, point.of_next))
+    return f'<div class="text shaded" dir="auto">{spans}</div><p>{words}</p>'
+
+
+def _all_samples(points: Sequence[Point]) -> list[str]:
+    """The samples to the last letter."""
+    whole = [
+        f"<p>After step {point.step:,}:</p>"
+        f'<pre dir="auto"><b>{_text(point.prompt)}</b>{_text(point.text)}</pre>'
+        for point in thin(points, MOST_SAMPLES)
+    ]
+    return [f"<details><summary>Whole samples</summary>{''.join(whole)}</details>"] if whole else []
+
+
+def _last_samples(runs: Sequence[tuple[RaceRun, RunFolder]]) -> list[str]:
+    """The last sample of each entry's first run that has one."""
+    found: dict[str, Point] = {}
+    for run, folder in runs:
+        if run.entry not in found and (points := read_timeline(folder.read_events()[0]).points):
+            found[run.entry] = points[-1]
+    rows = [
+        f"<tr><th scope=row>{_text(entry)}, after step {point.step:,}</th>"
+        f"<td>{_excerpt(point)}</td></tr>"
+        for entry, point in found.items()
+    ]
+    return [f'<table class="points">{"".join(rows)}</table>'] if rows else ["<p>No sample.</p>"]
 
 
 def _settings(config: RunConfig | None) -> list[str]:
@@ -205,22 +276,22 @@ def _settings(config: RunConfig | None) -> list[str]:
     ]
 
 
-def _repeat(command: str) -> list[str]:
-    return ["<h2>Repeat it</h2>", f"<pre>{_text(command)}</pre>"] if command else []
+def _repeat(command: str, config: RunConfig) -> list[str]:
+    """The command that does the same, if there is one."""
+    if not command:
+        return ["<h2>Repeat it</h2>", f"<p>{NO_COMMAND}</p>"]
+    is_known = set(config.data.data.split("\n")) <= TEXTS.keys()
+    note = [] if is_known else [f"<p>{OWN_TEXT}</p>"]
+    return ["<h2>Repeat it</h2>", f"<pre>{_text(command)}</pre>", *note]
 
 
-def _circumstances() -> list[str]:
-    """Versions and machine of the report's making."""
-    versions = []
-    for library in LIBRARIES:
-        try:
-            versions.append(f"{library} {importlib.metadata.version(library)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue  # run from a clone
-    cores = machine.num_cores()
-    memory = machine.total_memory() / 2**30
-    sentence = (
-        f"Written {time.strftime('%Y-%m-%d %H:%M')} on {platform.platform()}, {cores} cores, "
-        f"{memory:.1f} GB of memory, Python {platform.python_version()}, {', '.join(versions)}."
+def _circumstances(runs: Sequence[RunSummary]) -> list[str]:
+    """With what and where the runs were trained, as they wrote it down; and when this was."""
+    keys = ("versions", "machine", "precision")
+    found = [", ".join(run.status[key] for key in keys if run.status.get(key)) for run in runs]
+    known = dict.fromkeys(
+        text for text, run in zip(found, runs, strict=True) if "machine" in run.status
     )
-    return ["<h2>Versions and machine</h2>", f"<p>{_text(sentence)}</p>"]
+    sentences = [f"<p>{_text(text)}.</p>" for text in known] or [f"<p>{UNKNOWN}</p>"]
+    when = time.strftime("%Y-%m-%d %H:%M")
+    return ["<h2>Versions and machine</h2>", *sentences, f"<p>Report of {when}.</p>"]

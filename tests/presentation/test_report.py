@@ -3,35 +3,80 @@
 import dataclasses
 import html
 import re
-import shlex
+from html.parser import HTMLParser
 
 import pytest
 
-from keras_lm.cli import build_parser, new_config
-from keras_lm.presentation.report import race_report, run_report, train_command
+from keras_lm.presentation.report import EXCERPT, UNKNOWN, race_report, run_report
 from keras_lm.runs.race import Race, RaceConfig
 from keras_lm.runs.supervisor import Supervisor
-from keras_lm.settings.presets import ORIGINAL, QUICK_START
+from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
 
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=alert(1)> & \"quoted\""
 RUN = "20260101-000000-abcdef"
 
 
-def put_run(root, config=QUICK_START) -> RunFolder:
+HOSTILE = [
+    EVIL,
+    "</pre></td></table><script>alert(1)</script>",
+    "&lt;b&gt; &amp; ' \" ` = -- ]]> <!-- <![CDATA[",
+    "\u202eright to left\u202c \u0645\u0631\u062d\u0628\u0627",
+    "line\nline\r\n\n\ttab\u2028",
+    "<b>" * 33_000,
+    "\x00\x1b[31m\x7f",
+    "😀 é",
+]
+TAGS = set("html meta title style main h1 h2 p figure table thead tbody tr th td div b i".split())
+TAGS |= set("span details summary pre strong".split())
+DRAWN = {"svg", "g", "path", "text", "rect", "line", "defs", "clippath", "circle"}
+ATTRIBUTES = {"lang", "charset", "name", "content", "class", "scope", "dir", "style", "role"}
+ATTRIBUTES |= {"aria-label", "tabindex", "border"}
+
+
+def put_run(root, config=QUICK_START, evil=EVIL, tokens=("a", "<b>", "\n")) -> RunFolder:
     folder = RunFolder(root / RUN)
     folder.create()
-    data = dataclasses.replace(config.data, data="own.txt", title=EVIL)
+    data = dataclasses.replace(config.data, data="own.txt", title=evil)
     folder.write_config(dataclasses.replace(config, data=data).to_dict())
+    folder.append_event({"kind": "window", "step": 0, "tokens": [*tokens]})
     for step in range(10, 110, 10):
         event = {"kind": "metrics", "step": step, "tokens": step, "seconds": step / 2.0}
         event |= {"train_seconds": step / 4.0, "loss": 4.0 - step / 100, "bits_per_byte": 3.0}
         if step % 50 == 0:
             event |= {"val_loss": 4.0 - step / 100, "val_bits_per_byte": 2.5}
-            folder.append_event({"kind": "sample", "step": step, "prompt": EVIL, "text": EVIL})
+            folder.append_event({"kind": "sample", "step": step, "prompt": evil, "text": evil})
+            likely = [step / 200, 0.001]
+            folder.append_event({"kind": "probabilities", "step": step, "of_next": likely})
         folder.append_event(event)
-    folder.write_status(state="finished", step=100, steps=100, message=EVIL, vocab_size=78)
+    folder.write_status(state="finished", step=100, steps=100, message=evil, vocab_size=78)
+    folder.write_status(versions=f"keras_lm 9 {evil}", machine=f"abacus {evil}")
     return folder
+
+
+class Parsed(HTMLParser):
+    """The elements of a document, and its text outside of its style and drawings."""
+
+    def __init__(self, document):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.inside = set(), set(), [], []
+        self.feed(document)
+
+    def handle_starttag(self, tag, attributes):
+        if "svg" in self.inside:
+            assert tag in DRAWN
+        else:
+            self.tags.add(tag)
+            self.attributes.update(name for name, _ in attributes if tag != "svg")
+        if tag != "meta":
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data):
+        if not {"svg", "style"} & set(self.inside):
+            self.texts.append(data)
 
 
 @pytest.fixture
@@ -53,33 +98,82 @@ def test_nothing_from_names_or_texts_becomes_markup_and_nothing_is_fetched(repor
     assert outside == []
 
 
-@pytest.mark.parametrize("config", [QUICK_START, ORIGINAL], ids=["quick-start", "original"])
-def test_the_command_repeats_the_run(config, tmp_path):
-    changed = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, qk_norm=not config.model.qk_norm, dropout=0.25),
-        data=dataclasses.replace(config.data, data="alice", encoding="latin-1"),
-        training=dataclasses.replace(config.training, seed=7, sample_prompt="it's <b>"),
-    )
-    words = shlex.split(train_command(changed))
-    assert words[0] == "keras-lm"
-    assert new_config(build_parser().parse_args(words[1:])) == changed
+@pytest.mark.parametrize("evil", HOSTILE, ids=range(len(HOSTILE)))
+def test_whatever_texts_and_names_hold_the_elements_are_the_same(evil, tmp_path):
+    folder = put_run(tmp_path, evil=evil, tokens=(evil, evil[:9], "c"))
+    document = run_report(folder, Supervisor(tmp_path).summary(RUN))
+    parsed = Parsed(document)
+    assert parsed.inside == [] and parsed.tags - {"svg"} <= TAGS
+    assert parsed.attributes <= ATTRIBUTES
+    texts = "".join(parsed.texts)
+    assert texts.count(evil) >= 6  # in the title, the heading, and as samples, to the letter
+    assert f"keras_lm 9 {evil}, abacus {evil}" in texts
+    document.encode()
 
 
-def test_a_race_has_its_sentence_its_table_and_its_command(tmp_path, monkeypatch):
+def test_the_first_the_middle_and_the_last_sample_stand_side_by_side(tmp_path):
+    folder = put_run(tmp_path)
+    for step in range(110, 200, 10):
+        text = f"text of {step} " + "x" * EXCERPT
+        folder.append_event({"kind": "sample", "step": step, "prompt": "p", "text": text})
+    document = run_report(folder, Supervisor(tmp_path).summary(RUN))
+    table = document[document.index('class="points"') : document.index("<details")]
+    assert re.findall(r"After step (\d+)<", table) == ["50", "140", "190"]
+    assert 'style="--shade:0.12">&lt;b&gt;</span>' in table  # of a probability of 1/4
+    assert "As unsure as when choosing among 63.2 tokens." in table  # the root of 4 and 1,000
+    assert "x" * (EXCERPT - 12) + "…" in table and "x" * EXCERPT not in table
+    assert document.count("x" * EXCERPT) == 9  # whole, below
+
+
+def test_versions_and_machine_are_those_of_the_run(report, tmp_path):
+    assert "abacus" in report and UNKNOWN not in report
+    folder = RunFolder(tmp_path / RUN)
+    folder.status_file.write_text('{"state": "finished", "step": 100, "steps": 100}')
+    assert UNKNOWN in run_report(folder, Supervisor(tmp_path).summary(RUN))
+
+
+def test_a_drawing_is_described_in_words(report):
+    assert 'role="img" aria-label="train: from 3.9 at step 10 to 3 at step 100' in report
+
+
+@pytest.fixture
+def finish_race(tmp_path, monkeypatch):
+    """Makes a race whose runs have ended: from entry to entry and seed to seed a bit worse."""
     monkeypatch.setattr(Supervisor, "_launch", lambda *_: None)
-    race = Race(tmp_path / "race", Supervisor(tmp_path / "race"))
-    race.create(RaceConfig(QUICK_START, "norm", ("rmsnorm", "layernorm"), (1, 2)))
-    race.go_on()
-    assert "Nothing to compare" in race_report(race)
-    for run in race.runs():
-        folder = race.supervisor.folder(run.run_id)
-        bits = 2.0 + run.seed / 10 + 0.5 * (run.entry == "norm=layernorm")
-        event = {"kind": "metrics", "step": 10, "tokens": 9, "seconds": 2.0, "train_seconds": 1.0}
-        event |= {"loss": 1.0, "val_loss": bits, "val_bits_per_byte": bits, "bits_per_byte": bits}
-        folder.append_event(event)
-        folder.write_status(state="finished", step=10, steps=10)
-    report = race_report(race)
+
+    def make(setting, values, finished=True) -> str:
+        race = Race(tmp_path / "race", Supervisor(tmp_path / "race"))
+        race.create(RaceConfig(QUICK_START, setting, values, (1, 2)))
+        race.go_on()
+        for run in race.runs() if finished else []:
+            folder = race.supervisor.folder(run.run_id)
+            bits = 2.0 + run.seed / 10 + 0.5 * race.read().names.index(run.entry)
+            event = {"kind": "metrics", "step": 10, "tokens": 9, "seconds": 2.0}
+            event |= {"train_seconds": 1.0, "loss": 1.0, "val_loss": bits}
+            folder.append_event(event | {"val_bits_per_byte": bits, "bits_per_byte": bits})
+            text = f"by {run.entry}, {run.seed}"
+            folder.append_event({"kind": "sample", "step": 10, "prompt": "p", "text": text})
+            machine = f"machine of seed {run.seed}"
+            folder.write_status(state="finished", step=10, steps=10, machine=machine)
+        return race_report(race)
+
+    return make
+
+
+def test_a_race_has_its_sentence_its_table_and_its_command(finish_race):
+    assert "Nothing to compare" in finish_race("norm", ("rmsnorm", "layernorm"), finished=False)
+    report = finish_race("norm", ("rmsnorm", "layernorm"))
     assert "norm=rmsnorm is best: 0.500 bits per byte less than norm=layernorm" in report
-    assert "--vary norm=rmsnorm,layernorm --seeds 1,2" in report and "<svg" in report
+    assert "--vary=norm=rmsnorm,layernorm --seeds=1,2" in report and "<svg" in report
+    assert re.search('aria-label="[^"]*norm=rmsnorm: 2.150 at step 10', report)
     assert "2.150 ± 0.071" in report
+    assert [f"by norm=rmsnorm, {seed}" in report for seed in (1, 2)] == [True, False]
+    assert report.count("<p>machine of seed 1.</p>") == report.count("seed 2.</p>") == 1
+
+
+@pytest.mark.parametrize("evil", HOSTILE[:5], ids=range(5))
+def test_no_value_of_a_race_becomes_markup(evil, finish_race):
+    parsed = Parsed(finish_race("sample_prompt", (evil, "a")))
+    assert parsed.inside == [] and parsed.tags - {"svg"} <= TAGS | {"strong"}
+    assert parsed.attributes <= ATTRIBUTES
+    assert f"by sample_prompt={evil}, 1" in "".join(parsed.texts)

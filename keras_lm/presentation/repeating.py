@@ -1,0 +1,52 @@
+"""The commands that make a run or a race again."""
+
+import shlex
+from typing import Any
+
+from keras_lm.runs.race import RaceConfig, parse_values
+from keras_lm.settings.config import RunConfig
+from keras_lm.settings.presets import nearest_preset
+
+
+def train_command(config: RunConfig) -> str:
+    """The command that trains the same run again.
+
+    Example:
+        >>> from keras_lm.settings.presets import ORIGINAL
+        >>> train_command(ORIGINAL)
+        'keras-lm train --run-dir run --preset original --data sense-and-sensibility'
+    """
+    return shlex.join(["keras-lm", "train", "--run-dir", "run", *_flags(config)])
+
+
+def race_command(race: RaceConfig) -> str:
+    """The command that runs the same race again; "" where no command can name its values."""
+    values = ",".join(map(str, race.values))
+    words = [word.strip() for word in values.split(",")]
+    if len(words) != len(race.values) or parse_values(race.setting, words) != race.values:
+        return ""  # a value has a comma in it, or blanks around it
+    seeds = ",".join(map(str, race.seeds))
+    what = [f"--vary={race.setting}={values}", f"--seeds={seeds}", "--race-dir", "race"]
+    return shlex.join(["keras-lm", "race", *what, *_flags(race.base)])
+
+
+def _flags(config: RunConfig) -> list[str]:
+    """The text, the nearest preset and the flags of what differs from it."""
+    preset, changes = nearest_preset(config)
+    flags = ["--preset", preset, "--data", *config.data.data.split("\n")]
+    of_text = {"encoding": config.data.encoding, "title": config.data.title}
+    for name, value in of_text.items():
+        flags += _flag(name, value) if value else []
+    for key, value in changes.items():
+        flags += _flag(key.partition(".")[2], value)
+    return flags
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A setting as its flag."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if str(value).startswith("-"):  # by itself it would be taken for a flag
+        return [f"--{name}={value}"]
+    return [f"--{name}", str(value)]

@@ -1,0 +1,71 @@
+"""Commands that are parsed again give the very settings that they were made from."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from keras_lm.cli import build_parser, new_config
+from keras_lm.commands.race import new_race
+from keras_lm.presentation.repeating import race_command, train_command
+from keras_lm.runs.race import RaceConfig
+from keras_lm.settings.presets import ORIGINAL, QUICK_START, WORD_PIECES
+
+TITLES = ['it\'s <b> "x" $HOME `id` \\', "-", "--steps 9", "a\nb", "\u202e مرحبا", " ", "%s"]
+
+
+def changed(config, text="alice", **training):
+    return dataclasses.replace(
+        config,
+        model=config.model.changed(qk_norm=not config.model.qk_norm, dropout=0.25, vocab_size=0),
+        data=config.data.changed(data=text),
+        training=config.training.changed(seed=7, learning_rate=1.5e-5, **training),
+    )
+
+
+def parsed(command, name):
+    words = shlex.split(command)
+    assert words[:2] == ["keras-lm", name]
+    return build_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("preset", [QUICK_START, WORD_PIECES, ORIGINAL], ids=["q", "w", "o"])
+def test_a_preset_is_repeated_with_what_differs(preset):
+    for config in (preset, changed(preset), preset.with_vocab_size(99)):
+        assert new_config(parsed(train_command(config), "train")) == config.with_vocab_size(0)
+
+
+@pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
+def test_no_title_or_prompt_is_taken_for_a_flag(title):
+    config = changed(QUICK_START, sample_prompt=title)
+    config = dataclasses.replace(config, data=config.data.changed(title=title, separator=title))
+    assert new_config(parsed(train_command(config), "train")) == config
+
+
+@pytest.mark.parametrize("text", ["/nowhere/a b.txt\nalice\n/nowhere/it's -x.txt", "moby-dick"])
+def test_texts_encodings_and_tokenizers_are_repeated(text):
+    config = changed(QUICK_START, text)
+    data = config.data.changed(tokenizer="bpe", bpe_size=300, encoding="latin-1")
+    config = dataclasses.replace(config, data=data)
+    assert new_config(parsed(train_command(config), "train")) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("norm", ("rmsnorm", "layernorm")),
+        ("learning_rate", (1e-3, 3.5e-3, 1e-05)),
+        ("qk_norm", (True, False)),
+        ("num_heads", (1, 2, 4)),
+        ("sample_prompt", ("-x", "it's")),
+    ],
+)
+def test_a_race_is_repeated(setting, values):
+    race = RaceConfig(changed(QUICK_START), setting, values, (5, 2))
+    typed = parsed(race_command(race), "race")
+    assert new_race(typed, lambda: new_config(typed)) == race
+
+
+@pytest.mark.parametrize("values", [("a,b", "c"), ("a ", "c"), ("a", ",")])
+def test_what_no_command_can_name_has_none(values):
+    assert race_command(RaceConfig(QUICK_START, "sample_prompt", values, (1,))) == ""
