@@ -1,7 +1,10 @@
 """The Train page in use: a run in one view where nothing moves, a form that forgets nothing."""
 
 import re
+import subprocess
+import sys
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -59,6 +62,67 @@ def test_a_run_is_seen_as_a_whole_and_nothing_moves(new_page, address):
         assert box["y"] >= 0 and box["y"] + box["height"] <= 720
     expect(page.locator(".stMarkdownBadge")).to_contain_text("Finished", timeout=90 * SECOND)
     settle(page)
+    assert page.evaluate("moved") == 0
+    no_traceback(page)
+
+
+@pytest.fixture
+def living():
+    """The identity of a process that lives as long as the test, as a run's status has it."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    yield {"pid": child.pid, "pid_started": psutil.Process(child.pid).create_time()}
+    child.kill()
+    child.wait()
+
+
+def add_sample(folder: RunFolder, step: int) -> None:
+    event = {"kind": "sample", "step": step, "prompt": "<b>", "text": f" text {step}\n" * 30}
+    folder.append_event(event)
+    likely = {"kind": "probabilities", "step": step, "of_next": [step / 100, 0.5]}
+    folder.append_event(likely)
+
+
+def test_samples_play_to_the_end_and_the_newest_comes_unless_another_is_chosen(
+    new_page, address, runs_folder, living
+):
+    folder = RunFolder(runs_folder / "20260112-000000-abcdef")
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+    folder.append_event({"kind": "window", "step": 0, "tokens": ["T", "<i>", "\n"]})
+    event = {"kind": "metrics", "step": 10, "loss": 3.0, "seconds": 9.0, "train_seconds": 1.0}
+    folder.append_event(event)
+    for step in (10, 20, 30):
+        add_sample(folder, step)
+    folder.write_status(state="training", step=30, steps=900, **living)
+    folder.request("sample")  # which nobody serves: the page looks every second
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    page.add_init_script(f"({MOVED})()")
+    page.goto(f"{address}/?run={folder.run_id}")
+    play, slider = page.get_by_role("button", name="Play the samples"), page.get_by_role("slider")
+    shown, window = page.locator(".step"), page.locator(".window")
+    expect(shown).to_have_text("after step 30")
+    page.wait_for_timeout(SECOND / 2)
+    page.evaluate("window.moved = 0")
+
+    play.tap()
+    for step in (10, 20, 30):
+        expect(shown).to_have_text(f"after step {step}")
+        expect(page.locator(".sample")).to_contain_text(f"<b> text {step}")
+        expect(window).to_have_attribute("aria-label", re.compile(f"{step}.0%.* It is: T<i>\n"))
+    expect(play).to_be_visible()  # it ended by itself
+    add_sample(folder, 40)
+    expect(shown).to_have_text("after step 40")
+
+    slider.press("Home")
+    expect(shown).to_have_text("after step 10")
+    expect(slider).to_have_attribute("aria-valuetext", "after step 10, 1 of 4")
+    add_sample(folder, 50)
+    expect(slider).to_have_attribute("max", "4")
+    expect(shown).to_have_text("after step 10")
+    slider.press("End")
+    play.press("Enter")
+    page.get_by_role("button", name="Pause").press("Enter")
+    expect(play).to_be_visible()
     assert page.evaluate("moved") == 0
     no_traceback(page)
 
