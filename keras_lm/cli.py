@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from keras_lm.commands import race, report
 from keras_lm.commands.flags import add_config_flags, add_run_flags, given, has_run_flags
-from keras_lm.data import corpus, texts
+from keras_lm.data import corpus, preparation, texts
 from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import claim, process_identity
@@ -29,6 +29,7 @@ from keras_lm.settings.config import (
     RunConfig,
     TrainingConfig,
 )
+from keras_lm.settings.data_config import TASK_PREFIX
 from keras_lm.settings.presets import PRESETS
 from keras_lm.storage import files, run_folder
 from keras_lm.storage.cache import keep_compiled_programs
@@ -184,7 +185,8 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
     model, data, training = (
         given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)
     )
-    base = PRESETS[arguments.preset or "quick-start"]
+    is_task = data.get("data", "").startswith(TASK_PREFIX)
+    base = PRESETS[arguments.preset or ("task" if is_task else "quick-start")]
     if arguments.like:
         base = read_config(existing_run(arguments.like)).with_vocab_size(0)
         if "data" in data:  # another text has another title
@@ -226,7 +228,7 @@ def check_holds_nothing(folder: RunFolder) -> None:
 
 def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
     """The run's text, maybe read already, as tokens; ValueError if text or memory will not do."""
-    prepared = corpus.prepare(config.data, config.model.context_length, source)
+    prepared = preparation.prepare(config.data, config.model.context_length, source)
     estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
     for warning in config.warnings():
         print(warning, file=sys.stderr)

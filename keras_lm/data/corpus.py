@@ -35,6 +35,11 @@ class Corpus:
     train: np.ndarray
     validation: np.ndarray
 
+    @property
+    def measured(self) -> np.ndarray:
+        """The tokens that measure the model."""
+        return self.validation
+
     @cached_property
     def unigram_entropy(self) -> float:
         """Nats per token of a guess by frequency alone, in the part that measures the model."""

@@ -11,8 +11,9 @@ import sys
 import threading
 from typing import Any
 
-from keras_lm.data import corpus, texts
+from keras_lm.data import texts
 from keras_lm.data.copies import TrainingText
+from keras_lm.data.preparation import prepare, training_text
 from keras_lm.data.reading import TextError
 from keras_lm.settings.config import DataConfig
 from keras_lm.system.paths import PROJECT
@@ -25,7 +26,7 @@ _one_at_a_time = threading.Lock()
 
 def facts(data: DataConfig, context_length: int) -> dict[str, Any]:
     """What the page shows of a text: its tokens, counted, and its beginning."""
-    prepared = corpus.prepare(data, context_length)
+    prepared = prepare(data, context_length)
     return {
         "vocab_size": prepared.tokenizer.vocab_size,
         "train_tokens": len(prepared.train),
@@ -37,12 +38,12 @@ def facts(data: DataConfig, context_length: int) -> dict[str, Any]:
 
 def training_size(data: DataConfig) -> dict[str, int]:
     """How many bytes of the text are trained on; the rest validates."""
-    return {"num_bytes": corpus.prepare(data, context_length=1).train_bytes}
+    return {"num_bytes": prepare(data, context_length=1).train_bytes}
 
 
 def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> dict[str, Any]:
     """What part of a sample is in the text's first `num_bytes`: see `TrainingText`."""
-    text = corpus.cleaned_text(data)
+    text = training_text(data)
     training = TrainingText(text.encode()[:num_bytes].decode(errors="ignore"))
     novelty = training.novelty(sample, run_length)
     return {"copy": training.longest_copy(sample), "novelty": novelty}

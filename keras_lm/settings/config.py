@@ -36,6 +36,15 @@ class RunConfig:
     data: DataConfig
     training: TrainingConfig
 
+    def __post_init__(self) -> None:
+        """Of a task, the context is one instance, and its tokens are characters."""
+        if task := self.data.task:
+            context_length = max(task.size(length) for length in self.data.task_lengths) - 1
+            model = self.model.changed(context_length=context_length)
+            data = self.data.changed(tokenizer="char", cleaning="none", separator="")
+            object.__setattr__(self, "model", model)  # a frozen dataclass allows no other way
+            object.__setattr__(self, "data", data)
+
     @property
     def parts(self) -> dict[str, Checked]:
         """The three configs by their names."""

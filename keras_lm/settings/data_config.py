@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_lm.settings.checks import field
+from keras_lm.settings.checks import ConfigError, check_value, field
+from keras_lm.settings.kinds import Task
 from keras_lm.settings.options import WithOptions
-from keras_lm.settings.variants import TOKENIZERS
+from keras_lm.settings.variants import TASKS, TOKENIZERS
 
 CLEANINGS = ("none", "classic")
+TASK, TASK_PREFIX = "Task", "task:"  # a group of settings; how a task's name as `data` begins
+TASK_NAMES = {TASK_PREFIX + name: task for name, task in TASKS.items()}
 BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
 
 
@@ -19,7 +22,7 @@ class DataConfig(WithOptions):
     data: str = field(
         "sense-and-sensibility",
         "Name of a built-in or catalogue text, or the path of a file, maybe gzip's, of a folder, "
-        "or a pattern such as 'books/*.txt'.",
+        "or a pattern such as 'books/*.txt', or a generated task, such as task:recall.",
         hidden="The form has a field of its own for the text, which also takes uploads.",
     )
     encoding: str = field(
@@ -59,6 +62,25 @@ class DataConfig(WithOptions):
         label="Validation fraction",
         step=0.05,
     )
+    task_length: int = field(
+        0,
+        "Of a task: the size of what is asked; longer is harder. 0: the task's own.",
+        low=0,
+        high=500,
+        label="Length of the task",
+        step=1,
+        group=TASK,
+    )
+    task_test_length: int = field(
+        0,
+        "Of a task: the size of what measures it, perhaps longer than what it learns from. 0: the "
+        "same.",
+        low=0,
+        high=500,
+        label="Length that is tested",
+        step=1,
+        group=TASK,
+    )
     cut: str = field(
         BETWEEN_CHARACTERS,
         "Where training and validation text are cut apart: between characters, which is the same "
@@ -74,6 +96,31 @@ class DataConfig(WithOptions):
         hidden="The form takes texts up to the default; the command line also larger ones.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data.startswith(TASK_PREFIX):
+            return
+        if self.task is None:
+            known = ", ".join(TASK_PREFIX + name for name in TASKS)
+            got = f"{self.data!r:.60}"
+            raise ConfigError(f"must be one of the tasks {known}, but got {got}.", "data")
+        for name in ("task_length", "task_test_length"):
+            if length := getattr(self, name):
+                check_value(name, length, int, self.task.shortest, self.task.longest)
+
+    @property
+    def task(self) -> Task | None:
+        """The generated task that `data` names; None when it names a text."""
+        name = self.data.removeprefix(TASK_PREFIX)
+        return TASKS.get(name) if name != self.data else None
+
+    @property
+    def task_lengths(self) -> tuple[int, int]:
+        """Of a task: the length that is trained, and the one that is tested."""
+        own = self.task.length if self.task else 0
+        trained = self.task_length or own
+        return trained, self.task_test_length or trained
+
     @property
     def separator_text(self) -> str:
         """The separator itself, with new lines in place of their signs."""
@@ -82,6 +129,8 @@ class DataConfig(WithOptions):
     @property
     def label(self) -> str:
         """What lists call the text."""
+        if self.task:
+            return self.title or f"Task: {self.task.label.lower()}"
         first, *others = self.data.split("\n")
         more = f" and {len(others)} more" if others else ""
         return self.title or f"{Path(first).stem}{more}"

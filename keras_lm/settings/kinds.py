@@ -141,3 +141,21 @@ class Optimizer(Variant):
 
     products: Callable[[Any], float] = lambda config: 0.0
     block_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task(Variant):
+    """A generated task; `code` names a function of a generator, a count and a length to instances.
+
+    Attributes:
+        unit: what a length counts.
+        length: the default.
+        shortest, longest: what a length may be.
+        size: characters of an instance of some length, its new line included.
+    """
+
+    unit: str = "letters"
+    length: int = 8
+    shortest: int = 1
+    longest: int = 500
+    size: Callable[[int], int] = lambda length: 2 * length + 2

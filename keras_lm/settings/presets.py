@@ -37,6 +37,19 @@ WORD_PIECES = dataclasses.replace(
     data=dataclasses.replace(QUICK_START.data, tokenizer="gpt2"),
     training=dataclasses.replace(QUICK_START.training, steps=1000, weight_decay=2.0),
 )
+# A generated task's instances are short and never the same, so many fit into a step.
+TASK = dataclasses.replace(
+    QUICK_START,
+    data=DataConfig(data="task:recall"),
+    training=dataclasses.replace(
+        QUICK_START.training,
+        steps=1500,
+        batch_size=32,
+        eval_every=100,
+        sample_every=100,
+        sample_tokens=30,
+    ),
+)
 # The browser app that this is a port of. Its own text, an excerpt of a novel, needs a download; of
 # the built-in ones this novel is nearest in kind, and long enough not to be learnt by heart.
 ORIGINAL = RunConfig(
@@ -71,8 +84,18 @@ ORIGINAL = RunConfig(
         sample_tokens=20,
     ),
 )
-PRESETS = {"quick-start": QUICK_START, "word-pieces": WORD_PIECES, "original": ORIGINAL}
-TITLES = {"quick-start": "Quick start", "word-pieces": "Word pieces", "original": "Original"}
+PRESETS = {
+    "quick-start": QUICK_START,
+    "word-pieces": WORD_PIECES,
+    "original": ORIGINAL,
+    "task": TASK,
+}
+TITLES = {
+    "quick-start": "Quick start",
+    "word-pieces": "Word pieces",
+    "original": "Original",
+    "task": "Task",
+}
 TEXT_SETTINGS = (
     "model.vocab_size",
     "data.data",

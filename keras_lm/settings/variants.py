@@ -18,6 +18,7 @@ from keras_lm.settings.kinds import (
     Optimizer,
     Positions,
     Shapes,
+    Task,
     Tokenizer,
     Variant,
 )
@@ -31,6 +32,7 @@ ACTIVATIONS: dict[str, Activation] = {}
 POSITIONS: dict[str, Positions] = {}
 TOKENIZERS: dict[str, Tokenizer] = {}
 OPTIMIZERS: dict[str, Optimizer] = {}
+TASKS: dict[str, Task] = {}
 # Of a model's parts, by the setting that chooses among them.
 REGISTRIES: dict[str, dict] = {
     "attention": ATTENTIONS,
@@ -45,6 +47,7 @@ KINDS = {
     Positions: POSITIONS,
     Tokenizer: TOKENIZERS,
     Optimizer: OPTIMIZERS,
+    Task: TASKS,
 }
 
 
@@ -271,6 +274,74 @@ register(
         # Five Newton-Schulz iterations of about 5 d_model operations per weight.
         products=lambda config: 25 * config.d_model,
         block_seconds=0.27,
+    )
+)
+
+register(
+    Task("copy", "Copy", "repeats the letters: hat=hat.", "keras_lm.data.tasks:copy", length=12)
+)
+register(
+    Task("reverse", "Reverse", "writes them backwards: hat=tah.", "keras_lm.data.tasks:reverse")
+)
+register(Task("sort", "Sort", "puts them in order: hat=aht.", "keras_lm.data.tasks:sort", length=6))
+register(
+    Task(
+        "addition",
+        "Addition",
+        "adds two numbers, the sum's last digit first: 38+47=580.",
+        "keras_lm.data.tasks:addition",
+        unit="digits",
+        length=3,
+        longest=100,
+        size=lambda length: 3 * length + 4,
+    )
+)
+register(
+    Task(
+        "parity",
+        "Parity",
+        "says after each bit whether the number of ones so far is odd: 01101=01001.",
+        "keras_lm.data.tasks:parity",
+        unit="bits",
+        length=12,
+        shortest=6,
+    )
+)
+register(
+    Task(
+        "brackets",
+        "Brackets",
+        "says whether each bracket is closed by its own kind: ([])=y, ([)]=n.",
+        "keras_lm.data.tasks:brackets",
+        unit="pairs",
+        length=6,
+        shortest=3,
+        longest=250,
+        size=lambda length: 2 * length + 3,
+    )
+)
+register(
+    Task(
+        "recall",
+        "Recall",
+        "says which digit followed each of some letters: a3k7c1=k7a3.",
+        "keras_lm.data.tasks:recall",
+        unit="pairs",
+        length=12,
+        shortest=4,
+        longest=52,
+        size=lambda length: 2 * length + 10,
+    )
+)
+register(
+    Task(
+        "induction",
+        "Induction",
+        "says what came after the last letter when it was there before: hqatcqa.",
+        "keras_lm.data.tasks:induction",
+        length=16,
+        shortest=4,
+        size=lambda length: length + 2,
     )
 )
 

@@ -80,6 +80,7 @@ METRICS = {
     **dict.fromkeys(("memory_mb", "gpu_memory_mb"), AMOUNT),
     **dict.fromkeys(("loss", "perplexity", "bits_per_byte", "accuracy"), NUMBER),
     **dict.fromkeys(("learning_rate", "grad_norm"), NUMBER),
+    "task_accuracy": NUMBER,
     **dict.fromkeys(("val_loss", "val_perplexity", "val_bits_per_byte", "val_accuracy"), NUMBER),
 }
 EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {

@@ -2,11 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
+from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.export.keras_archive import save_model
 from keras_lm.generation.generator import Generator, stream_text
 from keras_lm.model.backend import keras
@@ -19,6 +22,7 @@ from keras_lm.training.checkpoint import Checkpoint, restore, save_checkpoint
 from keras_lm.training.held_out import held_out_window
 from keras_lm.training.optimizers import create_optimizer
 from keras_lm.training.progress import Run, no_values
+from keras_lm.training.task_steps import TaskSteps
 from keras_lm.training.train_step import (
     METRICS,
     STEPS_PER_CALL,
@@ -32,6 +36,9 @@ CALL_SECONDS = 0.5  # a compiled call should be about this short, so that Stop i
 STATUS_SECONDS = 1.0  # between two heartbeats
 VALIDATION_BATCH_TOKENS = 4096
 LARGEST_EXPONENT = 700.0  # whose exponential float64 can hold
+
+
+Draw = Callable[[int, int], np.ndarray]  # of a step and a count: an update's windows
 
 
 class Diverged(ArithmeticError):
@@ -60,20 +67,24 @@ class TrainingLoop:
         self.context_length = run.config.model.context_length
         self.windows_per_step = self.settings.batch_size * self.settings.gradient_accumulation
         self.optimizer = create_optimizer(self.settings, model)
-        self.compiled_steps = CompiledSteps(
-            model,
-            self.optimizer,
-            self.corpus.train,
-            self.settings.gradient_accumulation,
-            self.settings.clip_norm,
-        )
+        self.compiled_steps, self.draw = self._steps_and_order()
         self.generator = Generator(model)
         self.held_out = held_out_window(self.corpus, self.context_length)
-        num_tokens = len(self.corpus.train)
-        self.order = WindowOrder(num_tokens, self.context_length, self.settings.seed)
         self.steps_per_call = 1
         self._pace_mark = self._here()
         self._last_status = 0.0
+
+    def _steps_and_order(self) -> tuple[CompiledSteps, Draw]:
+        """The compiled step of this text or task, and what gives it an update's windows."""
+        settings, corpus = self.settings, self.corpus
+        accumulation = (settings.gradient_accumulation, settings.clip_norm)
+        if isinstance(corpus, TaskCorpus):
+            draw = partial(corpus.batch, settings.seed)
+            shape = draw(0, self.windows_per_step)
+            return TaskSteps(self.model, self.optimizer, shape, *accumulation), draw
+        order = WindowOrder(len(corpus.train), self.context_length, settings.seed)
+        steps = CompiledSteps(self.model, self.optimizer, corpus.train, *accumulation)
+        return steps, order.offsets
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -152,10 +163,10 @@ class TrainingLoop:
     def _run_steps(self, count: int) -> None:
         """Runs one compiled call; Diverged when it gave anything but finite numbers."""
         steps = range(self._step, self._step + count)
-        # (count, windows_per_step)
-        offsets = np.stack([self.order.offsets(step, self.windows_per_step) for step in steps])
+        # (count, windows_per_step), and of a task the tokens of each window
+        windows = np.stack([self.draw(step, self.windows_per_step) for step in steps])
         begin = time.perf_counter()
-        values = self.compiled_steps.train_steps(offsets)
+        values = self.compiled_steps.train_steps(windows)
         seconds = time.perf_counter() - begin
         self.progress.step += count
         self.progress.train_seconds += seconds
@@ -178,7 +189,7 @@ class TrainingLoop:
         means = {name: float(np.mean(values)) for name, values in progress.pending.items()}
         progress.pending = no_values()
         progress.train_loss = means["loss"]
-        tokens_per_step = self.windows_per_step * self.context_length
+        tokens_per_step = self.windows_per_step * (self.compiled_steps.window_length - 1)
         event: dict[str, Any] = {
             "kind": "metrics",
             "step": self._step,
@@ -196,6 +207,8 @@ class TrainingLoop:
             event["val_loss"] = validation.loss
             event["val_accuracy"] = validation.accuracy
             event["val_perplexity"] = perplexity(validation.loss)
+            if validation.exact is not None:
+                event["task_accuracy"] = validation.exact
             event["val_bits_per_byte"] = corpus.validation_bits_per_byte(validation.loss)
         event |= {"seconds": progress.seconds, "train_seconds": progress.train_seconds}
         # JSON has no infinity: a gradient that float16 could not hold is left out.
@@ -221,7 +234,7 @@ class TrainingLoop:
         """Measures the loss of the validation text, which becomes the run's newest."""
         self._write_status("Measuring the validation loss.")
         batch_size = max(1, VALIDATION_BATCH_TOKENS // self.context_length)
-        found = self.compiled_steps.validate(self.corpus.validation, batch_size)
+        found = self.compiled_steps.validate(self.corpus.measured, batch_size)
         self.progress.val_loss = found.loss if math.isfinite(found.loss) else None
         return found
 

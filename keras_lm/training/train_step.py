@@ -7,7 +7,7 @@ metrics come out, and Python is out of the way.
 import contextlib
 import ctypes
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,10 +55,12 @@ class MeanLoss(NamedTuple):
     Attributes:
         loss: in nats per token.
         accuracy: the part of the tokens whose target is the likeliest, 0 to 1.
+        exact: of a task, the part of the instances whose whole answer is right; None of a text.
     """
 
     loss: float
     accuracy: float
+    exact: float | None = None
 
 
 class MicroBatch(NamedTuple):
@@ -85,6 +87,7 @@ class CompiledSteps:
         gradient_accumulation: micro-batches per update.
         clip_norm: longest gradient; 0 for no clipping.
         jit_compile: whether XLA compiles the steps.
+        window_length: tokens per window, one more than are fed; None: the context and one more.
     """
 
     def __init__(
@@ -95,10 +98,12 @@ class CompiledSteps:
         gradient_accumulation: int = 1,
         clip_norm: float = 1.0,
         jit_compile: bool = True,
+        window_length: int | None = None,
     ):
         self.model = model
         self.optimizer = optimizer
-        self.tokens = tf.constant(tokens, tf.int32)
+        self.tokens: Any = tf.constant(tokens, tf.int32)
+        self.window_length = window_length or model.config.context_length + 1
         self.gradient_accumulation = gradient_accumulation
         self.clip_norm = clip_norm
         self._compiled_steps = traced(self._run_steps, jit_compile)
@@ -141,8 +146,8 @@ class CompiledSteps:
         """
 
         def one_step(step, values):
-            # (gradient_accumulation, batch, context_length + 1)
-            windows = cut_windows(self.tokens, offsets[step], self.model.config.context_length + 1)
+            # (gradient_accumulation, batch, window_length)
+            windows = cut_windows(self.tokens, offsets[step], self.window_length)
             row = tf.stack([*self.train_step(windows).values()])
             return step + 1, tf.tensor_scatter_nd_update(values, [[step]], [row])
 
@@ -188,7 +193,7 @@ class CompiledSteps:
 
     def _gradients(self, windows: tf.Tensor) -> MicroBatch:
         """The share of one micro-batch (batch, length + 1) of the update."""
-        inputs, targets = windows[:, :-1], windows[:, 1:]  # each (batch, length)
+        inputs, targets = self.inputs_and_targets(windows)  # each (batch, length)
         share = 1.0 / self.gradient_accumulation
         with tf.GradientTape() as tape:
             loss, accuracy = self._loss(inputs, targets, training=True)
@@ -198,6 +203,10 @@ class CompiledSteps:
         # A gathered embedding's gradient comes as slices; sums and norms need the whole matrix.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return MicroBatch(loss, share * accuracy, gradients)
+
+    def inputs_and_targets(self, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is fed and what follows, each (batch, length), of windows (batch, length + 1)."""
+        return windows[:, :-1], windows[:, 1:]
 
     def _loss(
         self, inputs: tf.Tensor, targets: tf.Tensor, training: bool
@@ -235,7 +244,7 @@ class CompiledSteps:
         """
         length = self.model.config.context_length
         windows = cut_windows(tokens, offsets, length + 1)  # (batch, length + 1)
-        inputs, targets = windows[:, :-1], windows[:, 1:]
+        inputs, targets = self.inputs_and_targets(windows)
         # (batch, 1) + (length,) -> (batch, length)
         inside = tf.expand_dims(offsets, 1) + tf.range(length) < tf.shape(tokens)[0] - 1
         count = tf.reduce_sum(tf.cast(inside, tf.float32))

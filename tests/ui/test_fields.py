@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import GenerationConfig, ModelConfig, TrainingConfig
+from keras_lm.settings.data_config import TASK
 from keras_lm.system.paths import RUNS_VARIABLE
 from keras_lm.ui.parts.fields import all_specs, explain, groups, label_of
 from keras_lm.ui.reach import STYLED
@@ -30,6 +31,8 @@ def test_every_setting_of_a_run_is_offered_or_says_why_not(tmp_path, monkeypatch
         page.session_state[STYLED] = True
         page.session_state["advanced"] = group if group != "Length" else None
         page.query_params["run"] = "new"
+        if group == TASK:
+            page.query_params["data.data"] = "task:recall"
         page.run()
         assert not page.exception
         offered |= keys_of(page)

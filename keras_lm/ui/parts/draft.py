@@ -14,6 +14,7 @@ import streamlit as st
 from keras_lm.data.texts import TEXTS, load_text
 from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, RunConfig
+from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
 from keras_lm.ui.parts.fields import PARTS, all_specs
 from keras_lm.ui.services import supervisor
@@ -101,7 +102,7 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
     if text in (UPLOAD, PASTE):
         own = OwnText(address.get(KEPT, ""), address.get(TITLE, "")[:TITLE_LENGTH])
         draft = replace(draft, text=text, own={text: own} if kept_file(own) else {})
-    elif text in TEXTS:
+    elif text in TEXTS or text in TASK_NAMES:
         draft = replace(draft, text=text)
     else:
         problems.append(ConfigError(f"There is no text {text!r:.40}."))
@@ -154,7 +155,7 @@ def draft_of(config: RunConfig) -> Draft:
     """The draft that gives a run with these settings, its text kept where it is not a known one."""
     preset, changes = nearest_preset(config)
     data = config.data.data
-    if data in TEXTS:
+    if data in TEXTS or data in TASK_NAMES:
         return Draft(preset, changes, data)
     try:
         separator = config.data.separator_text or "\n"

@@ -12,6 +12,7 @@ from keras_lm.data.texts import TEXTS
 from keras_lm.presentation.formatting import escape_markdown, plural, show_value
 from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import DataConfig, RunConfig
+from keras_lm.settings.data_config import TASK, TASK_NAMES
 from keras_lm.settings.presets import TITLES
 from keras_lm.ui.parts.draft import (
     PASTE,
@@ -61,12 +62,15 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         on_change=take_preset,
         help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
         "GPT-2's tokens. Original: the recipe of the browser app that this is a port of, six "
-        "blocks with linear attention.",
+        "blocks with linear attention. Task: for the generated tasks at the end of the texts.",
     )
     own = text_form()
     size_form()
     advanced = groups()
     draw(advanced.pop(LENGTH))
+    of_task = advanced.pop(TASK)
+    if draft().text in TASK_NAMES:
+        draw(of_task)
     beside_length = st.empty()
     beside_length.caption("…")
     group = st.pills("Advanced", [*advanced], key="advanced")
@@ -103,6 +107,16 @@ def take_preset() -> None:
     chosen = names.get(st.session_state["preset"])
     if chosen and chosen != draft().preset:  # a browser may report a choice that is none
         keep(replace(draft(), preset=chosen, changes={}))
+
+
+def take_text() -> None:
+    """Another text; between texts and tasks with the preset that suits it."""
+    text = st.session_state[TEXT]
+    changed = replace(draft(), text=text)
+    if (text in TASK_NAMES) != (draft().text in TASK_NAMES):
+        preset = "task" if text in TASK_NAMES else "quick-start"
+        changed = replace(changed, preset=preset, changes={})
+    keep(changed)
 
 
 def take_back() -> None:
@@ -179,6 +193,7 @@ def tell_changes() -> None:
 def text_form() -> Callable[[], OwnText]:
     """Chooses the text; returns how to find the person's own one, which raises what is wrong."""
     titles = {name: text.title for name, text in TEXTS.items()}
+    titles |= {name: f"Task: {task.label}" for name, task in TASK_NAMES.items()}
     titles |= {UPLOAD: "Upload a file", PASTE: "Paste a text"}
     sync(TEXT, draft().text)
     st.selectbox(
@@ -187,9 +202,12 @@ def text_form() -> Callable[[], OwnText]:
         [*titles].index(draft().text),
         format_func=titles.__getitem__,
         key=TEXT,
-        on_change=lambda: keep(replace(draft(), text=st.session_state[TEXT])),
-        help="Built-in texts need no network; catalogue texts are downloaded once.",
+        on_change=take_text,
+        help="Built-in texts need no network; catalogue texts are downloaded once. A task is "
+        "generated while the model learns, and its answers are right or wrong.",
     )
+    if task := TASK_NAMES.get(draft().text):
+        st.caption(f"The model {escape_markdown(task.sentence)}")
     if draft().text == UPLOAD:
         # A model, for which the server's limit is meant, may be larger.
         upload = st.file_uploader(

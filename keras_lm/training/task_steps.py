@@ -1,0 +1,91 @@
+"""The compiled training step and validation of a task: only answers count, instances are endless.
+
+An instance comes as rows that also say which of them are answers (`task_corpus.signed`).
+"""
+
+import numpy as np
+
+from keras_lm.model.backend import keras, tf
+from keras_lm.model.language_model import LanguageModel
+from keras_lm.model.tracing import traced
+from keras_lm.training.train_step import STEPS_PER_CALL, CompiledSteps, MeanLoss
+
+
+class TaskSteps(CompiledSteps):
+    """A model's update and validation on instances of a task.
+
+    Args:
+        model, optimizer, gradient_accumulation, clip_norm, jit_compile: as for CompiledSteps.
+        batch: instances of one update, (windows, size); their shape is what counts.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: keras.optimizers.Optimizer,
+        batch: np.ndarray,
+        gradient_accumulation: int = 1,
+        clip_norm: float = 1.0,
+        jit_compile: bool = True,
+    ):
+        empty = np.zeros(STEPS_PER_CALL * batch.size, "int32")
+        accumulation = (gradient_accumulation, clip_norm, jit_compile, batch.shape[1])
+        super().__init__(model, optimizer, empty, *accumulation)
+        self.tokens = tf.Variable(self.tokens, trainable=False)
+        self._compiled_test = traced(self._test, jit_compile)
+
+    def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs one update per batch of instances; returns what CompiledSteps does.
+
+        Args:
+            offsets: (steps, gradient_accumulation * batch, size) signed rows; with 0 steps, which
+                only compiles, (0, gradient_accumulation * batch) will do.
+        """
+        instances = offsets
+        if instances.size:
+            # (steps, windows, size) -> (STEPS_PER_CALL * windows * size,)
+            padded = np.zeros(self.tokens.shape, "int32")
+            padded[: instances.size] = instances.reshape(-1)
+            self.tokens.assign(padded)
+        steps, windows = instances.shape[:2]
+        starts = self.window_length * np.arange(steps * windows, dtype="int32")
+        return super().train_steps(starts.reshape(steps, windows))
+
+    def inputs_and_targets(self, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is fed and which answers follow, -1 where none does; each (batch, length)."""
+        rows = tf.where(windows < 0, -1 - windows, windows)
+        return rows[:, :-1], tf.maximum(windows[:, 1:], -1)
+
+    def validate(self, tokens: np.ndarray, batch_size: int) -> MeanLoss:
+        """Mean loss and accuracy over all answers' tokens, and the part of right answers.
+
+        Args:
+            tokens: (count, size) signed rows of instances.
+            batch_size: instances at once.
+        """
+        count, size = tokens.shape
+        padded = np.full((-(-count // batch_size) * batch_size, size), -1, "int32")
+        padded[:count] = tokens
+        totals = np.zeros(4)
+        for batch in padded.reshape(-1, batch_size, size):
+            totals += self._compiled_test(tf.constant(batch)).numpy()
+        loss, hits, num_tokens, exact = totals
+        # An instance that was only added has no answer, so none that is wrong.
+        exact -= len(padded) - count
+        return MeanLoss(float(loss / num_tokens), float(hits / num_tokens), float(exact / count))
+
+    def _test(self, windows: tf.Tensor) -> tf.Tensor:
+        """Sums of loss, hits, tokens and right answers, (4,), of (batch, length + 1) rows."""
+        inputs, targets = self.inputs_and_targets(windows)
+        logits = self.model(inputs, training=False)  # (batch, length, vocab_size)
+        is_answer = targets >= 0
+        wanted = tf.maximum(targets, 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+        is_right = tf.argmax(logits, -1, tf.int32) == wanted
+        sums = [
+            tf.where(is_answer, losses, 0.0),
+            is_answer & is_right,
+            is_answer,
+            tf.reduce_all(is_right | ~is_answer, axis=1),
+        ]
+        return tf.stack([tf.reduce_sum(tf.cast(values, tf.float32)) for values in sums])
