@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keras_lm.commands import race, report
+from keras_lm.commands.ending import say_course
 from keras_lm.commands.flags import add_config_flags, add_run_flags, given, has_run_flags
 from keras_lm.data import corpus, preparation, texts
 from keras_lm.data.reading import MEGABYTE
@@ -252,7 +253,9 @@ def run(
         with import_of_tensorflow():
             from keras_lm.training import run as trainer
 
-        return trainer.train(folder, config, prepared, STARTED)
+        code = trainer.train(folder, config, prepared, STARTED)
+        say_course(folder, config)
+        return code
     except ValueError as error:
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))

@@ -38,8 +38,10 @@ def trained(tmp_path_factory):
 def test_train_writes_its_folder_and_progress(trained):
     folder, process = trained
     assert process.returncode == 0, process.stderr
-    lines = process.stderr.splitlines()
-    assert lines[0].startswith("step 5/23  loss ") and lines[-1].startswith("finished: ")
+    *lines, end, course, findings = process.stderr.splitlines()
+    assert lines[0].startswith("step 5/23  loss ") and end.startswith("finished: ")
+    assert course.startswith("Step 23: validation ") and " characters; it began with" in course
+    assert findings  # 23 steps are few
     assert process.stdout == ""
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     config = json.loads((folder / "config.json").read_text())

@@ -15,6 +15,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from keras_lm.presentation import charts, formatting
+from keras_lm.presentation.course import describe_course
+from keras_lm.presentation.diagnosis import diagnose
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
@@ -151,9 +153,9 @@ def look(supervisor: Supervisor) -> None:
         frame = charts.metrics_frame(events)
         if (left := dashboard.seconds_left(summary.status, events)) is not None:
             formatting.show_seconds(max(0.0, left))
+        describe_course(summary.config, summary.status, events)
+        diagnose(summary.config, summary.status, events)
         if not frame.empty:
-            charts.overfitting_hint(frame)
-            charts.clueless_hint(frame, summary.status.get("unigram_entropy"))
             charts.loss_table(frame, {})
             for columns, *_ in dashboard.CURVES.values():
                 charts.curve_table(frame, columns)

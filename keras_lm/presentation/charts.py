@@ -10,7 +10,6 @@ import pandas as pd
 
 from keras_lm.presentation.formatting import CHART_HEIGHT
 
-OVERFITTING = 1.01  # times the least validation loss; noise between validations is less
 MAX_POINTS = 400  # more are not seen, and cost the browser time
 SMOOTHING_POINTS = 4  # on either side
 MARGIN = 0.04  # of the height, above and below the curves
@@ -31,52 +30,6 @@ def metrics_frame(events: list[dict]) -> pd.DataFrame:
 
 def _thin(events: list[dict]) -> list[dict]:
     return events[:: math.ceil(len(events) / MAX_POINTS) or 1]
-
-
-def overfitting_hint(frame: pd.DataFrame) -> str | None:
-    """A sentence when the last two validations were worse than an earlier one by a hundredth."""
-    if "val_loss" not in frame:
-        return None
-    losses = frame.set_index("step")["val_loss"].dropna()
-    least = losses.min()
-    if len(losses) < 3 or losses.iloc[-2:].min() < OVERFITTING * least:
-        return None
-    return (
-        f"The validation loss was lowest at step {losses.idxmin():,} ({least:.3f}) and is "
-        f"{losses.iloc[-1]:.3f} now: the model learns its text by heart. Fewer steps, more weight "
-        "decay, dropout or a longer text help."
-    )
-
-
-def clueless_hint(frame: pd.DataFrame, unigram_entropy: float | None) -> str | None:
-    """A sentence when the newest loss, validated if it was, is no better than by frequency."""
-    if frame.empty or not unigram_entropy:  # of a text of one letter there is nothing to learn
-        return None
-    losses = frame["val_loss" if "val_loss" in frame else "loss"].dropna()
-    if losses.empty or losses.iloc[-1] < unigram_entropy:
-        return None
-    return (
-        f"With a loss of {losses.iloc[-1]:.3f} the model guesses no better than by frequency alone "
-        f"({unigram_entropy:.3f}): it has not learned anything from the context yet. A lower "
-        "learning rate or more steps help."
-    )
-
-
-def certainty(frame: pd.DataFrame, vocab_size: int) -> str:
-    """How sure the model is by now, in a sentence; "" before the first point.
-
-    Args:
-        frame: from `metrics_frame`.
-        vocab_size: among how many tokens it chose blindly at first.
-    """
-    column = "val_perplexity" if "val_perplexity" in frame else "perplexity"
-    values = frame[column].dropna() if column in frame else pd.Series(dtype=float)
-    if values.empty:
-        return ""
-    return (
-        f"The model is as unsure as when choosing among {values.iloc[-1]:,.1f} tokens; it began "
-        f"with {vocab_size:,}."
-    )
 
 
 def describe(table: pd.DataFrame) -> str:

@@ -15,6 +15,8 @@ import vl_convert
 
 from keras_lm.data.texts import TEXTS
 from keras_lm.presentation import charts, race_charts
+from keras_lm.presentation.course import Event, describe_course
+from keras_lm.presentation.diagnosis import diagnose
 from keras_lm.presentation.formatting import describe_run, show_seconds, show_value
 from keras_lm.presentation.repeating import race_command, train_command
 from keras_lm.presentation.runs_table import result_table
@@ -97,6 +99,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
     table, timeline = charts.loss_table(frame, references), read_timeline(events)
     parts = [
         f"<p>{_text(_course(summary, frame))}</p>",
+        *_words(summary, events),
         "<h2>Loss</h2>",
         _drawing(charts.loss_spec(), table, charts.describe(table)),
         "<h2>From noise to language</h2>",
@@ -193,6 +196,13 @@ def _course(summary: RunSummary, frame: pd.DataFrame) -> str:
     if "seconds" in frame and len(frame):
         parts.append(f"took {show_seconds(frame['seconds'].iloc[-1])}")
     return f"{', '.join(parts)}."
+
+
+def _words(summary: RunSummary, events: Sequence[Event]) -> list[str]:
+    """How the run went, and what was wrong with it."""
+    course = describe_course(summary.config, summary.status, events)
+    findings = [finding.text for finding in diagnose(summary.config, summary.status, events)]
+    return [f"<p>{_text(line)}</p>" for line in (course, *findings) if line]
 
 
 def _points(timeline: Timeline) -> list[str]:

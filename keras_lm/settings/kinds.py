@@ -137,10 +137,14 @@ class Optimizer(Variant):
     Attributes:
         products: operations of matrix products per update, for each weight of the blocks' matrices.
         block_seconds: that compiling it takes per block, on the machine of `estimates`.
+        usual_rate: a learning rate that suits most small models; 0: none is known.
+        usual_warmup: steps of warm-up that it needs at higher rates; 0: it needs none.
     """
 
     products: Callable[[Any], float] = lambda config: 0.0
     block_seconds: float = 0.0
+    usual_rate: float = 0.0
+    usual_warmup: int = 0
 
 
 @dataclass(frozen=True)

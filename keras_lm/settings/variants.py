@@ -264,7 +264,16 @@ register(
     )
 )
 
-register(Optimizer("adamw", "AdamW", "is the usual one.", "keras_lm.training.optimizers:adamw"))
+register(
+    Optimizer(
+        "adamw",
+        "AdamW",
+        "is the usual one.",
+        "keras_lm.training.optimizers:adamw",
+        usual_rate=2e-3,
+        usual_warmup=100,
+    )
+)
 register(
     Optimizer(
         "muon",
@@ -274,6 +283,7 @@ register(
         # Five Newton-Schulz iterations of about 5 d_model operations per weight.
         products=lambda config: 25 * config.d_model,
         block_seconds=0.27,
+        usual_rate=3.5e-3,
     )
 )
 

@@ -26,43 +26,6 @@ def test_long_curves_are_thinned_but_keep_their_end_and_validations(count):
     assert {7, 8, 9} <= set(frame["step"])
 
 
-@pytest.mark.parametrize(
-    ("losses", "overfits"),
-    [
-        ([], False),
-        ([4.0], False),
-        ([4.0, 4.5], False),  # once is not enough
-        ([4.0, 4.5, 4.6], True),
-        ([4.0, 4.5, 4.03], False),
-        ([4.0, 4.041, 4.041], True),
-        ([4.0, 4.039, 4.041], False),
-        ([5.0, 4.0, 4.5, 4.4], True),
-        ([4.5, 4.4, 4.3], False),
-    ],
-)
-def test_a_validation_loss_that_stays_above_its_least_is_told(losses, overfits):
-    metrics = [{"kind": "metrics", "step": 10 * i, "loss": 3.0} for i in range(1, 9)]
-    for event, loss in zip(metrics[1::2], losses, strict=False):
-        event["val_loss"] = loss
-    hint = charts.overfitting_hint(charts.metrics_frame(metrics))
-    assert bool(hint) == overfits
-    if overfits:
-        assert f"({min(losses):.3f}) and is {losses[-1]:.3f} now" in hint
-
-
-@pytest.mark.parametrize(
-    ("losses", "val_loss", "told"),
-    [([9.0, 3.1], None, True), ([9.0, 2.9], None, False), ([2.9], 3.0, True), ([3.1], 2.9, False)],
-)
-def test_a_model_that_guesses_by_frequency_is_told(losses, val_loss, told):
-    metrics = [{"kind": "metrics", "step": i, "loss": loss} for i, loss in enumerate(losses)]
-    if val_loss is not None:
-        metrics[-1]["val_loss"] = val_loss
-    frame = charts.metrics_frame(metrics)
-    assert bool(charts.clueless_hint(frame, 3.0)) == told
-    assert charts.clueless_hint(frame, None) is None
-
-
 def test_smoothing_does_not_lag_behind_a_falling_curve():
     falling = pd.Series(range(100, 0, -1), dtype=float)
     np.testing.assert_allclose(charts.smooth(falling), falling, rtol=1e-12)
@@ -113,12 +76,3 @@ def test_a_curve_is_described_by_its_ends_and_its_least_value():
     assert "validation: from 4 at step 20 to 4 at step 100, least 3.25 at step 60." in told
     assert f"{charts.AT_RANDOM}: 4.5." in told
     assert charts.describe(charts.loss_table(frame[:0], {})) == "No point of the curve yet."
-
-
-def test_how_sure_the_model_is_is_said_of_the_newest_validation():
-    frame = pd.DataFrame({"perplexity": [9.0, 2.0], "val_perplexity": [float("nan"), 3.44]})
-    assert charts.certainty(frame, 78) == (
-        "The model is as unsure as when choosing among 3.4 tokens; it began with 78."
-    )
-    assert "among 9.0 tokens" in charts.certainty(pd.DataFrame({"perplexity": [9.0]}), 78)
-    assert charts.certainty(pd.DataFrame(), 78) == ""

@@ -88,6 +88,8 @@ def report(tmp_path) -> str:
 def test_a_report_says_what_the_events_say(report):
     assert "Finished at step 100 of 100, best validation loss 3.000 at step 100" in report
     assert "2.500 bits per byte at the end, took 50 s." in report
+    assert "Step 100: validation 3.00, best so far, still falling. As unsure as" in report
+    assert "It ended after only 100 updates, while the loss was still falling." in report
     assert report.count("<svg") == 1 and "random guessing" in report
     assert "After step 50:" in report and "After step 100:" in report
 

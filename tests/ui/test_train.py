@@ -1,5 +1,6 @@
 """The Train page's words for what is waited for and warned of, without a browser."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,15 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system.paths import RUNS_VARIABLE
+from keras_lm.ui.parts import run_course
 from keras_lm.ui.reach import STYLED
 
+FINDING = "It ended after only 20 updates, while the loss was still falling. Set Steps to 1,000."
 PAGE = Path(__file__).parents[2] / "streamlit_app.py"
 
 
@@ -79,3 +83,46 @@ def test_settings_that_do_not_do_what_they_seem_to_are_warned_of(runs):
         assert any("does not end before the run" in w.value for w in page.warning) == is_warned
         assert not page.button(key="start").disabled
         assert not any("ahead of this one" in info.value for info in page.info)
+
+
+@pytest.fixture
+def put_course(runs):
+    """Makes a run of a novel with some validation losses, ten steps between each two of them."""
+
+    def put(state: str, *losses: float) -> RunFolder:
+        folder = RunFolder(runs / "20260101-000000-00000a")
+        folder.create()
+        folder.write_config(QUICK_START.to_dict())
+        for step, loss in zip(range(10, 1000, 10), losses, strict=False):
+            event = {"kind": "metrics", "step": step, "loss": loss, "val_loss": loss}
+            folder.append_event(event | {"seconds": step / 10, "train_seconds": step / 10})
+        status = {"unigram_entropy": 3.09, "vocab_size": 78, "train_tokens": 600_000}
+        folder.write_status(state=state, step=10 * len(losses), steps=100, **status)
+        return folder
+
+    return put
+
+
+def test_an_ended_run_says_how_it_went_and_what_to_do(put_course):
+    page = show(run=put_course(run_folder.FINISHED, 3.0, 2.5).run_id)
+    words = [shown.value.replace("\\", "") for shown in (*page.caption, *page.markdown)]
+    course = "Step 20: validation 2.50, best so far, still falling. As unsure as choosing among "
+    assert f"{course}12.2 characters; it began with 78." in words
+    assert f":orange[:material/lightbulb:] :small[{FINDING}]" in words
+
+
+def test_a_reader_hears_of_a_training_run_ten_times_and_of_a_finding_once(put_course):
+    losses = [2.5, 2.0, *(2.0 + 0.1 * n for n in range(1, 7))]
+    folder = put_course(run_folder.TRAINING, *losses)
+    events = [e | {"loss": 1.0} for e in folder.read_events()[0]]
+    status = folder.read_status()
+    summary = RunSummary(folder.run_id, run_folder.TRAINING, QUICK_START, status)
+    said = [run_course.spoken("Training", summary, events[:n]) for n in range(len(events) + 1)]
+    assert said[0] == "Training." and said[1].startswith("Training. Step 10: validation 2.50.")
+    heard = [sentence.count("learns its text by heart") for sentence in said]
+    assert heard == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+    many = [event | {"step": 2 * step} for event in events[:1] for step in range(1, 50)]
+    said = [run_course.spoken("Training", summary, many[:n]) for n in range(len(many) + 1)]
+    assert len(set(said)) == 11
+    summary = dataclasses.replace(summary, state=run_folder.FINISHED)
+    assert "learns its text by heart" in run_course.spoken("Finished", summary, events)

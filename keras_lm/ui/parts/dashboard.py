@@ -27,6 +27,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.run_buttons import buttons
+from keras_lm.ui.parts.run_course import curve_remark, spoken
 from keras_lm.ui.parts.run_settings import run_settings
 from keras_lm.ui.parts.timeline import show_timeline
 from keras_lm.ui.reach import announce
@@ -40,7 +41,7 @@ LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not s
 STILL = "<style>.stMain * {transition: none !important}</style>"
 # Pixels: every part has its room from the first moment on, so that nothing moves when something
 # comes. On a telephone, where what is written may need more, style.css lifts some of them.
-TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT = 36, 42, 84
+TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT, COURSE_HEIGHT = 36, 42, 84, 176
 NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
 NONE_YET = "–"
 
@@ -143,8 +144,8 @@ def draw_body(run_id: str, had_curve: bool) -> None:
         curves, written = st.columns([3, 2], gap="medium")
         with curves, st.container(gap="xsmall"):
             draw_curves(frame, summary)
-            with st.container(height=REMARK_HEIGHT, border=False, key="curve-remark"):
-                curve_remark(frame, summary, events)
+            with st.container(height=COURSE_HEIGHT, border=False, key="curve-remark"):
+                curve_remark(summary, events)
         with written, st.container(gap="xsmall"):
             samples(events, summary)
         log(folder, is_open=summary.state == run_folder.FAILED)
@@ -197,15 +198,8 @@ def head(summary: RunSummary, events: list[dict]) -> None:
     parts = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
     with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
         st.progress(min(1.0, step / steps), text=" · ".join(parts))
-    announce(spoken(name, summary, step / steps), key="reach-run")
+    announce(spoken(name, summary, events), key="reach-run")
     buttons(summary)
-
-
-def spoken(name: str, summary: RunSummary, done: float) -> str:
-    """What a screen reader says of the run: its state, and while it trains every tenth of it."""
-    if summary.state == run_folder.TRAINING:
-        return f"{name}, {math.floor(10 * done) * 10} percent done."
-    return f"{name}."  # what went wrong is an alert, which is spoken by itself
 
 
 def waiting(summary: RunSummary) -> list[str]:
@@ -304,24 +298,6 @@ def draw_chart(room: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: st
     """Shows a drawing with its table, and says in words what its curves do."""
     with_data = drawing | {"datasets": {charts.TABLE: table}}
     room.vega_lite_chart(with_data, key=key, alt=charts.describe(table))
-
-
-def curve_remark(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -> None:
-    """What the curve says, and what happened to the run."""
-    for event in events:
-        if event["kind"] == "note":
-            st.caption(escape_markdown(event["message"]))
-    entropy = summary.status.get("unigram_entropy")
-    if overfits := charts.overfitting_hint(frame):
-        st.markdown(f":orange[:material/trending_up:] {overfits}")
-    elif not summary.is_active and (clueless := charts.clueless_hint(frame, entropy)):
-        st.markdown(f":orange[:material/trending_flat:] {clueless}")
-    elif entropy:
-        sure = charts.certainty(frame, summary.status.get("vocab_size", 0))
-        st.caption(
-            f"{sure} A model that knows only how frequent each token is scores "
-            f"{entropy:.2f}; lower means that it uses the context."
-        )
 
 
 def samples(events: list[dict], summary: RunSummary) -> None:
