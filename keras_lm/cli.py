@@ -60,7 +60,7 @@ def refuse(message: str) -> int:
 
 @contextlib.contextmanager
 def import_of_tensorflow() -> Iterator[None]:
-    """Keeps what is compiled, and sends what the libraries print while they load to nowhere.
+    """Keeps what is compiled, and hides what the libraries print while they load.
 
     Python's errors stay. Garbage is not collected meanwhile, nor looked for in what was loaded:
     half a second sooner.
@@ -175,7 +175,7 @@ def train_written(folder: RunFolder, arguments: argparse.Namespace) -> int:
     if any(typed) or arguments.preset or arguments.like or started_before:
         raise ConfigError(
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
-            f"another name, or go on with it by the command resume."
+            "another name, or go on with it by the command resume."
         )
     claim_alone(folder)
     return run(folder, read_config(folder), None, arguments.wait_turn)
@@ -228,7 +228,7 @@ def check_holds_nothing(folder: RunFolder) -> None:
 
 
 def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
-    """The run's text, maybe read already, as tokens; ValueError if text or memory will not do."""
+    """The run's text as tokens; ValueError if the text cannot be used or memory is too small."""
     prepared = preparation.prepare(config.data, config.model.context_length, source)
     estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
     for warning in config.warnings():
@@ -345,7 +345,7 @@ def read_config(folder: RunFolder) -> RunConfig:
 def existing_file(path: Path) -> None:
     """ConfigError unless `path` is a file."""
     if not path.is_file():
-        raise ConfigError(f"A .keras file is needed, but there is no file {path}.")
+        raise ConfigError(f"Expected a .keras file, but there is no file {path}: check its name.")
 
 
 def main() -> int:
@@ -376,6 +376,6 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception:
-        if signals.is_ending():  # amid a library, which made an error of it
+        if signals.is_ending():  # a library turned the interrupt into this error
             return 130
         raise

@@ -75,7 +75,7 @@ def race(
 
 
 def new_race(arguments: argparse.Namespace, new_config: Callable[[], RunConfig]) -> RaceConfig:
-    """What the flags ask for; ConfigError when that is no race or its folder is in use."""
+    """What the flags ask for; ConfigError when that is not a race or its folder is in use."""
     setting, equals, values = (arguments.vary or "").partition("=")
     if not equals:
         raise ConfigError(f"A new race needs {EXAMPLE}, but got {arguments.vary or 'nothing'!r}.")
@@ -104,12 +104,17 @@ def old_race(race: Race, arguments: argparse.Namespace, has_flags: bool) -> Race
 
 
 def parse_seeds(words: str | None) -> tuple[int, ...]:
-    """The seeds that "1,2,3" stands for; ConfigError when one is no number."""
+    """The seeds that "1,2,3" stands for; ConfigError when one is not a number.
+
+    Example:
+        >>> parse_seeds("1,2,3")
+        (1, 2, 3)
+    """
     try:
         return tuple(int(word) for word in words.split(",")) if words else ()
     except ValueError:
         raise ConfigError(
-            f"--seeds must be numbers such as 1,2,3, but got {words!r:.60}."
+            f"--seeds must be whole numbers such as 1,2,3, but got {words!r:.60}."
         ) from None
 
 

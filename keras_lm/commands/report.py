@@ -33,12 +33,12 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.race_dir:
         race = Race(arguments.race_dir, Supervisor(arguments.race_dir))
         if not race.exists:
-            raise ConfigError(f"There is no race in {race.path}: name a folder that race made.")
+            raise ConfigError(f"There is no race in {race.path}: name a race's folder.")
         content = race_report(race)
     else:
         folder = RunFolder(arguments.run_dir)
         if not folder.holds_run:
-            raise ConfigError(f"There is no run in {folder.path}: name a folder that train made.")
+            raise ConfigError(f"There is no run in {folder.path}: name a run's folder.")
         content = run_report(folder, summary_of(folder))
     write_atomically(out, content.encode())
     return 0

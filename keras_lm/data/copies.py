@@ -1,4 +1,4 @@
-"""Is it new? What part of a model's text is word for word in the text it was trained on.
+"""What part of a model's text is copied word for word from the text it was trained on.
 
 Both measures number the sample's short stretches and look up where these are in the text; a
 longer stretch is a pair of shorter ones. So nothing is approximate, a text of 50 MB takes seconds,
@@ -22,6 +22,11 @@ class TrainingText:
 
     Args:
         text: what was trained on; validation text left out.
+
+    Example:
+        >>> text = TrainingText("the cat sat on the mat")
+        >>> text.longest_copy("a cat sat down"), text.novelty("the cat ran", n=2)
+        (' cat sat ', 0.5)
     """
 
     def __init__(self, text: str):

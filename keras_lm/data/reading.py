@@ -1,4 +1,4 @@
-"""Files to text: which files a name means, their encoding, what is no text."""
+"""Files to text: which files a name means, their encoding, what is not text."""
 
 import glob
 import gzip
@@ -13,7 +13,7 @@ MAX_TEXT_MB = 50.0
 SUFFIXES = (".txt", ".text", ".md", ".txt.gz", ".text.gz", ".md.gz")  # what of a folder is read
 GZIP = b"\x1f\x8b"
 
-# How files begin that hold no plain text, and what they are called.
+# How files begin that are not plain text, and what they are called.
 _SIGNATURES = {
     rb"%PDF-": "a PDF",
     rb"PK\x03\x04": "a zip archive, as docx, odt and epub documents are",
@@ -51,7 +51,12 @@ def text_files(name: str) -> list[Path]:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether the name may mean several files."""
+    """Whether the name may mean several files.
+
+    Example:
+        >>> is_pattern("books/*.txt"), is_pattern("alice.txt")
+        (True, False)
+    """
     return bool(set("*?[") & set(name))
 
 
@@ -91,7 +96,11 @@ def read_text(
         encoding: theirs; empty: UTF-8, or UTF-16 with a byte order mark.
         advice: the sentence that says what to do about another encoding.
 
-    Raises TextError when it is too large, too short, in another encoding or no plain text.
+    Raises TextError when it is too large, too short, in another encoding or not plain text.
+
+    Example:
+        >>> read_text(b"one line\\r\\nand another")
+        'one line\\nand another'
     """
     if source.startswith(GZIP):
         source = _unpack(source, name, max_text_mb)
@@ -182,7 +191,7 @@ def _count(number: int, unit: str) -> str:
 
 
 def _looks_like(source: bytes) -> str:
-    """What bytes that are no UTF-8 seem to be."""
+    """What bytes that are not UTF-8 seem to be."""
     start = source[:10_000]
     if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "UTF-32"

@@ -1,4 +1,4 @@
-"""What takes time and memory that grow with a text, for the page: in this process only if small.
+"""What the page asks of a text and takes long for a large one: that is done in another process.
 
 For a larger text `python -m keras_lm.data.text_work` reads one JSON line, {"do": "facts",
 "data": {...}, "context_length": 64}, answers with one, and ends. One such process works at a time.
@@ -18,7 +18,7 @@ from keras_lm.data.reading import TextError
 from keras_lm.settings.config import DataConfig
 from keras_lm.system.paths import PROJECT
 
-SMALL_BYTES = 2_000_000  # read in less time than a process takes to start
+SMALL_BYTES = 2_000_000  # a text of this size is read sooner than a process starts
 EXCERPT_TOKENS = 400
 
 _one_at_a_time = threading.Lock()

@@ -1,4 +1,4 @@
-"""The texts to train on: built in, of the catalogue, or of a person's files.
+"""The texts to train on: built in, from the catalogue, or from a person's files.
 
 A further text is a file in `data/` and an entry of TEXTS.
 """
@@ -136,7 +136,7 @@ def _own_documents(name: str, max_text_mb: float, encoding: str) -> list[str]:
 
 
 def with_absolute_path(data: DataConfig) -> DataConfig:
-    """The same texts; a path or a pattern means them in every folder."""
+    """The same texts, with paths and patterns that mean them from every working folder."""
 
     def from_anywhere(name: str) -> str:
         path = str(absolute(name))
@@ -153,7 +153,7 @@ def paths_of(name: str) -> list[Path]:
 
 
 def size_on_disk(data: str) -> float:
-    """How many bytes the text has that `data` names, at most; of what is packed: infinitely many.
+    """Bytes that the text named by `data` has at most; infinitely many for a compressed one.
 
     0 where that is not known before it is read or downloaded.
     """
@@ -177,7 +177,7 @@ def _read_file(path: Path, max_text_mb: float, encoding: str = "") -> str:
                 source = file.read(int(max_text_mb * MEGABYTE) + 1)
             return read_text(source, str(path), max_text_mb, encoding, SAVE_AS_UTF8)
         if path.exists():
-            raise TextError(f"{shown} is no ordinary file. {advice}.")
+            raise TextError(f"{shown} is not an ordinary file. {advice}.")
     except OSError as error:
         raise TextError(f"{shown} cannot be read: {error.strerror}. {advice}.") from error
     close = difflib.get_close_matches(str(path).lower(), TEXTS, n=1)

@@ -37,7 +37,7 @@ class Bundle:
 
 
 def load(path: str | Path) -> Bundle:
-    """Reads a `.keras` file of ours; safe on any file.
+    """Reads a `.keras` file made by keras_lm; safe on any file.
 
     Args:
         path: the file.
@@ -46,7 +46,7 @@ def load(path: str | Path) -> Bundle:
         Its model (float32), tokenizer and config.
 
     Raises:
-        ModelFileError: when the file is not a sound model of ours, with the reason.
+        ModelFileError: when the file is not a sound keras_lm model, with the reason.
     """
     content = read_model_file(Path(path))
     model = build_model(content.config, "float32")

@@ -21,7 +21,7 @@ from keras_lm.model.tracing import traced
 from keras_lm.settings.config import GenerationConfig
 from keras_lm.settings.variants import POSITIONS
 
-TOKENS_PER_CALL = 256  # at most; as many as take CALL_SECONDS, so that text flows and Stop stops
+TOKENS_PER_CALL = 256  # at most; usually as many as take CALL_SECONDS, so that text flows
 CALL_SECONDS, FIRST_CALL_SECONDS = 0.05, 0.01
 SAMPLE = -1  # instead of a token: sample one
 
@@ -72,7 +72,7 @@ def plan_rows(prompts: Sequence[Sequence[int]], config: GenerationConfig, vocab_
     """The texts before the first token is made.
 
     Args:
-        prompts: token ids; instead of none, a token drawn from all alike.
+        prompts: token ids; an empty prompt begins with a token drawn at random.
         config: length, and the seed of the first row, which grows by 1 from row to row.
         vocab_size: of the model.
 
@@ -139,7 +139,7 @@ class Generator:
 
         Args:
             prompts: the last context_length tokens of each count; an empty one begins with a token
-                drawn from all alike.
+                drawn at random.
             config: length and sampling. A model with learned positions, which end with its
                 context, reads the last half of the context again from position 0 and goes on.
 

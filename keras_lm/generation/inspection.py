@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What the model expected after each token, if it ended before its first block, after it, ...
+    """What the model would expect after each token if it ended before block 1, after it, and so on.
 
     The final norm and the output layer are applied to the stream after each block as if it were the
     last (the logit lens). The last row of each field is the model's own guess.
@@ -97,7 +97,7 @@ class Reading:
         return next(window for window in self.windows if row < window.end)
 
     def _read(self, ids: np.ndarray) -> list:
-        """Streams (windows, length, d_model) before the first block, after it, ..., the last."""
+        """Streams (windows, length, d_model) before the first block and after each block."""
         streams = [self.model.embed(ids, ops.arange(ids.shape[1]))]
         for block in self.model.blocks:
             streams.append(block(streams[-1]))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from keras_lm.model.backend import tf
 from keras_lm.settings.config import GenerationConfig
 
-FEW = 256  # of so many likeliest tokens most settings choose; more are sorted only when needed
+FEW = 256  # likeliest tokens, enough for most settings; more are sorted only when needed
 
 Settings = dict[str, tf.Tensor]  # the value of each filter, a scalar
 
@@ -75,7 +75,7 @@ def repetition_penalty(logits: tf.Tensor, seen: tf.Tensor, penalty: tf.Tensor) -
 
 
 def temperature(candidates: Candidates, value: tf.Tensor) -> Candidates:
-    """Divides the logits by a scalar; 0 leaves the likeliest token only."""
+    """Divides the logits by a scalar; 0 leaves only the likeliest token."""
     divisor = tf.maximum(value, 1e-6)
     logits, all_logits = candidates.logits / divisor, candidates.all_logits / divisor
     changed = candidates._replace(

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from keras_lm.storage.cache import keep_compiled_programs, seal_programs
 
-if TYPE_CHECKING:  # at run time these load TensorFlow, which shall not delay the first request
+if TYPE_CHECKING:  # at run time these load TensorFlow, which must not delay the first request
     from keras_lm.generation.bundle import Bundle
     from keras_lm.generation.inspection import ReadText
 
@@ -97,12 +97,12 @@ class Outbox:
 
 
 def serve(model_file: str, inbox: Inbox, outbox: Outbox) -> None:
-    """Loads the model and answers until there is nobody left to answer."""
+    """Loads the model, and answers until the page is gone or asks for nothing."""
     gc.disable()
     from keras_lm.generation.bundle import load
     from keras_lm.keras_file.opening import ModelFileError
 
-    gc.freeze()  # what was loaded is no garbage: collecting it took half a second
+    gc.freeze()  # what was loaded stays: looking for garbage in it took half a second
     gc.enable()
     try:
         bundle = load(model_file)

@@ -1,7 +1,7 @@
 """A `.keras` file as data: what it holds, read by a process of its own under limits.
 
 This process opens neither archive nor arrays of a stranger. It starts `reader`,
-hands it the open file and takes plain numbers from it; whatever befalls the reader is a refusal.
+hands it the open file and takes plain numbers from it; if the reader fails, the file is refused.
 """
 
 import contextlib
@@ -48,13 +48,13 @@ class ModelContent(NamedTuple):
 
 
 def read_model_file(path: Path) -> ModelContent:
-    """The content of a `.keras` file of ours; safe on any file.
+    """The content of a `.keras` file made by keras_lm; safe on any file.
 
     Args:
         path: the file.
 
     Raises:
-        ModelFileError: when the file is not a sound model of ours, with the reason.
+        ModelFileError: when the file is not a sound keras_lm model, with the reason.
     """
     with _answer(path, "all") as answer:
         config = ModelConfig.from_dict(json.loads(answer.readline()))
@@ -98,7 +98,7 @@ def _open(path: Path) -> BinaryIO:
     """Opens an ordinary file; OSError for anything else, without waiting for a pipe's writer."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
-        raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "Is no ordinary file")
+        raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "Is not an ordinary file")
     return open(path, "rb")
 
 

@@ -1,10 +1,10 @@
 """The process that opens a `.keras` file from a stranger: `opening` starts it.
 
 `python -m keras_lm.keras_file.reader all|config`: the file comes as standard input. If it is
-sound, its config and, for "all", its tokenizer leave as a line of JSON each, then its weights as
-float32.
-Else there is one sentence on standard error and the exit code REFUSED. Only plain data is read:
-exact members, our own schema, exact shapes; no class named in the file is ever looked up.
+sound, its config is written as a line of JSON, and for "all" also its tokenizer and then its
+weights as float32. Else there is one sentence on standard error and the exit code REFUSED. Only
+plain data is read: exact members, our own schema, exact shapes; no class named in the file is ever
+looked up.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def check_end(file: BinaryIO) -> None:
     file.seek(max(0, size - 42))
     end = file.read()  # the end of central directory, before it its 64-bit locator if it has one
     if not end[-22:].startswith(b"PK\5\6") or end.startswith(b"PK\6\7"):
-        raise ModelFileError("it is no archive as Keras writes them.")
+        raise ModelFileError("it is not an archive as Keras writes them.")
     if int.from_bytes(end[-12:-10], "little") != len(MEMBERS):
         raise ModelFileError(f"it must hold exactly {', '.join(sorted(MEMBERS))}.")
     if int.from_bytes(end[-10:-6], "little") > 1000:

@@ -19,8 +19,8 @@ class LanguageModel(keras.Model):
 
     Call arguments:
         ids: (batch, length) integers below vocab_size; length up to context_length, with rotary
-            positions also above. Ids are checked when not compiled only: XLA takes the nearest
-            that exists, without a word.
+            positions also above. Only uncompiled calls check the ids: XLA silently takes the
+            nearest one that exists.
         training: whether dropout is on.
 
     Returns:
@@ -163,15 +163,15 @@ class LanguageModel(keras.Model):
             ids: (batch, length) integers; `length` is 1, or `at_once` while a prompt is read, from
                 a multiple of `at_once` on and within the context.
             states: of the blocks, from `initial_states` or the last call.
-            position: scalar integer, how many tokens came before. Past the context, rotary models
+            position: scalar integer, how many tokens precede them. Past the context, rotary models
                 see the last context_length tokens.
 
         Returns:
             The last token's logits (batch, vocab_size) in float32, and the new states.
         """
         # Learned positions end with the context; only a text's last token, unused, comes after.
-        places = position + ops.arange(ids.shape[1])
-        x = self.embed(ids, ops.minimum(places, self.config.context_length - 1))
+        positions = position + ops.arange(ids.shape[1])
+        x = self.embed(ids, ops.minimum(positions, self.config.context_length - 1))
         new_states = []
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block.decode(x, state, position)
@@ -205,6 +205,11 @@ def build_model(config: ModelConfig, dtype: str | None = None) -> LanguageModel:
     Returns:
         A model that takes int32 ids (batch, length <= context_length) and gives float32 logits
         (batch, length, vocab_size).
+
+    Example:
+        >>> config = ModelConfig(vocab_size=5, d_model=8, num_heads=2, num_blocks=1, ffn_dim=16)
+        >>> build_model(config)(ops.array([[3, 1, 4]])).shape
+        TensorShape([1, 3, 5])
     """
     model = LanguageModel(config, dtype=dtype)
     model.build((None, config.context_length))

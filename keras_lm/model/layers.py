@@ -21,6 +21,10 @@ def build_norm(
 
     Raises:
         ConfigError: for any other norm.
+
+    Example:
+        >>> build_norm("layernorm")(ops.array([[1.0, 3.0]])).numpy().round(3).tolist()
+        [[-1.0, 1.0]]
     """
     check_value("norm", norm, str, choices=NORMS)
     own = NORMS[norm].own_options(options or {})
@@ -32,6 +36,10 @@ class DownProjection(keras.layers.Dense):
     """Keras' Dense with `multiply`'s gradient, for a kernel that has more rows than columns.
 
     Call arguments and result: (..., ffn_dim) -> (..., d_model).
+
+    Example:
+        >>> DownProjection(4)(ops.ones((2, 3, 8))).shape
+        TensorShape([2, 3, 4])
     """
 
     def call(self, inputs, training=None):
@@ -57,6 +65,10 @@ class FeedForward(keras.layers.Layer):
 
     Returns:
         (..., d_model).
+
+    Example:
+        >>> FeedForward(ffn_dim=16, activation="relu2")(ops.ones((2, 3, 8))).shape
+        TensorShape([2, 3, 8])
     """
 
     def __init__(
@@ -126,6 +138,10 @@ class DecoderBlock(keras.layers.Layer):
 
     Returns:
         (batch, length, d_model).
+
+    Example:
+        >>> DecoderBlock(num_heads=2, ffn_dim=16, attention="flash")(ops.ones((2, 3, 8))).shape
+        TensorShape([2, 3, 8])
     """
 
     def __init__(

@@ -15,12 +15,21 @@ def layer_norm(use_bias: bool = False, **kwargs) -> keras.layers.Layer:
 
     Returns:
         A layer of (..., d_model) to the same shape.
+
+    Example:
+        >>> layer_norm()(ops.array([[1.0, 3.0]])).numpy().round(3).tolist()
+        [[-1.0, 1.0]]
     """
     return LayerNormalization(epsilon=NORM_EPSILON, center=use_bias, **kwargs)
 
 
 def rms_norm(use_bias: bool = False, **kwargs) -> keras.layers.Layer:
-    """RMSNorm (https://arxiv.org/abs/1910.07467); arguments as `layer_norm`'s, never an offset."""
+    """RMSNorm (https://arxiv.org/abs/1910.07467); arguments as `layer_norm`'s, never an offset.
+
+    Example:
+        >>> rms_norm()(ops.array([[3.0, 3.0]])).numpy().round(3).tolist()
+        [[1.0, 1.0]]
+    """
     return RMSNormalization(epsilon=NORM_EPSILON, **kwargs)
 
 

@@ -1,6 +1,6 @@
 """Operations whose gradients are products that XLA computes fast on a CPU.
 
-The numbers are those of the plain form up to rounding; only the way there is another.
+The results are those of the plain form up to rounding.
 """
 
 from keras_lm.model.backend import ops, tf
@@ -15,7 +15,7 @@ def multiply(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     narrower one: with `inputs` wider than `outputs` it is the upstream gradient, and the result
     is transposed. XLA would fold this into the slow product; rows padded by a few values keep it
     from that. They are padded also where they lie a multiple of 1,024 bytes apart, since a
-    column's values then share a few places of the processor's cache and drive each other out.
+    column's values then share a few lines of the processor's cache and evict each other.
 
     Args:
         x: (tokens, inputs).
@@ -23,6 +23,10 @@ def multiply(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
     Returns:
         (tokens, outputs).
+
+    Example:
+        >>> multiply(tf.constant([[1.0, 2.0]]), tf.constant([[3.0], [4.0]])).numpy().tolist()
+        [[11.0]]
     """
     inputs, outputs = kernel.shape
 
@@ -60,6 +64,10 @@ def scale_features(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
 
     Returns:
         (..., features).
+
+    Example:
+        >>> scale_features(tf.constant([[1.0, 2.0]]), tf.constant([3.0, 4.0])).numpy().tolist()
+        [[3.0, 8.0]]
     """
 
     @tf.custom_gradient

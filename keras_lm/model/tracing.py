@@ -11,8 +11,8 @@ def traced(
 ) -> tf.types.experimental.GenericFunction:
     """`tf.function` without AutoGraph and without the Python stack of each operation.
 
-    The stacks, which XLA copies, take 60 MB with six blocks and a tenth of a program's start. They
-    would only tell in a failed operation's message which line made it.
+    The stacks, which XLA copies, take 60 MB with six blocks and a tenth of a program's start. All
+    they do is name the line that made an operation, when the operation fails.
 
     Args:
         function: of tensors; a condition or a loop in it must be TensorFlow's.
@@ -20,13 +20,17 @@ def traced(
 
     Returns:
         The compiled function.
+
+    Example:
+        >>> int(traced(lambda x: x + 1)(tf.constant(2)))
+        3
     """
     return tf.function(_without_stacks()(function), autograph=False, jit_compile=jit_compile)
 
 
 @contextlib.contextmanager
 def _without_stacks() -> Iterator[None]:
-    """Operations made meanwhile keep no stack, as imported ones do: there is no public switch."""
+    """Operations that are made inside keep no stack; TensorFlow has no public switch for that."""
     extract_stack = tf_stack.extract_stack
     tf_stack.extract_stack = lambda stacklevel=1: None
     try:

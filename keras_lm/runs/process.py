@@ -1,4 +1,4 @@
-"""Is the process that a run folder names still that process? And who holds what alone."""
+"""Whether the process that a run folder names still lives, and the locks of runs."""
 
 import errno
 import fcntl
@@ -14,7 +14,8 @@ from keras_lm.storage.run_folder import RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
 CLAIM_SECONDS = 2.0  # longer than another process looks at the lock
-HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock says that another has
+# The errors of a lock that another process has.
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 _held: list[IO[bytes]] = []  # locked files, open for as long as this process lives
 
@@ -54,7 +55,7 @@ def claim(folder: RunFolder) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
-    status = folder.read_status()  # which knows as much where there are no locks
+    status = folder.read_status()  # all there is to go by where there are no locks
     return status.get("pid") == os.getpid() or not _lives(status)
 
 

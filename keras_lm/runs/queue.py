@@ -1,8 +1,8 @@
 """The queue of runs: a run that waits is a small process that watches those before it.
 
-Nobody has to hand out turns, so a killed server stops no queue. The order is that of the run
-folders; that one alone trains is the system's promise: a file beside the runs is locked by who
-trains, and the lock ends with its process, however that ends.
+Nobody has to hand out turns, so a killed server stops no queue. The folders
+say who is next. That only one trains is ensured by a lock on a file beside the runs, which the
+operating system ends with the process that has it, however that ends.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A race: the same run but for one setting, with the same seeds, on the same budget.
+"""A race: runs that differ in one setting, with the same seeds and the same budget.
 
 `race.json` in the race's folder is the only truth: what varies, the seeds, and the run of each
 entry and seed, written before that run starts. So a race goes on after a kill, a restart or a

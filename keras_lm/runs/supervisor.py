@@ -84,7 +84,7 @@ class Supervisor:
         self._lock = threading.Lock()  # tabs are threads
 
     def folder(self, run_id: str) -> RunFolder:
-        """The run's folder; ConfigError unless `run_id` is an id of ours, which no path is."""
+        """The run's folder; ConfigError unless `run_id` has an id's form, which no path has."""
         if not run_folder.RUN_ID.fullmatch(run_id):
             raise ConfigError(f"There is no run {run_id!r:.40}.")
         return RunFolder(self.root / run_id)
@@ -189,7 +189,7 @@ class Supervisor:
             advice = "Go on from its newest checkpoint"
         values = {
             "state": run_folder.INTERRUPTED,
-            "message": "The training process ended without a word: it was killed, or the machine "
+            "message": "The training process ended unexpectedly: it was killed, or the machine "
             f"went down or ran out of memory.{kept} {advice}; if memory ran out, a new run needs a "
             "lower batch_size, context_length or d_model. Its log may say more.",
         }

@@ -49,7 +49,7 @@ class Reply:
 
 
 class WorkerClient:
-    """One worker process and the thread that drains it.
+    """One worker process and the thread that reads its answers.
 
     Args:
         model_file: the `.keras` file it loads.
@@ -172,7 +172,7 @@ class WorkerClient:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Opens the log to append to; one that cannot be written is done without."""
+    """Opens the log to append to; where it cannot be written, nothing is logged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return append_plain(path)
@@ -181,7 +181,7 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 class WorkerPool:
-    """At most MAX_WORKERS workers; the least recently used of those at rest makes room.
+    """At most MAX_WORKERS workers; the idle one that was used least recently makes room.
 
     Args:
         log_file: where the workers' own output goes.

@@ -55,7 +55,7 @@ def field(
     """A dataclass field that knows its allowed values, and how the page offers it.
 
     Args:
-        default: the value when nothing is said.
+        default: the value when none is given.
         help: what it does, and which values are usual.
         low, high: the least and the greatest value of a number.
         choices: all values of a text; a dict of variants adds their sentences to the help.
@@ -84,7 +84,13 @@ def field(
 
 
 def help_of(spec: dataclasses.Field) -> str:
-    """The field's help, with a sentence for each variant that it chooses among."""
+    """The field's help, with a sentence for each variant that it chooses among.
+
+    Example:
+        >>> from keras_lm.settings.config import ModelConfig
+        >>> help_of(ModelConfig.spec("positions"))[:40]
+        'How the model knows the order of tokens.'
+    """
     choices = spec.metadata["choices"]
     variants = choices.items() if isinstance(choices, dict) else ()
     return " ".join([spec.metadata["help"], *(f"{name} {v.sentence}" for name, v in variants)])
@@ -96,13 +102,24 @@ def limits_of(spec: dataclasses.Field) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A number or boolean of NumPy as Python's own, which JSON can hold; all else as it is."""
+    """A number or boolean of NumPy as Python's own, which JSON can hold; all else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(np.int64(3)), plain("text")
+        (3, 'text')
+    """
     is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
     return value.item() if is_scalar else value
 
 
 def show_number(value: float) -> str:
-    """A number for people: 10,000,000, 0.5, 1e-07; of one that is too long, the beginning."""
+    """A number for people; of one that is too long, the beginning.
+
+    Example:
+        >>> show_number(10_000_000), show_number(0.5), show_number(1e-7)
+        ('10,000,000', '0.5', '1e-07')
+    """
     return f"{int(value):,}"[:60] if value == int(value) else repr(value)
 
 
@@ -117,6 +134,13 @@ def check_value(
     """`value` as Python's own type; ConfigError unless it is of `kind` and within the limits.
 
     `kind` is bool, int, float, str or dict.
+
+    Example:
+        >>> check_value("steps", 3.0, float, low=1), check_value("steps", 5, int, high=9)
+        (3.0, 5)
+        >>> check_value("steps", 0, int, low=1)
+        Traceback (most recent call last):
+        keras_lm.settings.checks.ConfigError: steps must be at least 1, but got 0.
     """
     value = plain(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -185,7 +209,12 @@ class Checked:
 
 
 def check_part(name: str, value: Any) -> float:
-    """`value` as a part of a whole that is never all of it: ConfigError outside 0 to below 1."""
+    """`value` as a fraction that is never the whole: ConfigError outside 0 to below 1.
+
+    Example:
+        >>> check_part("dropout", 0.5)
+        0.5
+    """
     value = check_value(name, value, float, 0.0)
     if value >= 1:
         raise ConfigError(f"must be from 0 to below 1, but got {show_number(value)}.", name)

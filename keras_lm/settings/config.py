@@ -30,7 +30,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All of one run: what `config.json` in its folder holds."""
+    """Everything that defines one run: what `config.json` in its folder holds."""
 
     model: ModelConfig
     data: DataConfig

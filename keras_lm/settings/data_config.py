@@ -21,18 +21,19 @@ class DataConfig(WithOptions):
     registries = {"tokenizer": TOKENIZERS}
     data: str = field(
         "sense-and-sensibility",
-        "Name of a built-in or catalogue text, or the path of a file, maybe gzip's, of a folder, "
-        "or a pattern such as 'books/*.txt', or a generated task, such as task:recall.",
+        "Name of a built-in or catalogue text, or the path of a file (also with gzip), of a "
+        "folder, or a pattern such as 'books/*.txt', or a generated task, such as task:recall.",
         hidden="The form has a field of its own for the text, which also takes uploads.",
     )
     encoding: str = field(
         "",
-        "Of the text's files, such as latin-1; empty: UTF-8, or UTF-16 with a byte order mark.",
+        "Encoding of the text's files, such as latin-1; empty: UTF-8, or UTF-16 with a byte order "
+        "mark.",
         hidden="The texts that the form takes are UTF-8 or UTF-16.",
     )
     title: str = field(
         "",
-        "What lists call the text; empty: its name, or its file's.",
+        "Title of the text in lists; empty: its name, or that of its file.",
         hidden="It follows from the text.",
     )
     tokenizer: str = field(
@@ -56,7 +57,7 @@ class DataConfig(WithOptions):
     )
     validation_fraction: float = field(
         0.1,
-        "The text's last part, never trained on, that measures progress: usual 0.1.",
+        "Fraction of the text, its end, that is kept to measure progress: usually 0.1.",
         low=0.0,
         high=0.5,
         label="Validation fraction",
@@ -123,7 +124,7 @@ class DataConfig(WithOptions):
 
     @property
     def separator_text(self) -> str:
-        """The separator itself, with new lines in place of their signs."""
+        """The separator itself: each \\n that was typed is a new line."""
         return self.separator.replace("\\n", "\n")
 
     @property

@@ -3,8 +3,7 @@
 Weights are counted exactly. Time and memory are sums of what a run does and keeps, each times what
 it took in sixteen varied runs; what a variant adds is in its entry. The time is corrected by how
 fast this machine multiplies matrices: products by all of it, starting by its square root, the rest
-not, which held on a second processor.
-`benchmarks.estimates` measures how well that holds.
+not, which held on a second processor. `benchmarks.estimates` measures how well that holds.
 """
 
 import dataclasses
@@ -25,8 +24,8 @@ REFERENCE_FLOPS = 2.05e11
 START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
 START_SECONDS_PER_BLOCK_WITH_DROPOUT = 0.37
 END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
-VALIDATION_PART = 0.26  # of a step's work, a token
-STEP_SECONDS = {  # a unit of `step_work`
+VALIDATION_PART = 0.26  # of a training step's work, per token
+STEP_SECONDS = {  # per unit of `step_work`
     "products": 3.38e-12,
     "attention products": 1.04e-11,
     "scores": 1.66e-9,

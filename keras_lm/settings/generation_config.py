@@ -1,4 +1,4 @@
-"""How text is continued: length, and by what each token is drawn."""
+"""How text is continued: its length, and how each token is chosen."""
 
 from dataclasses import dataclass
 
@@ -49,8 +49,8 @@ class GenerationConfig(Checked):
     )
     min_p: float = field(
         0.0,
-        "Choose among tokens at least this times as likely as the likeliest; 0: among all, 0.05 to "
-        "0.1 is usual.",
+        "Choose among tokens that have at least this fraction of the likeliest one's probability; "
+        "0: among all, 0.05 to 0.1 is usual.",
         low=0.0,
         high=1.0,
         label="Min-p",
@@ -60,8 +60,8 @@ class GenerationConfig(Checked):
     )
     repetition_penalty: float = field(
         1.0,
-        "Makes tokens that have occurred less likely; 1: not at all, 1.1 to 1.3 is usual with word "
-        "pieces, characters have to repeat.",
+        "Makes tokens that have occurred less likely; 1: off, 1.1 to 1.3 is usual with word "
+        "pieces. Leave it at 1 with characters, which have to repeat.",
         low=1.0,
         high=10.0,
         label="Repetition penalty",

@@ -22,11 +22,11 @@ class Variant:
     """What every kind of variant has.
 
     Attributes:
-        name: of its flag's value, and in files.
+        name: what flags and files call it.
         label: what the page calls it.
-        sentence: what it does and when to choose it, going on from its name.
+        sentence: what it does and when to choose it; its beginning, the name, is left out.
         code: "module:name" of what makes it; imported when a model is built.
-        colour: in charts.
+        colour: of its curves in charts.
         options: a dataclass of the settings that it alone has; None: none. Each becomes a flag, a
             field of the form, a key of config.json and an attribute of ModelConfig.
     """
@@ -60,11 +60,11 @@ class Attention(Variant):
     Attributes:
         is_exact: it equals softmax attention over the whole past.
         sees_whole_past: every earlier token can change a result.
-        shapes: of its further weights: the name of each layer in it, and that layer's arrays.
+        shapes: of its further weights: for each layer inside it, by name, that layer's arrays.
         scores: how many scores there are per token and head, the mean over the context.
-        scores_kept: how many numbers of these the backward pass needs; None: all.
-        block_bytes: of memory that compiling it takes per block.
-        block_seconds: that compiling it takes per block, on the machine of `estimates`.
+        scores_kept: how many of these numbers the backward pass needs; None: all.
+        block_bytes: bytes of memory that compiling it takes per block.
+        block_seconds: seconds that compiling it takes per block, on the machine of `estimates`.
         row_seconds: the same, per block and token of the context.
         copies: how often it copies a token's features, apart from products and scores.
         warnings: sentences about settings with which it cannot do what it is for.
@@ -98,7 +98,7 @@ class Activation(Variant):
     """A non-linearity; `code` names a function of (..., width * ffn_dim) to (..., ffn_dim).
 
     Attributes:
-        width: how many times ffn_dim it takes.
+        width: size of its input, in units of ffn_dim.
         kept: numbers that the backward pass needs, in units of ffn_dim.
     """
 
@@ -136,7 +136,7 @@ class Optimizer(Variant):
 
     Attributes:
         products: operations of matrix products per update, for each weight of the blocks' matrices.
-        block_seconds: that compiling it takes per block, on the machine of `estimates`.
+        block_seconds: seconds that compiling it takes per block, on the machine of `estimates`.
         usual_rate: a learning rate that suits most small models; 0: none is known.
         usual_warmup: steps of warm-up that it needs at higher rates; 0: it needs none.
     """

@@ -79,8 +79,8 @@ class ModelConfig(WithOptions):
     )
     dropout: float = field(
         0.0,
-        "Part of the activations silenced while training, against overfitting: 0 for short runs, "
-        "0.1 to 0.2 when a small text is read many times.",
+        "Fraction of the activations set to 0 while training, against overfitting: 0 for short "
+        "runs, 0.1 to 0.2 when a small text is read many times.",
         low=0.0,
         high=0.9,
         label="Dropout",
@@ -117,7 +117,7 @@ class ModelConfig(WithOptions):
     )
     logit_soft_cap: float = field(
         0.0,
-        "Keep logits within +-cap by cap * tanh(logits / cap); 0: off, usual 15 to 30.",
+        "Keep logits within +-cap by cap * tanh(logits / cap); 0: off, usually 15 to 30.",
         low=0.0,
         high=1e6,
         label="Logit soft cap",

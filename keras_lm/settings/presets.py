@@ -51,7 +51,7 @@ TASK = dataclasses.replace(
     ),
 )
 # The browser app that this is a port of. Its own text, an excerpt of a novel, needs a download; of
-# the built-in ones this novel is nearest in kind, and long enough not to be learnt by heart.
+# the built-in ones this novel is nearest in kind, and long enough not to be learned by heart.
 ORIGINAL = RunConfig(
     ModelConfig(
         context_length=256,

@@ -112,7 +112,7 @@ class TrainingConfig(Checked):
     )
     epsilon: float = field(
         1e-8,
-        "Adam's guard against division by zero: usual 1e-8.",
+        "Adam's guard against division by zero: usually 1e-8.",
         low=1e-12,
         high=0.1,
         label="Epsilon",
@@ -120,7 +120,7 @@ class TrainingConfig(Checked):
     )
     clip_norm: float = field(
         1.0,
-        "Longest allowed gradient (global norm), against jumps: usual 1; 0: no clipping.",
+        "Largest norm of all gradients together, against jumps: usually 1; 0: no clipping.",
         low=0.0,
         high=1e6,
         label="Gradient clipping (global norm)",
@@ -138,7 +138,7 @@ class TrainingConfig(Checked):
     )
     deterministic: bool = field(
         False,
-        "Only operations with a fixed order of sums: slower on a GPU, the same to the bit.",
+        "Only operations that sum in a fixed order: slower on a GPU, but repeats to the bit.",
         label="Deterministic",
     )
     log_every: int = field(

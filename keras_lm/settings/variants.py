@@ -95,7 +95,7 @@ register(
 
 @dataclass(frozen=True)
 class LinearOptions(Checked):
-    """Of linear attention."""
+    """The options of linear attention."""
 
     chunk_length: int = field(
         64,
@@ -184,7 +184,7 @@ register(
     Activation(
         "swiglu",
         "SwiGLU",
-        "has a third matrix, whose result gates the others': half more weights.",
+        "has a third matrix, whose result gates that of the first: 50% more weights.",
         "keras_lm.model.activations:swiglu",
         width=2,
         kept=3,
@@ -232,12 +232,12 @@ register(
 
 @dataclass(frozen=True)
 class BpeOptions(Checked):
-    """Of byte-pair encoding."""
+    """The options of byte-pair encoding."""
 
     bpe_size: int = field(
         0,
-        "Of byte pairs: entries of the vocabulary, of which the first 256 are the bytes; more "
-        "make tokens longer: 512 to 4,096. 0: by the text's length.",
+        "Of byte pairs: size of the vocabulary, of which the first 256 tokens are the bytes. More "
+        "make tokens longer: 512 to 4,096. 0: chosen by the text's length.",
         low=0,
         high=16_384,
         label="Vocabulary size (byte pairs)",

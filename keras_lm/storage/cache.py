@@ -23,7 +23,7 @@ from keras_lm.storage.files import (
 )
 from keras_lm.system.paths import cache_folder
 
-MOST_BYTES = 100 * 2**20  # some dozens of programs
+MOST_BYTES = 100 * 2**20  # a few dozen programs
 SEAL = ".sha256"
 LEFTOVER_SECONDS = 60.0  # no write takes longer
 
@@ -43,7 +43,7 @@ def keep_compiled_programs() -> None:
         return
     if not os.access(folder, os.W_OK):
         return
-    quoted = str(folder).replace("\\", r"\\").replace('"', r"\"")  # it may hold blanks
+    quoted = str(folder).replace("\\", r"\\").replace('"', r"\"")  # it may contain spaces
     os.environ["TF_XLA_FLAGS"] = (
         f'--tf_xla_persistent_cache_directory="{quoted}" '
         f"--tf_xla_persistent_cache_device_types=CPU {os.environ.get('TF_XLA_FLAGS', '')}"
@@ -68,7 +68,7 @@ def _programs_folder() -> Path:
 
 
 def _machine() -> str:
-    """A short name for processor and TensorFlow: a program of others may not run here."""
+    """A short name for processor and TensorFlow: another one's program may not run here."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = sorted({line for line in lines if line.startswith(("model name", "flags"))})

@@ -70,7 +70,7 @@ def sha256(path: Path) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # making one takes as long as a line
@@ -131,7 +131,7 @@ def partial_path(folder: Path) -> Path:
 
 
 def flush_folder(folder: Path) -> None:
-    """Returns when the names in `folder` are on the disk."""
+    """Waits until the names in `folder` are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

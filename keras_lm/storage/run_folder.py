@@ -1,8 +1,8 @@
 """The run folder: what it holds, how it is written and read. Standard library only.
 
-One process writes a run's events and status, the trainer; the page only asks through
+One process, the trainer, writes a run's events and status; the page only asks through
 `control.json`. Whatever is replaced is written beside, flushed to the disk and renamed, so that a
-reader never sees half a file. Readers get what fits of what they find, whoever wrote it.
+reader never sees half a file. Readers get the valid part of what they find, whoever wrote it.
 """
 
 import contextlib
@@ -129,7 +129,7 @@ class RunFolder:
 
     @property
     def is_made_here(self) -> bool:
-        """Whether the folder is a run's, maybe one whose config is damaged."""
+        """Whether the folder is a run's, even if its config is damaged."""
         return os.path.isfile(self.lock_file) or self.holds_run
 
     def other_names(self) -> list[str]:
@@ -196,7 +196,7 @@ class RunFolder:
     def request(self, action: str) -> None:
         """Asks the trainer for one of REQUESTS; it looks between compiled calls."""
         if action not in REQUESTS:
-            raise ValueError(f"A request must be one of {', '.join(REQUESTS)}, not {action!r}.")
+            raise ValueError(f"A request must be one of {', '.join(REQUESTS)}, but got {action!r}.")
         write_atomically(self.control_file, json.dumps({"request": action}).encode())
 
     def take_request(self) -> str | None:
@@ -229,7 +229,7 @@ class RunFolder:
                 raise
 
     def flush_events(self) -> None:
-        """Returns when all events are on the disk."""
+        """Waits until all events are on the disk."""
         with contextlib.suppress(FileNotFoundError), open_plain(self.events_file) as file:
             os.fsync(file.fileno())
 

@@ -1,1 +1,1 @@
-"""What the operating system gives: memory, cores, signals, a terminal. Imports nothing of ours."""
+"""What the operating system gives: memory, cores, signals, a terminal; of keras_lm nothing."""

@@ -42,7 +42,7 @@ def runs_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled programs are kept; FileNotFoundError when there is no place."""
+    """Where downloads and compiled programs are kept; FileNotFoundError without a home folder."""
     if chosen := path_from_environment(CACHE_VARIABLE):
         return chosen
     try:

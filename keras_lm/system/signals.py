@@ -9,7 +9,7 @@ _interrupted: list[bool] = []
 
 
 def on_ending(action: Callable[[], object]) -> None:
-    """Calls `action` at each of these signals; nohup's wish to outlive the terminal is kept."""
+    """Calls `action` at each of these signals, but not at one that nohup ignores."""
     for name in ENDING:
         if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:
             signal.signal(name, lambda *_: action())
@@ -22,13 +22,13 @@ def interrupt() -> None:
 
 
 def is_ending() -> bool:
-    """Whether `interrupt` was called: libraries may make another error of its KeyboardInterrupt."""
+    """Whether `interrupt` was called: a library may replace its KeyboardInterrupt."""
     return bool(_interrupted)
 
 
 @contextlib.contextmanager
 def ending_later() -> Iterator[None]:
-    """Puts these signals off to the end of the block, which cannot bear them."""
+    """Delays these signals to the end of the block, which they must not interrupt."""
     before = {name: signal.getsignal(name) for name in ENDING}
     asked: list[int] = []
     for name in ENDING:

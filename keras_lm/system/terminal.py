@@ -21,12 +21,17 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def escape(character: str) -> str:
-    """A character as Python writes it: \\n, \\x1b, \\ud800."""
+    r"""A character as Python writes it: \n, \x1b, \ud800.
+
+    Example:
+        >>> print(escape(chr(27)))
+        \x1b
+    """
     return repr(character)[1:-1]
 
 
 def accept_any_character() -> None:
-    """Lets stdout and stderr replace what their encoding has not, instead of failing."""
+    """Lets stdout and stderr replace characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
             stream.reconfigure(errors="replace")

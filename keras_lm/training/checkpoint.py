@@ -29,7 +29,7 @@ from keras_lm.storage.files import (
 from keras_lm.storage.run_folder import MANIFEST_FILE, POSITION_FILE, STATE_FILE, remove_checkpoint
 
 KEPT_CHECKPOINTS = 3  # the newest; and the one with the lowest validation loss
-MOST_POSITION_BYTES = 256 * 2**20  # a million updates that wait for their event
+MOST_POSITION_BYTES = 256 * 2**20  # the values of a million updates without an event
 
 
 class Checkpoint(NamedTuple):

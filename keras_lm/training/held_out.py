@@ -33,7 +33,7 @@ class HeldOutWindow:
     def write_probabilities(self, folder: RunFolder, model: LanguageModel, step: int) -> None:
         """Writes the probability of each token but the first, with three digits, as an event.
 
-        A model whose weights are no numbers has none.
+        Nothing is written where a weight is not a number.
         """
         if not len(self.ids):
             return

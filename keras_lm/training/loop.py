@@ -42,7 +42,7 @@ Draw = Callable[[int, int], np.ndarray]  # of a step and a count: an update's wi
 
 
 class Diverged(ArithmeticError):
-    """Loss, gradient or weights are no longer finite numbers; the message says which, when."""
+    """Loss, gradient or weights are no longer finite numbers; the message says more."""
 
 
 class PaceMark(NamedTuple):
@@ -117,7 +117,7 @@ class TrainingLoop:
                 self._log()
             requests.listen()
             is_first_point = bool(settings.sample_every) and self._step == settings.log_every
-            # The first sample compiles: the page shall not wait for it to see the first point.
+            # The first sample compiles: the page must not wait for it to see the first point.
             if is_first_point or requests.latest or self._status_is_old():
                 self._write_status()
             if is_first_point or requests.latest == "sample" or self._is_due(settings.sample_every):
@@ -266,7 +266,7 @@ class TrainingLoop:
         save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
 
     def _check_weights(self) -> None:
-        """Diverged when there is a weight that is no number: what is kept must be usable."""
+        """Diverged when a weight is not a finite number: what is kept must be usable."""
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
             raise Diverged(f"A weight was no longer a finite number at step {self._step}")
 

@@ -72,7 +72,7 @@ class OncePerUpdate(keras.optimizers.Optimizer):
 
     @property
     def adam_betas(self) -> tuple[float, float]:
-        """How much of Adam's two means is kept in a step."""
+        """How much of Adam's two means is kept per step."""
         raise NotImplementedError
 
     def apply(

@@ -1,4 +1,4 @@
-"""A run in its process: what it is made of, how far it got, what a person asks of it."""
+"""A run in its process: its parts, how far it got, what a person asks of it."""
 
 import dataclasses
 import time
@@ -26,14 +26,14 @@ def no_values() -> dict[str, list[float]]:
 
 @dataclass
 class Progress:
-    """How far a run got; a checkpoint keeps the most of it beside the variables.
+    """How far a run got; a checkpoint keeps most of it beside the variables.
 
     Attributes:
         started: when this process started or went back to a checkpoint, `time.time()`.
         rate_factor: what the learning rate is multiplied by: below 1 after training diverged once.
         step: updates made.
-        earlier_seconds: that the run took before `started`.
-        train_seconds: of the compiled calls alone, since the run's first step.
+        earlier_seconds: seconds that the run took before `started`.
+        train_seconds: seconds of the compiled calls alone, since the run's first step.
         pending: for each name in METRICS its values since the last event.
         train_loss: of the last event, nats per token; None before the first of this process.
         val_loss: the last one measured, nats per token; None before the first.
@@ -68,12 +68,12 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """That the run took so far, in all its processes."""
+        """Seconds that the run took so far, in all its processes."""
         return self.earlier_seconds + time.time() - self.started
 
     @property
     def newest_loss(self) -> float | None:
-        """Of the newest validation; where nothing is validated, of the newest event."""
+        """The loss of the newest validation; where nothing is validated, of the newest event."""
         return self.train_loss if self.val_loss is None else self.val_loss
 
 
@@ -106,7 +106,7 @@ class Requests:
 
     @property
     def end_run(self) -> bool:
-        """Whether the run shall end before its last step."""
+        """Whether the run is asked to end before its last step."""
         return self.latest in ("stop", "pause")
 
 

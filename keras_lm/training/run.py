@@ -26,15 +26,17 @@ from keras_lm.training.progress import Progress, Requests, Run
 from keras_lm.training.train_step import OUT_OF_MEMORY_ERRORS, prepare_device
 
 LOWER_RATE = 0.25  # of the learning rate, when training diverged once
-ROLLED_BACK = "{reason}: went back to step {step} and on with a quarter of the learning rate."
+ROLLED_BACK = (
+    "{reason}: went back to step {step} and continued with a quarter of the learning rate."
+)
 DIVERGED = (
     "{reason}: training diverged. Lower the learning rate (now {learning_rate:g}), lengthen the "
     "warm-up or switch gradient clipping on."
 )
 FELL_BACK = "The checkpoint of step {damaged} is damaged: went on from {origin}."
 CHANGED = (
-    "The text or its tokenizer is another one than that of the checkpoint at step {step}: put the "
-    "old text back and go on, or start a new run with the same settings "
+    "The text or its tokenizer is not the one of the checkpoint at step {step}: put the old text "
+    "back and resume, or start a new run with the same settings "
     "(train --like {path} --run-dir NEW)."
 )
 DISK_REFUSED = (
@@ -66,7 +68,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     run = Run(folder, config, corpus, progress, Requests(folder), report_progress)
     try:
         state = train_to_the_end(run)
-        folder.take_request()  # one that was made too late
+        folder.take_request()  # a request that came too late
         loss = progress.newest_loss
         folder.write_status(state=state, step=progress.step, message="", loss=loss)
     except Diverged as error:
@@ -80,8 +82,8 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         reason = error.strerror or error
         message = DISK_REFUSED.format(step=progress.step, reason=reason)
         return _fail(run, message, run_folder.PAUSED)
-    except Exception as error:  # a fault of ours: the log keeps what a person need not see
-        if is_ending():  # amid TensorFlow, which made an error of it
+    except Exception as error:  # a defect of this program: the traceback goes to the log
+        if is_ending():  # TensorFlow turned the interrupt into this error
             raise KeyboardInterrupt from None
         with contextlib.suppress(OSError), append_plain(folder.log_file) as log:
             log.write(traceback.format_exc().encode(errors="replace"))
@@ -108,7 +110,7 @@ def train_to_the_end(run: Run) -> str:
         Diverged: the second time.
     """
     loop = prepare(run)
-    if is_ending():  # asked amid TensorFlow, which went on
+    if is_ending():  # the interrupt fell into TensorFlow, which went on
         raise KeyboardInterrupt
     # Ctrl-C, a closed terminal and a shutdown keep the model, as the page's Stop does.
     on_ending(run.requests.stop)
@@ -166,7 +168,7 @@ def prepare(run: Run) -> TrainingLoop:
         train_tokens=len(run.corpus.train),
         validation_tokens=len(run.corpus.validation),
     )
-    with ending_later():  # TensorFlow's own code cannot bear a signal amid tracing
+    with ending_later():  # a signal while TensorFlow traces would break it
         loop.compile()
     seal_programs()
     return loop

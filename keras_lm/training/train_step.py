@@ -54,7 +54,7 @@ class MeanLoss(NamedTuple):
 
     Attributes:
         loss: in nats per token.
-        accuracy: the part of the tokens whose target is the likeliest, 0 to 1.
+            accuracy: the part of the tokens whose target is the likeliest, 0 to 1.
         exact: of a task, the part of the instances whose whole answer is right; None of a text.
     """
 
@@ -182,7 +182,7 @@ class CompiledSteps:
                 accumulate,
                 (0, MicroBatch(tf.constant(0.0), tf.constant(0.0), zeros)),
             )
-        # The loss scale is 1 but with float16; clipping scaled gradients at a scaled norm is the
+        # The loss scale is 1 except with float16; clipping scaled gradients at a scaled norm is the
         # same as clipping the gradients, which the optimizer divides by the scale.
         scale = self.optimizer.scale_loss(1.0)
         norm = tf.linalg.global_norm(gradients)

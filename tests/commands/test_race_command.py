@@ -74,7 +74,7 @@ def test_the_same_command_goes_on_and_takes_further_seeds(folder, keras_lm):
         (["--vary", "colour=1,2"], "A race can vary one of"),
         (["--vary", "norm=rmsnorm"], "needs 2 to 6 different values of norm"),
         (["--vary", "learning-rate=1e-3,x"], "values of learning_rate must be numbers, but got"),
-        ([*VARY, "--seeds", "1,x"], "--seeds must be numbers such as"),
+        ([*VARY, "--seeds", "1,x"], "--seeds must be whole numbers such as"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(folder, keras_lm, capsys, words, message):

@@ -111,5 +111,5 @@ def test_the_reader_cannot_take_more_than_its_share(sound, monkeypatch, tmp_path
 
 def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelFileError, match="cannot be read: Is no ordinary file"):
+    with pytest.raises(ModelFileError, match="cannot be read: Is not an ordinary file"):
         check_model_file(tmp_path / "pipe")

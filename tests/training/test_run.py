@@ -374,7 +374,7 @@ def test_another_text_or_tokenizer_is_refused_and_harms_nothing(
         train(tmp_path, dataclasses.replace(corpus, **other), monkeypatch, PLAIN)
         status = folder.read_status()
         assert status["state"] == run_folder.FAILED
-        assert "another one" in status["message"] and "--like" in status["message"]
+        assert "not the one" in status["message"] and "--like" in status["message"]
         after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         assert {p: c for p, c in after.items() if p != folder.status_file} == {
             p: c for p, c in before.items() if p != folder.status_file

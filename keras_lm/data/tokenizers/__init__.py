@@ -53,7 +53,12 @@ class Tokenized(NamedTuple):
 
 
 def tokenizer_class(kind: Any) -> type[VocabularyTokenizer]:
-    """The class of a tokenizer's name; TokenizerError for any other."""
+    """The class of a tokenizer's name; TokenizerError for any other.
+
+    Example:
+        >>> tokenizer_class("char").__name__
+        'CharTokenizer'
+    """
     if not isinstance(kind, str) or kind not in TOKENIZERS:
         raise TokenizerError(
             f"The tokenizer must be one of {', '.join(TOKENIZERS)}, but got {short_repr(kind)}."

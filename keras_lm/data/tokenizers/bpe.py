@@ -24,13 +24,14 @@ NUM_BYTES = 256  # the first entries: with them any text can be written
 MOST_ENTRIES = BpeOptions.spec("bpe_size").metadata["high"]
 LONGEST_TOKEN = 64  # bytes
 FEWEST_OCCURRENCES = 2  # of a pair that becomes a token
-AUTO_SIZES = (256, 512, 1024, 2048, 4096)  # the largest of which the text has this much for each:
+# The largest of these sizes is chosen for which the text has so many bytes per entry.
+AUTO_SIZES = (256, 512, 1024, 2048, 4096)
 BYTES_PER_ENTRY = 300
 _SLICE = 100_000  # characters that are learned from at a time
 
 
 class BpeTokenizer(VocabularyTokenizer):
-    """Bytes, and tokens of two earlier ones: any text can be written, and read again.
+    """Bytes, and tokens that join two earlier ones, so that any text can be encoded.
 
     Args:
         merges: for each token after the bytes the two earlier rows that it joins.

@@ -1,4 +1,4 @@
-"""Text to the ids of a byte-pair encoding by tiktoken, where that is slow or panics as well."""
+"""Text to the ids of a byte-pair encoding: tiktoken's, also where tiktoken is slow or panics."""
 
 import re
 from collections.abc import Iterator

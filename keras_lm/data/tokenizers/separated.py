@@ -19,6 +19,12 @@ class SeparatedTokenizer(Tokenizer):
     Args:
         inner: the tokenizer of the text between separators.
         separator: any text, such as "<|endoftext|>".
+
+    Example:
+        >>> from keras_lm.data.tokenizers.characters import CharTokenizer
+        >>> tokenizer = SeparatedTokenizer(CharTokenizer.from_text("ab"), "|")
+        >>> tokenizer.encode("a|b"), tokenizer.stop
+        ([0, 2, 1], 2)
     """
 
     def __init__(self, inner: VocabularyTokenizer, separator: str) -> None:

@@ -1,13 +1,15 @@
 """What all attention layers share: projections, heads, rotary positions, decoding.
 
 Shapes: `x` is (batch, length, d_model); `queries`, `keys` and `values` are
-(batch, num_heads, length, head_dim). A variant says how it attends (`attend`), and how it does so
-one token at a time with a state of fixed size (`initial_state`, `attend_to_state`).
+(batch, num_heads, length, head_dim). A variant says how it attends to a whole sequence (`attend`)
+and, with a state of fixed size, to one token at a time (`initial_state`, `attend_to_state`).
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_lm.model.backend import keras, ops
+from keras_lm.model.backend import keras, ops, tf
 from keras_lm.settings.checks import ConfigError, check_part, check_value
 from keras_lm.settings.variants import POSITIONS
 
@@ -28,6 +30,11 @@ def rotate(x, positions, base: float = 10_000.0):
 
     Returns:
         The same shape and dtype as `x`.
+
+    Example:
+        >>> rotate(ops.array([[1.0, 0.0]] * 2), ops.arange(2)).numpy().round(2)
+        array([[1.  , 0.  ],
+               [0.54, 0.84]], dtype=float32)
     """
     half = x.shape[-1] // 2
     frequencies = base ** (-np.arange(half, dtype="float32") / half)
@@ -38,8 +45,23 @@ def rotate(x, positions, base: float = 10_000.0):
 
 
 def masked_softmax(scores, allowed):
-    """Softmax over the last axis in float32, with weight 0 where `allowed` is false."""
+    """Softmax over the last axis in float32, with weight 0 where `allowed` is false.
+
+    Example:
+        >>> masked_softmax(ops.zeros(3), ops.array([True, True, False])).numpy().tolist()
+        [0.5, 0.5, 0.0]
+    """
     return ops.softmax(ops.where(allowed, ops.cast(scores, "float32"), MASKED), axis=-1)
+
+
+class Rings(NamedTuple):
+    """A state for generation: the last keys and values, each (batch * num_heads, size, head_dim).
+
+    The token at position p is at the index p % size.
+    """
+
+    keys: tf.Tensor
+    values: tf.Tensor
 
 
 class CausalSelfAttention(keras.layers.Layer):
@@ -174,7 +196,7 @@ class CausalSelfAttention(keras.layers.Layer):
         return self.merge_heads(mixed), state
 
     def attention_weights(self, x):
-        """By what weights `call` mixes the values, to look at.
+        """The weights by which `call` mixes the values, for inspection.
 
         Args:
             x: (batch, length, d_model).
@@ -194,9 +216,9 @@ class CausalSelfAttention(keras.layers.Layer):
         return AT_ONCE
 
     def initial_state(self, batch_size: int, context_length: int):
-        """The empty state: rings of keys and of values, (batch * num_heads, context, head_dim)."""
+        """The empty state: rings as long as the context."""
         shape = (batch_size * self.num_heads, context_length, self.head_dim)
-        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+        return Rings(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
 
     def attend_to_state(self, queries, keys, values, state, position):
         """Attention of each token to itself and to the last context_length - 1 before it.
@@ -208,15 +230,15 @@ class CausalSelfAttention(keras.layers.Layer):
         Returns:
             (batch * num_heads, length, head_dim), and the new state.
         """
-        length, context_length = queries.shape[1], state[0].shape[1]
-        slot = position % context_length
-        all_keys = ops.slice_update(state[0], (0, slot, 0), keys)
-        all_values = ops.slice_update(state[1], (0, slot, 0), values)
+        length, context_length = queries.shape[1], state.keys.shape[1]
+        index = position % context_length
+        all_keys = ops.slice_update(state.keys, (0, index, 0), keys)
+        all_values = ops.slice_update(state.values, (0, index, 0), values)
         scores = ops.matmul(queries, ops.swapaxes(all_keys, 1, 2))  # (..., length, context)
-        # Before the ring is full, the slots after a token's own hold nothing of its past.
+        # Before the ring is full, what follows a token's own index holds nothing of its past.
         allowed = ops.arange(context_length) <= position + ops.arange(length)[:, None]
         weights = ops.cast(masked_softmax(scores, allowed), values.dtype)
-        return ops.matmul(weights, all_values), (all_keys, all_values)
+        return ops.matmul(weights, all_values), Rings(all_keys, all_values)
 
     def attend(self, queries, keys, values):
         """The variant's mixture of values, (batch, num_heads, length, head_dim)."""

@@ -14,8 +14,8 @@ blocks i from j on:
     P = exp(S - m_i) / l_i    dS = P * (dO_i V_j^T - D_i)
     dV_j += P^T dO_i          dK_j += dS^T Q_i          dQ_i += dS K_j
 
-The paper keeps m + log l, one number a row. Kept apart, they give P as exactly as the forward pass
-has it: in a sum with a large maximum, the logarithm would lose its last digits.
+The paper keeps m + log l, one number per row. Kept apart, they give P as exactly as the forward
+pass has it: in a sum with a large maximum, the logarithm would lose its last digits.
 
 A tensor in blocks is (blocks, batch, num_heads, block, head_dim).
 """
@@ -32,6 +32,10 @@ class FlashAttention(CausalSelfAttention):
 
     It equals StandardAttention, whose arguments it has, up to rounding; its memory grows with the
     length instead of with the length's square, and its compilation does not grow at all.
+
+    Example:
+        >>> FlashAttention(num_heads=2)(ops.ones((1, 3, 8))).shape
+        TensorShape([1, 3, 8])
     """
 
     def attend(self, queries, keys, values):
@@ -44,7 +48,7 @@ def flash_attention(queries, keys, values):
     """Causal softmax attention, differentiable once.
 
     All sums and products are in float32; what is kept for the gradient is the arguments, the
-    output and two numbers a row.
+    output and two numbers per row.
 
     Args:
         queries: (batch, num_heads, length, head_dim), scaled already.
@@ -94,8 +98,8 @@ def _ceil_divide(a, b):
 
 def _scores(queries, keys, row, column):
     """Q_i K_j^T, masked above the diagonal: (batch, num_heads, block, block)."""
-    places = tf.range(queries.shape[-2])
-    ahead = places - places[:, None] + (column - row) * queries.shape[-2]
+    indices = tf.range(queries.shape[-2])
+    ahead = indices - indices[:, None] + (column - row) * queries.shape[-2]
     return tf.where(ahead <= 0, tf.matmul(queries, keys, transpose_b=True), MASKED)
 
 
@@ -133,11 +137,11 @@ def _forward(queries, keys, values):
         outputs = outputs.write(row, mixed / total)
         return row + 1, outputs, maxima.write(row, maximum), totals.write(row, total)
 
-    a_number_a_row = queries[..., :1]
+    one_per_row = queries[..., :1]
     _, outputs, maxima, totals = tf.while_loop(
         lambda row, *_: row < ops.shape(queries)[0],
         attend_row,
-        (tf.constant(0), _empty(queries), _empty(a_number_a_row), _empty(a_number_a_row)),
+        (tf.constant(0), _empty(queries), _empty(one_per_row), _empty(one_per_row)),
     )
     return tf.cast(outputs.stack(), values.dtype), maxima.stack(), totals.stack()
 

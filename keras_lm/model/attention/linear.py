@@ -20,19 +20,38 @@ sums are in float32.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_lm.model.attention.base import MASKED, CausalSelfAttention
+from keras_lm.model.attention.base import MASKED, CausalSelfAttention, Rings
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.settings.checks import check_value
 
-# At e^0 slots drown the window in averages, so they begin nearly closed, each head's at another
-# gate from the first of these to the last; and gates move fast, so that useful slots open soon.
+# At e^0 slots drown the window in averages, so their gates beta begin nearly closed, spread over
+# the heads between these two. They move fast, so that useful slots open soon.
 FIRST_GATES = (-6.0, -10.0)
 GATE_SPEED = 8.0  # beta is this times its weight
 LONGEST_MEMORY = 64.0  # chunks; the slots' first time constants go from 1 to this
 EMPTY = 1e-20  # a slot that holds less than this part of a token counts as empty
+
+
+class WindowAndSlots(NamedTuple):
+    """A state for generation: the rings of a window of two chunks, and sums over slots.
+
+    Attributes:
+        keys, values: as in `Rings`.
+        slots: S^K, S^V and Z side by side, (batch * num_heads, num_slots, 2 * head_dim + 1) in
+            float32.
+        previous: what the chunk before will add to the slots, the same shape.
+        own: what the chunk in progress will add to them, the same shape.
+    """
+
+    keys: tf.Tensor
+    values: tf.Tensor
+    slots: tf.Tensor
+    previous: tf.Tensor
+    own: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
@@ -45,7 +64,11 @@ class LinearAttention(CausalSelfAttention):
     Args:
         num_heads, ...: as CausalSelfAttention's.
         chunk_length: C, tokens per chunk; a token sees its own chunk and the one before exactly.
-        num_slots: r, slots a head.
+        num_slots: r, slots per head.
+
+    Example:
+        >>> LinearAttention(num_heads=2, chunk_length=2)(ops.ones((1, 7, 8))).shape
+        TensorShape([1, 7, 8])
     """
 
     def __init__(self, *args, chunk_length: int = 64, num_slots: int = 32, **kwargs):
@@ -104,25 +127,21 @@ class LinearAttention(CausalSelfAttention):
         return math.gcd(super().at_once, self.chunk_length)
 
     def initial_state(self, batch_size: int, context_length: int):
-        """The empty state: rings of keys and values, at most 2 * chunk_length tokens, and sums.
-
-        The sums, (batch * num_heads, num_slots, 2 * head_dim + 1) each in float32, are the slots,
-        what the chunk before will add to them, and what the one in progress will.
-        """
+        """The empty state: WindowAndSlots; Rings where the context is no longer than the window."""
         window = 2 * self.chunk_length
         rings = super().initial_state(batch_size, min(context_length, window))
         if context_length <= window:  # the slots were never used nor trained
             return rings
         shape = (batch_size * self.num_heads, self.num_slots, 2 * self.head_dim + 1)
-        return *rings, *(ops.zeros(shape, "float32") for _ in range(3))
+        return WindowAndSlots(*rings, *(ops.zeros(shape, "float32") for _ in range(3)))
 
     def attend_to_state(
         self, queries, keys, values, slot_queries, slot_keys, shares, state, position
     ):
         """Attention of each token to itself, the window and the slots."""
-        if len(state) == 2:
+        if isinstance(state, Rings):  # without slots
             return super().attend_to_state(queries, keys, values, state, position)
-        window, place = 2 * self.chunk_length, position % self.chunk_length
+        window, in_chunk = 2 * self.chunk_length, position % self.chunk_length
         all_keys, all_values, slots, previous, own = state
         all_keys = ops.slice_update(all_keys, (0, position % window, 0), keys)
         all_values = ops.slice_update(all_values, (0, position % window, 0), values)
@@ -130,13 +149,15 @@ class LinearAttention(CausalSelfAttention):
             ops.tile(x, (queries.shape[0] // self.num_heads, 1))
             for x in self.slots.gate_and_decay()
         )
-        begins = ops.equal(place, 0)  # a new chunk
+        begins = ops.equal(in_chunk, 0)  # a new chunk
         slots = ops.where(begins, ops.exp(log_decay)[:, :, None] * slots + previous, slots)
         previous = ops.where(begins, own, previous)
         own = ops.where(begins, 0.0, own) + write_slots(slot_keys, values, shares)
-        later = ops.arange(queries.shape[1])[:, None]  # of each token, how many came with it before
-        age = (position + later - ops.arange(window)) % window  # of the token in each place
-        allowed = age <= ops.minimum(position, self.chunk_length + place) + later
+        later = ops.arange(queries.shape[1])[:, None]  # how many tokens of this call precede each
+        age = (
+            position + later - ops.arange(window)
+        ) % window  # of the token at each index of the ring
+        allowed = age <= ops.minimum(position, self.chunk_length + in_chunk) + later
         # Two products here, as few rows are not worth copying the rings.
         slot_keys, slot_values, counts = slot_means(slots, all_keys.dtype)
         scores = ops.concatenate(
@@ -147,7 +168,7 @@ class LinearAttention(CausalSelfAttention):
         weights = ops.cast(weigh(scores, allowed, counts, gate[:, None]), values.dtype)
         mixed = ops.matmul(weights[:, :, : self.num_slots], slot_values)
         mixed += ops.matmul(weights[:, :, self.num_slots :], all_values)
-        return mixed, (all_keys, all_values, slots, previous, own)
+        return mixed, WindowAndSlots(all_keys, all_values, slots, previous, own)
 
     def get_config(self):
         sizes = {"chunk_length": self.chunk_length, "num_slots": self.num_slots}
@@ -156,7 +177,7 @@ class LinearAttention(CausalSelfAttention):
 
 @keras.saving.register_keras_serializable(package="keras_lm")
 class Slots(keras.layers.Layer):
-    """phi, how much of a token each of its head's slots takes; and the slots' gate and decay.
+    """phi, the share of a token that each slot of a head takes; and the slots' gate and decay.
 
     Gate and decay are vectors, which optimizers neither decay to zero nor orthogonalize.
 
@@ -287,14 +308,19 @@ def weigh(scores, allowed, counts, gate):
 
 
 def pad_last(x, before: int, after: int):
-    """Zeros at both ends of the last axis."""
+    """`x` with zeros added at both ends of the last axis.
+
+    Example:
+        >>> pad_last(ops.ones((1, 2)), 1, 2).numpy().tolist()
+        [[0.0, 1.0, 1.0, 0.0, 0.0]]
+    """
     return ops.pad(x, (*((0, 0),) * (len(x.shape) - 1), (before, after)))
 
 
 def slot_means(sums, dtype):
     """K~ and V~ in `dtype`, (..., num_slots, head_dim), and Z, (..., num_slots, 1), of `sums`."""
     head_dim, counts = sums.shape[-1] // 2, sums[..., -1:]
-    # Empty slots are masked before the division, that no gradient be NaN.
+    # Empty slots are masked before the division, so that no gradient is NaN.
     means = ops.cast(sums[..., :-1] / ops.where(counts > EMPTY, counts, 1.0), dtype)
     return means[..., :head_dim], means[..., head_dim:], counts
 
@@ -316,6 +342,10 @@ def split_chunks(x, chunk_length: int):
     """(batch, heads, length, size) -> (batch, heads, chunks, chunk_length, size), zeros at the end.
 
     Zero shares write nothing to a slot, and zero keys come after every row that counts.
+
+    Example:
+        >>> split_chunks(ops.ones((1, 1, 5, 8)), chunk_length=2).shape
+        TensorShape([1, 1, 3, 2, 8])
     """
     batch, num_heads, length, size = ops.shape(x)
     missing = -length % chunk_length
@@ -325,7 +355,12 @@ def split_chunks(x, chunk_length: int):
 
 
 def shift_chunks(x, count: int):
-    """Every chunk (axis 2) gets what was `count` chunks before it, the first ones zeros."""
+    """Every chunk (axis 2) gets what was `count` chunks before it, the first ones zeros.
+
+    Example:
+        >>> shift_chunks(ops.reshape(ops.arange(3), (1, 1, 3)), 1).numpy().tolist()
+        [[[0, 0, 1]]]
+    """
     return ops.concatenate([ops.zeros_like(x[:, :, :count]), x[:, :, :-count]], axis=2)
 
 
@@ -338,6 +373,11 @@ def decayed_sum(x, log_decay):
 
     Returns:
         The same shape as x.
+
+    Example:
+        >>> x = ops.ones((1, 1, 3, 1, 1))
+        >>> decayed_sum(x, ops.log(ops.array([[[[[0.5]]]]]))).numpy().ravel().tolist()
+        [1.0, 1.5, 1.75]
     """
     decay = ops.broadcast_to(ops.exp(log_decay), ops.shape(x[:, :, :1, :, :1]))
     return ops.moveaxis(_decayed_sum(ops.moveaxis(x, 2, 0), decay[:, :, 0]), 0, 2)

@@ -8,8 +8,13 @@ from keras_lm.model.backend import keras, ops
 FEWEST_ROWS, MOST_BLOCKS = 64, 16
 
 
-def rows_a_block(length: int) -> int:
-    """How many rows of `length` are computed at once."""
+def rows_per_block(length: int) -> int:
+    """How many rows of `length` are computed at once.
+
+    Example:
+        >>> rows_per_block(256), rows_per_block(4096)
+        (64, 256)
+    """
     return max(FEWEST_ROWS, -(-length // MOST_BLOCKS))
 
 
@@ -19,6 +24,10 @@ class StandardAttention(CausalSelfAttention):
 
     A block of rows is scored against its own prefix of keys only, which leaves out the upper
     triangle that a mask would throw away: nearly half of the work and of the memory.
+
+    Example:
+        >>> StandardAttention(num_heads=2)(ops.ones((1, 3, 8))).shape
+        TensorShape([1, 3, 8])
     """
 
     def attend(self, queries, keys, values):
@@ -28,7 +37,7 @@ class StandardAttention(CausalSelfAttention):
         length = queries.shape[2]
         if length is None or length <= FEWEST_ROWS:  # None: known when it runs
             return self._attend_rows(queries, keys, values, first_row=0)
-        rows = rows_a_block(length)
+        rows = rows_per_block(length)
         starts = range(0, length, rows)
         blocks = [
             self._attend_rows(
