@@ -54,8 +54,8 @@ class MeanLoss(NamedTuple):
 
     Attributes:
         loss: in nats per token.
-            accuracy: the part of the tokens whose target is the likeliest, 0 to 1.
-        exact: of a task, the part of the instances whose whole answer is right; None of a text.
+        accuracy: fraction of the tokens whose target is the likeliest one, 0 to 1.
+        exact: of a task, the fraction of the instances whose whole answer is right; None of a text.
     """
 
     loss: float

@@ -191,7 +191,7 @@ HOSTILE = {  # by the reason for which they are refused
     "A stored tokenizer needs a JSON object": {
         "no tokenizer": set_tokenizer(None),
     },
-    "must be one of char, gpt2, but got 'pickle'": {
+    "must be one of char, bpe, gpt2, but got 'pickle'": {
         "unknown tokenizer": set_tokenizer({"kind": "pickle", "characters": "ab"}),
     },
     "needs ascending characters": {
