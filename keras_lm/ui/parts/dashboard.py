@@ -273,7 +273,7 @@ def numbers(frame: pd.DataFrame) -> None:
 
 
 def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
-    """The charts, one a tab."""
+    """The charts, one per tab."""
     status = summary.status
     vocab_size, entropy = status.get("vocab_size"), status.get("unigram_entropy")
     references = {}
