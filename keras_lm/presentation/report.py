@@ -32,6 +32,7 @@ from keras_lm.presentation.timeline import (
 from keras_lm.runs.race import Race, RaceRun
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
+from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import TITLES, nearest_preset
 from keras_lm.storage.files import open_plain
 from keras_lm.storage.run_folder import RunFolder
@@ -290,7 +291,7 @@ def _repeat(command: str, config: RunConfig) -> list[str]:
     """The command that does the same, if there is one."""
     if not command:
         return ["<h2>Repeat it</h2>", f"<p>{NO_COMMAND}</p>"]
-    is_known = set(config.data.data.split("\n")) <= TEXTS.keys()
+    is_known = {*config.data.data.split("\n")} <= {*TEXTS, *TASK_NAMES}
     note = [] if is_known else [f"<p>{OWN_TEXT}</p>"]
     return ["<h2>Repeat it</h2>", f"<pre>{_text(command)}</pre>", *note]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_lm.data.corpus import Corpus
+from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.generation.inspection import probabilities_of_next
 from keras_lm.model.language_model import LanguageModel
 from keras_lm.storage.run_folder import RunFolder
@@ -47,7 +48,9 @@ def held_out_window(corpus: Corpus, context_length: int) -> HeldOutWindow:
     """The window of a text: as much as the model sees at once, and at most MOST_TOKENS.
 
     Args:
-        corpus: the run's text; without a validation part nothing is guessed.
+        corpus: the run's text. Without a validation part nothing is guessed, nor of a task, whose
+            questions are random: nobody could.
         context_length: of the model, in tokens.
     """
-    return HeldOutWindow(corpus, corpus.validation[: min(MOST_TOKENS, context_length) + 1])
+    length = 0 if isinstance(corpus, TaskCorpus) else min(MOST_TOKENS, context_length) + 1
+    return HeldOutWindow(corpus, corpus.validation[:length])

@@ -9,7 +9,7 @@ from keras_lm.cli import build_parser, new_config
 from keras_lm.commands.race import new_race
 from keras_lm.presentation.repeating import race_command, train_command
 from keras_lm.runs.race import RaceConfig
-from keras_lm.settings.presets import ORIGINAL, QUICK_START, WORD_PIECES
+from keras_lm.settings.presets import PRESETS, QUICK_START
 
 TITLES = ['it\'s <b> "x" $HOME `id` \\', "-", "--steps 9", "a\nb", "\u202e مرحبا", " ", "%s"]
 
@@ -29,9 +29,9 @@ def parsed(command, name):
     return build_parser().parse_args(words[1:])
 
 
-@pytest.mark.parametrize("preset", [QUICK_START, WORD_PIECES, ORIGINAL], ids=["q", "w", "o"])
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_preset_is_repeated_with_what_differs(preset):
-    for config in (preset, changed(preset), preset.with_vocab_size(99)):
+    for config in (preset, changed(preset, preset.data.data), preset.with_vocab_size(99)):
         assert new_config(parsed(train_command(config), "train")) == config.with_vocab_size(0)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_lm.data.corpus import prepare
+from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.generation.bundle import load
 from keras_lm.generation.inspection import probabilities_of_next
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -116,6 +117,11 @@ def test_the_window_is_as_long_as_the_context_up_to_what_can_be_shown(context_le
     whole = dataclasses.replace(corpus, validation=np.arange(1_000) % 20)
     window = held_out_window(whole, context_length)
     assert window.ids.tolist() == whole.validation[:size].tolist()
+
+
+def test_of_a_task_nothing_is_guessed():
+    corpus = TaskCorpus.of(DataConfig("task:recall"))
+    assert len(corpus.validation) > 40 and len(held_out_window(corpus, 40).ids) == 0
 
 
 def test_a_model_of_no_numbers_writes_nothing(tmp_path, corpus, monkeypatch):
