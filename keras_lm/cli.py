@@ -15,7 +15,15 @@ from typing import NoReturn
 
 from keras_lm.commands import race, report
 from keras_lm.commands.ending import say_course
-from keras_lm.commands.flags import add_config_flags, add_run_flags, given, has_run_flags
+from keras_lm.commands.flags import (
+    add_config_flags,
+    add_longer_flags,
+    add_run_flags,
+    given,
+    has_run_flags,
+    longer_by,
+)
+from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config
 from keras_lm.data import corpus, preparation, texts
 from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
@@ -31,6 +39,7 @@ from keras_lm.settings.config import (
     TrainingConfig,
 )
 from keras_lm.settings.data_config import TASK_PREFIX
+from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import PRESETS
 from keras_lm.storage import files, run_folder
 from keras_lm.storage.cache import keep_compiled_programs
@@ -100,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume_parser.add_argument(
         "--run-dir", type=paths.absolute, required=True, help="The run's folder."
     )
+    add_longer_flags(resume_parser)
     for command in (train_parser, resume_parser):
         command.add_argument(
             "--wait-turn",
@@ -120,6 +130,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     export_parser.add_argument(
         "--out", type=paths.absolute, required=True, help="The .keras file to write."
+    )
+    export_parser.add_argument(
+        "--last",
+        action="store_true",
+        help="The newest model, even where an earlier one had a lower validation loss.",
     )
 
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
@@ -204,27 +219,27 @@ def resume(arguments: argparse.Namespace) -> int:
     folder = existing_run(arguments.run_dir)
     claim_alone(folder)
     state = folder.read_status().get("state")
-    if state == run_folder.FINISHED:
-        raise ConfigError(f"The run in {folder.path} is finished; there is nothing to resume.")
+    longer = longer_by(arguments)
+    if state == run_folder.FINISHED and longer is None:
+        raise ConfigError(
+            f"The run in {folder.path} is finished; there is nothing to resume. To train it "
+            "longer, say by how much: --steps or --max-seconds."
+        )
+    if longer is not None and not folder.has_checkpoint:
+        raise ConfigError(
+            f"The run in {folder.path} has no checkpoint to go on from: start a new run that is "
+            "longer, with train --like."
+        )
     # The page marks a run as queued and then starts this very process.
     if state != run_folder.QUEUED:
         folder.take_request()  # what was asked of the process before this one
-    return run(folder, read_config(folder), None, arguments.wait_turn)
+    return run(folder, read_config(folder), None, arguments.wait_turn, longer)
 
 
 def claim_alone(folder: RunFolder) -> None:
     """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
     if not claim(folder):
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
-
-
-def check_holds_nothing(folder: RunFolder) -> None:
-    """ConfigError unless a new run can be made there."""
-    if found := run_folder.other_names(folder.path, [folder.lock_file.name]):
-        raise ConfigError(
-            f"--run-dir must name a new or an empty folder, but {folder.path} holds "
-            f"{found[0]!r:.60}: choose another name."
-        )
 
 
 def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
@@ -237,23 +252,29 @@ def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
 
 
 def run(
-    folder: RunFolder, config: RunConfig, prepared: corpus.Corpus | None, wait_turn: bool
+    folder: RunFolder,
+    config: RunConfig,
+    prepared: corpus.Corpus | None,
+    wait_turn: bool,
+    longer: Longer | None = None,
 ) -> int:
     """Trains a claimed run in this process; bad input is in the run's status too."""
     if wait_turn:
         os.nice(NICENESS)
     try:
+        begin = time.time()
         folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
         if wait_turn and not wait_for_turn(folder):
             folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
             return 0
+        started = STARTED + time.time() - begin  # what it waited is no part of the run
         folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
         prepared = prepared or prepare(config)
         folder.write_status(message="Loading TensorFlow.")
         with import_of_tensorflow():
             from keras_lm.training import run as trainer
 
-        code = trainer.train(folder, config, prepared, STARTED)
+        code = trainer.train(folder, config, prepared, started, longer)
         say_course(folder, config)
         return code
     except ValueError as error:
@@ -286,7 +307,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """`export`: the newest whole model of a run."""
+    """`export`: the best model of a run, which most often is the newest."""
     folder = existing_run(arguments.run_dir)
     if not folder.has_model:
         raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
@@ -301,8 +322,9 @@ def export(arguments: argparse.Namespace) -> int:
                 "something else: choose another name."
             ) from None
     try:
+        source = folder.model_file if arguments.last else folder.offered_model
         files.remove_leftovers(arguments.out.parent, before=time.time() - LEFTOVER_SECONDS)
-        files.write_atomically(arguments.out, folder.model_file.read_bytes())
+        files.write_atomically(arguments.out, source.read_bytes())
     except OSError as error:
         raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
     return 0
@@ -321,25 +343,10 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def existing_run(path: Path) -> RunFolder:
-    """The run folder at `path`; ConfigError when there is none."""
-    folder = RunFolder(path)
-    if not folder.holds_run:
-        if folder.is_made_here:
-            read_config(folder)  # which says what is wrong with it
-        raise ConfigError(f"--run-dir must name a run's folder, but {path} holds no run.")
-    return folder
-
-
 def ui(arguments: argparse.Namespace) -> NoReturn:
     """`ui`: this process becomes Streamlit's server of the page."""
     words = ["-m", "streamlit", "run", str(paths.PAGE_SCRIPT), *arguments.streamlit_flags]
     os.execv(sys.executable, [sys.executable, *words])
-
-
-def read_config(folder: RunFolder) -> RunConfig:
-    """The run's config."""
-    return RunConfig.from_dict(folder.read_config())
 
 
 def existing_file(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from keras_lm.data import texts
 from keras_lm.settings.checks import Checked, help_of
 from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
+from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import PRESETS
 from keras_lm.system import paths
 
@@ -54,6 +55,28 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     for config in RUN_CONFIGS:
         add_config_flags(parser, config)
+
+
+def add_longer_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say by how much a run is trained longer."""
+    longer = parser.add_mutually_exclusive_group()
+    longer.add_argument(
+        "--steps",
+        type=int,
+        metavar="MORE",
+        help="Train so many steps more than the run has made, finished or not: the learning rate "
+        "begins again where it is, rises to its peak and falls.",
+    )
+    longer.add_argument(
+        "--max-seconds", type=float, metavar="MORE", help="The same for so many seconds more."
+    )
+
+
+def longer_by(arguments: argparse.Namespace) -> Longer | None:
+    """What the flags of `add_longer_flags` say; None without any."""
+    if arguments.steps is None and arguments.max_seconds is None:
+        return None
+    return Longer(arguments.steps or 0, arguments.max_seconds or 0.0)
 
 
 def has_run_flags(arguments: argparse.Namespace) -> bool:

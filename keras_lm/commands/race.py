@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from keras_lm.runs.race import Race, RaceConfig, parse_values
+from keras_lm.runs.race import Race, RaceConfig, parse_values, same_start
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
@@ -85,8 +85,9 @@ def new_race(arguments: argparse.Namespace, new_config: Callable[[], RunConfig])
             f"{arguments.race_dir} holds {found[0]!r:.60}: choose another name."
         )
     name = setting.strip().replace("-", "_")
+    config = new_config()
     return RaceConfig(
-        new_config(),
+        config if hasattr(arguments, "count_start") else same_start(config),
         name,
         parse_values(name, [value.strip() for value in values.split(",")]),
         parse_seeds(arguments.seeds) or USUAL_SEEDS,

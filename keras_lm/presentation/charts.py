@@ -1,6 +1,7 @@
 """The charts of a run, drawn with Altair from its events; empty ones before its first."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ TABLE = "curves"
 GREY = "#738489"  # seen on white and on black
 AT_RANDOM = "random guessing, ln(vocabulary)"
 BY_FREQUENCY = "guessing by frequency, unigram entropy"  # never above AT_RANDOM
+LONGER = "trained longer"  # marks where
 LOSS_COLOURS = {"train": "#8fb9be", "train, smoothed": "#0f8a94", "validation": "#e07a2f"}
 
 
@@ -26,6 +28,12 @@ def metrics_frame(events: list[dict]) -> pd.DataFrame:
     validated = [event for event in metrics if "val_loss" in event]
     kept = {id(event) for event in (*_thin(metrics), *_thin(validated), *metrics[-1:])}
     return pd.DataFrame([event for event in metrics if id(event) in kept])
+
+
+def longer_marks(events: list[dict]) -> list[int]:
+    """The steps from which a run was trained longer."""
+    begins = (event.get("begin", 0) for event in events if event["kind"] == "plan")
+    return sorted({begin for begin in begins if begin})
 
 
 def _thin(events: list[dict]) -> list[dict]:
@@ -42,7 +50,7 @@ def describe(table: pd.DataFrame) -> str:
         A sentence for each curve: its first, least and last value, and at which steps they are.
     """
     sentences = []
-    for name, points in table.groupby("curve", sort=False):
+    for name, points in table[table["curve"] != LONGER].groupby("curve", sort=False):
         first, last = points.iloc[0], points.iloc[-1]
         if len(points) == 1:
             sentences.append(f"{name}: {last['value']:.4g}.")
@@ -53,15 +61,20 @@ def describe(table: pd.DataFrame) -> str:
             f"{last['value']:.4g} at step {last['step']:,}, least {least['value']:.4g} at step "
             f"{least['step']:,}."
         )
+    for step in table.loc[table["curve"] == LONGER, "step"]:
+        sentences.append(f"Trained longer from step {step:,}.")
     return " ".join(sentences) or "No point of the curve yet."
 
 
-def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFrame:
-    """Training loss raw and smoothed, validation loss, and a row for each reference line.
+def loss_table(
+    frame: pd.DataFrame, references: dict[str, float], marks: Sequence[int] = ()
+) -> pd.DataFrame:
+    """Training loss raw and smoothed, validation loss, and a row for each line beside them.
 
     Args:
         frame: from `metrics_frame`.
         references: name of each line and its height in nats.
+        marks: steps from which the run was trained longer.
 
     Returns:
         Columns step, curve and value.
@@ -71,10 +84,14 @@ def loss_table(frame: pd.DataFrame, references: dict[str, float]) -> pd.DataFram
     curves = {"train": frame["loss"], "train, smoothed": smooth(frame["loss"])}
     if "val_loss" in frame:
         curves["validation"] = frame["val_loss"]
+    end, height = (
+        frame["step"].iloc[-1],
+        frame["loss"].iloc[-1],
+    )  # a mark goes from top to bottom all the same
     lines = {
-        "step": frame["step"].iloc[-1],
-        "curve": [*references],
-        "value": [*references.values()],
+        "step": [*[end] * len(references), *marks],
+        "curve": [*references, *[LONGER] * len(marks)],
+        "value": [*references.values(), *[height] * len(marks)],
     }
     return pd.concat([_long(frame["step"], curves), pd.DataFrame(lines)], ignore_index=True)
 
@@ -115,6 +132,7 @@ def loss_spec() -> dict:
         smoothed.mark_line(strokeWidth=2.5),
         validation.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=50)),
         *_reference_lines(),
+        *_longer_marks(),
     ]
     return _without_data(alt.layer(*layers))
 
@@ -182,9 +200,19 @@ def _base(title: str, log: bool, names: tuple[str, ...]) -> alt.Chart:
     )
 
 
+def _longer_marks() -> list[alt.Chart]:
+    """A dotted upright line, with its name, where a run was trained longer."""
+    marks = alt.Chart().transform_filter(alt.datum.curve == LONGER).encode(x="step:Q")
+    name = marks.mark_text(align="left", dx=4, color="currentColor", fontSize=12)
+    return [
+        marks.mark_rule(strokeDash=[2, 3], color=GREY),
+        name.encode(y=alt.value(10), text="curve:N"),
+    ]
+
+
 def _reference_lines() -> list[alt.Chart]:
     """Dashed horizontal lines with their names: BY_FREQUENCY's below it, AT_RANDOM's above."""
-    is_curve = alt.FieldOneOfPredicate("curve", list(LOSS_COLOURS))
+    is_curve = alt.FieldOneOfPredicate("curve", [*LOSS_COLOURS, LONGER])
     is_reference: Any = {"not": is_curve}  # Any: Altair's annotations know no negation
     base = alt.Chart().transform_filter(is_reference).encode(y="value:Q")
     return [

@@ -61,6 +61,35 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
+def show_clock(seconds: float) -> str:
+    """What is left, as a clock counts it down.
+
+    Example:
+        >>> show_clock(65.2), show_clock(-1.0), show_clock(3_600)
+        ('1:05', '0:00', '1:00:00')
+    """
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def show_best(status: dict) -> str:
+    """A sentence about the best model of a run where that is better than its last one, or "".
+
+    Example:
+        >>> show_best({"best_step": 600, "best_loss": 1.412, "last_loss": 1.52})
+        'The best model is that of step 600 (validation 1.412); the last has 1.520.'
+    """
+    best, last = status.get("best_loss"), status.get("last_loss")
+    if not status.get("best_step") or best is None:
+        return ""
+    shown = "none" if last is None else f"{last:.3f}"
+    return (
+        f"The best model is that of step {status['best_step']:,} (validation {best:.3f}); the last "
+        f"has {shown}."
+    )
+
+
 def show_seconds(seconds: float) -> str:
     """A duration for people: 42 s, 3 min 05 s, 2 h 10 min."""
     whole = round(seconds)

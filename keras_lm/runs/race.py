@@ -30,9 +30,10 @@ PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 SETTINGS = {  # by the name of its flag: the part of the config that it is in
     spec.name: part for part, kind in PARTS.items() for spec in kind.specs()
 }
-# Another text, or another part of it, is another task; a seed is what is repeated.
+# Another text, or another part of it, is another task; a seed is what is repeated; the budget is
+# the same for all.
 NEVER = {"vocab_size", "data", "encoding", "title", "cleaning", "separator", "max_text_mb"}
-NEVER |= {"validation_fraction", "cut", "seed"}
+NEVER |= {"validation_fraction", "cut", "seed", "max_seconds", "max_tokens", "count_start"}
 
 
 class RaceRun(NamedTuple):
@@ -122,7 +123,7 @@ class RaceConfig:
             "schema": SCHEMA,
             "vary": {"setting": self.setting, "values": [*self.values]},
             "seeds": [*self.seeds],
-            "budget": {"steps": self.base.training.steps},
+            "budget": budget_of(self.base.training),
             "config": self.base.to_dict(),
         }
 
@@ -139,6 +140,28 @@ class RaceConfig:
             ) from None
         seeds = tuple(check_value("a seed", seed, int, 0) for seed in seeds)
         return cls(RunConfig.from_dict(base), str(setting), values, seeds)
+
+
+def budget_of(training: TrainingConfig) -> dict[str, float]:
+    """What every run of a race may use: seconds, tokens, or both; else steps.
+
+    Example:
+        >>> budget_of(TrainingConfig(steps=300)), budget_of(TrainingConfig(max_seconds=60.0))
+        ({'steps': 300}, {'seconds': 60.0})
+    """
+    budgets = {"seconds": training.max_seconds, "tokens": training.max_tokens}
+    return {name: most for name, most in budgets.items() if most} or {"steps": training.steps}
+
+
+def same_start(config: RunConfig) -> RunConfig:
+    """The run whose budget of seconds leaves the start out.
+
+    The first run of a race compiles what the others find in the cache.
+    """
+    training = config.training
+    if training.max_seconds:
+        training = training.changed(count_start=False)
+    return dataclasses.replace(config, training=training)
 
 
 def parse_values(setting: str, words: Sequence[str]) -> tuple:

@@ -16,6 +16,7 @@ from pathlib import Path
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
 from keras_lm.settings.config import ConfigError, RunConfig
+from keras_lm.settings.longer import Longer
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import PARTIAL, append_plain, remove_leftovers, sha256, write_atomically
 from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
@@ -104,7 +105,7 @@ class Supervisor:
             folder.write_status(
                 state=run_folder.QUEUED,
                 queued_at=time.time(),
-                steps=config.training.steps,
+                steps=config.most_steps,
                 message="Starting.",
             )
             self._launch(folder, "train", "--wait-turn")
@@ -115,8 +116,13 @@ class Supervisor:
         return folder.run_id
 
     @disk_in_words()
-    def resume(self, run_id: str) -> None:
-        """Queues a run that ended early again; it goes on from its newest checkpoint."""
+    def resume(self, run_id: str, longer: Longer | None = None) -> None:
+        """Queues a run again that has ended; it goes on from its newest checkpoint.
+
+        Args:
+            run_id: of the run.
+            longer: how much longer than was planned it is trained.
+        """
         with self._lock:
             summary = self.summary(run_id)
             if summary is None or summary.is_active:
@@ -128,7 +134,8 @@ class Supervisor:
             folder.write_status(
                 state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
             )
-            self._launch(folder, "resume", "--wait-turn")
+            flags = longer.flags if longer else []
+            self._launch(folder, "resume", "--wait-turn", *flags)
 
     def _launch(self, folder: RunFolder, command: str, *flags: str) -> None:
         """Runs the command line in a session of its own, so that it outlives this process."""

@@ -12,7 +12,7 @@ from keras_lm.settings.checks import Checked, ConfigError
 from keras_lm.settings.data_config import BETWEEN_TOKENS, DataConfig
 from keras_lm.settings.generation_config import GenerationConfig
 from keras_lm.settings.model_config import ModelConfig
-from keras_lm.settings.training_config import TrainingConfig
+from keras_lm.settings.training_config import MOST_STEPS, TrainingConfig
 from keras_lm.settings.variants import ATTENTIONS
 
 __all__ = [
@@ -50,19 +50,39 @@ class RunConfig:
         """The three configs by their names."""
         return {"model": self.model, "data": self.data, "training": self.training}
 
+    @property
+    def tokens_per_step(self) -> int:
+        """What one update trains on."""
+        training = self.training
+        return training.batch_size * training.gradient_accumulation * self.model.context_length
+
+    @property
+    def most_steps(self) -> int:
+        """The run's steps, as far as they are known: a budget of seconds may end it before.
+
+        Example:
+            >>> training = TrainingConfig(batch_size=2, max_tokens=1000)
+            >>> RunConfig(ModelConfig(context_length=10), DataConfig(), training).most_steps
+            50
+        """
+        training = self.training
+        if training.max_tokens:
+            return min(MOST_STEPS, max(1, training.max_tokens // self.tokens_per_step))
+        return MOST_STEPS if training.max_seconds else training.steps
+
     def with_vocab_size(self, vocab_size: int) -> Self:
         """The same run with the vocabulary that its text turned out to have."""
         return dataclasses.replace(self, model=self.model.changed(vocab_size=vocab_size))
 
     def warnings(self) -> list[str]:
         """Sentences about settings that are allowed but cannot do what they are for."""
-        model, training, found = self.model, self.training, []
-        if training.warmup_steps >= training.steps:
-            reached = round(100 * training.steps / training.warmup_steps)
+        model, training, found, steps = self.model, self.training, [], self.most_steps
+        if training.warmup_steps >= steps:
+            reached = round(100 * steps / training.warmup_steps)
             found.append(
                 f"The warm-up of {training.warmup_steps:,} steps does not end before the run of "
-                f"{training.steps:,}: the learning rate rises to the last step, to {reached}% of "
-                f"its peak. Choose for example warmup_steps {training.steps // 10:,}."
+                f"{steps:,}: the learning rate rises to the last step, to {reached}% of "
+                f"its peak. Choose for example warmup_steps {steps // 10:,}."
             )
         found += ATTENTIONS[model.attention].warnings(model)
         return found

@@ -6,7 +6,9 @@ fast this machine multiplies matrices: products by all of it, starting by its sq
 not, which held on a second processor. `benchmarks.estimates` measures how well that holds.
 """
 
+import bisect
 import dataclasses
+from typing import NamedTuple
 
 from keras_lm.settings.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, OPTIMIZERS
@@ -138,6 +140,36 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
         flops_per_second: what `machine.matrix_flops_per_second` measured.
         validation_tokens: length of the text's part that validates.
     """
+    costs = _costs(config, flops_per_second, validation_tokens)
+    return costs.seconds(expected_steps(config, flops_per_second, validation_tokens))
+
+
+def expected_steps(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> int:
+    """The run's steps; with a budget of seconds, about as many as fit. Arguments as above."""
+    training, most = config.training, config.most_steps
+    if not training.max_seconds:
+        return most
+    costs = _costs(config, flops_per_second, validation_tokens)
+    budget = training.max_seconds + (0.0 if training.count_start else costs.start)
+    return max(1, bisect.bisect_right(range(1, most + 1), budget, key=costs.seconds))
+
+
+class _Costs(NamedTuple):
+    """Seconds of the parts of a run."""
+
+    start: float
+    end: float
+    step: float
+    validation: float
+    eval_every: int
+
+    def seconds(self, steps: int) -> float:
+        """Of a run with so many steps."""
+        validations = -(-steps // (self.eval_every or steps))
+        return self.start + self.end + steps * self.step + validations * self.validation
+
+
+def _costs(config: RunConfig, flops_per_second: float, validation_tokens: int) -> _Costs:
     model, training = config.model, config.training
     slowness = REFERENCE_FLOPS / flops_per_second
     seconds = {
@@ -145,16 +177,17 @@ def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: i
         for name, amount in step_work(model, training).items()
     }
     per_step = sum(seconds.values())
-    tokens = training.batch_size * training.gradient_accumulation * model.context_length
-    per_token = VALIDATION_PART * (per_step - seconds["optimizer products"]) / tokens
-    validations = -(-training.steps // (training.eval_every or training.steps))
-    start_and_end = (
-        _start_seconds(model, training)
-        + END_SECONDS["process"]
-        + END_SECONDS["block"] * model.num_blocks
+    per_token = (
+        VALIDATION_PART * (per_step - seconds["optimizer products"]) / config.tokens_per_step
     )
-    steps = training.steps * per_step + validations * validation_tokens * per_token
-    return start_and_end * slowness**0.5 + steps
+    end = END_SECONDS["process"] + END_SECONDS["block"] * model.num_blocks
+    return _Costs(
+        start=_start_seconds(model, training) * slowness**0.5,
+        end=end * slowness**0.5,
+        step=per_step,
+        validation=validation_tokens * per_token,
+        eval_every=training.eval_every,
+    )
 
 
 def _start_seconds(model: ModelConfig, training: TrainingConfig) -> float:

@@ -7,7 +7,9 @@ from keras_lm.settings.variants import OPTIMIZERS
 
 SCHEDULES = ("cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-WATCHING = "Samples and validation"  # a part of the form
+WATCHING = "Samples and validation"  # parts of the form
+ENDING = "End of the run"
+MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,50 @@ class TrainingConfig(Checked):
 
     steps: int = field(
         1000,
-        "Updates of the weights. More is better until it overfits.",
+        "Updates of the weights. More is better until it overfits. A budget of seconds or tokens "
+        "takes their place.",
         low=1,
-        high=10_000_000,
+        high=MOST_STEPS,
         label="Steps",
         step=100,
         group="Length",
+    )
+    max_seconds: float = field(
+        0.0,
+        "A budget of seconds in place of steps: the schedule is planned by the measured pace, so "
+        "that validation, samples and saving end on time, too; 0: none.",
+        low=0.0,
+        high=1e7,
+        label="Budget of seconds",
+        step=10,
+        group=ENDING,
+    )
+    max_tokens: int = field(
+        0,
+        "A budget of tokens to train on in place of steps; 0: none. With one of seconds, too, the "
+        "run ends with whichever is used up first.",
+        low=0,
+        high=10**13,
+        label="Budget of tokens",
+        step=100_000,
+        group=ENDING,
+    )
+    count_start: bool = field(
+        True,
+        "Whether the budget of seconds includes what comes before the first step: imports and "
+        "compilation.",
+        label="Count the start",
+        group=ENDING,
+    )
+    patience: int = field(
+        0,
+        "The run ends early after so many validations in a row without a new lowest loss; 0: "
+        "never. The best model is kept: 3 to 10.",
+        low=0,
+        high=1_000_000,
+        label="Patience (validations)",
+        step=1,
+        group=ENDING,
     )
     batch_size: int = field(
         12,

@@ -69,10 +69,11 @@ STATUS = {
     **dict.fromkeys(("precision", "versions", "machine"), TEXT),
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
-    **dict.fromkeys(("step", "train_tokens", "validation_tokens"), WHOLE),
+    "ends_at": AMOUNT,
+    **dict.fromkeys(("step", "train_tokens", "validation_tokens", "best_step"), WHOLE),
     **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
     "rate_factor": FACTOR,
-    "loss": NUMBER,
+    **dict.fromkeys(("loss", "best_loss", "last_loss"), NUMBER),
 }
 METRICS = {
     "step": COUNT,
@@ -89,8 +90,14 @@ EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {
     "note": {"step": WHOLE, "message": TEXT},
     "window": {"step": WHOLE, "tokens": TEXTS},
     "probabilities": {"step": WHOLE, "of_next": PROBABILITIES},
+    "plan": {
+        **dict.fromkeys(("step", "begin", "warmup"), WHOLE),
+        "steps": COUNT,
+        **dict.fromkeys(("progress", "rate", "deadline"), AMOUNT),
+    },
 }
-MAY_BE_NULL = ("pid", "loss")  # of a run without a process, or without a point of the curve
+# Of a run without a process, a point of the curve, a validation.
+MAY_BE_NULL = ("pid", "loss", "best_loss", "last_loss")
 # What there must be; every other field may be missing.
 NEEDED = {
     "metrics": ("step", "loss", "seconds", "train_seconds"),
@@ -98,6 +105,7 @@ NEEDED = {
     "note": ("message",),
     "window": ("tokens",),
     "probabilities": ("step", "of_next"),
+    "plan": ("step", "steps"),
 }
 
 

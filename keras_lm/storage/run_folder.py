@@ -30,6 +30,7 @@ from keras_lm.storage.records import STATES, check_event, check_status
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 REQUESTS = ("stop", "pause", "sample")
+BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
 CONFIG_KEYS = {"schema", "model", "data", "training"}
@@ -109,13 +110,40 @@ class RunFolder:
         """Whether there is a model to use, sound or not."""
         return os.path.isfile(self.model_file)
 
+    def best_file(self, step: int) -> Path:
+        """The model of an earlier step whose validation loss was lower than the last one."""
+        return self.path / f"best-{step:08d}.keras"
+
+    @property
+    def _best_names(self) -> list[str]:
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        return [name for name in names if BEST_FILE.fullmatch(name)]
+
+    def remove_best_files(self, but: int) -> None:
+        """Removes the best models of all steps but one."""
+        for name in {*self._best_names} - {self.best_file(but).name}:
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+
+    @property
+    def best_model(self) -> int:
+        """The step of the best model where that is better than the last one; else 0."""
+        step = self.read_status().get("best_step", 0)
+        return step if step and os.path.isfile(self.best_file(step)) else 0
+
+    @property
+    def offered_model(self) -> Path:
+        """The file of the best model where that is better than the last one; else the last one."""
+        best = self.best_model
+        return self.best_file(best) if best else self.model_file
+
     @property
     def _files(self) -> list[str]:
         """The names of a run's files, its config last: half removed, it can be removed again."""
         own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
         own += [self.log_file, self.text_file, self.tokenizer_file]
         own += [self.lock_file, self.model_file]
-        return [file.name for file in (*own, self.config_file)]
+        return [*self._best_names, *(file.name for file in (*own, self.config_file))]
 
     @property
     def holds_run(self) -> bool:
@@ -303,9 +331,9 @@ def _parse(line: bytes) -> tuple[dict, str]:
 
 
 def _is_until(line: bytes, last_step: int) -> bool:
-    """Whether a line holds an event of a step up to `last_step`."""
+    """Whether a line holds an event of a step up to `last_step`, or what was planned for later."""
     event, fault = _parse(line)
-    return not fault and event.get("step", 0) <= last_step
+    return not fault and (event["kind"] == "plan" or event.get("step", 0) <= last_step)
 
 
 def list_runs(root: Path) -> list[RunFolder]:

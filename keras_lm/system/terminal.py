@@ -40,12 +40,17 @@ def accept_any_character() -> None:
 def describe(event: dict, steps: int) -> str:
     """One line about a metrics event.
 
+    Args:
+        event: of the kind metrics.
+        steps: the run's last step; 0 while that is not known.
+
     Example:
         >>> describe({"step": 10, "loss": 2.5, "tokens_per_second": 12345.6}, steps=100)
         'step 10/100  loss 2.5000  12,346 tokens/s'
     """
+    end = f"/{steps}" if steps else ""
     line = (
-        f"step {event['step']}/{steps}  loss {event['loss']:.4f}  "
+        f"step {event['step']}{end}  loss {event['loss']:.4f}  "
         f"{event['tokens_per_second']:,.0f} tokens/s"
     )
     return f"{line}  val_loss {event['val_loss']:.4f}" if "val_loss" in event else line

@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 
 from keras_lm.data.task_corpus import TaskCorpus
-from keras_lm.export.keras_archive import save_model
 from keras_lm.generation.generator import Generator, stream_text
 from keras_lm.model.backend import keras
 from keras_lm.model.language_model import LanguageModel
@@ -18,9 +17,11 @@ from keras_lm.settings.config import GenerationConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.system.terminal import describe
-from keras_lm.training.checkpoint import Checkpoint, restore, save_checkpoint
+from keras_lm.training.checkpoint import Checkpoint, restore
 from keras_lm.training.held_out import held_out_window
-from keras_lm.training.optimizers import create_optimizer
+from keras_lm.training.keeping import Diverged, Keeper
+from keras_lm.training.optimizers import create_optimizer, schedule_of
+from keras_lm.training.planner import Planner
 from keras_lm.training.progress import Run, no_values
 from keras_lm.training.task_steps import TaskSteps
 from keras_lm.training.train_step import (
@@ -39,10 +40,6 @@ LARGEST_EXPONENT = 700.0  # whose exponential float64 can hold
 
 
 Draw = Callable[[int, int], np.ndarray]  # of a step and a count: an update's windows
-
-
-class Diverged(ArithmeticError):
-    """Loss, gradient or weights are no longer finite numbers; the message says more."""
 
 
 class PaceMark(NamedTuple):
@@ -70,6 +67,9 @@ class TrainingLoop:
         self.compiled_steps, self.draw = self._steps_and_order()
         self.generator = Generator(model)
         self.held_out = held_out_window(self.corpus, self.context_length)
+        self.schedule = schedule_of(self.optimizer)
+        self.planner = Planner(run, self.schedule)
+        self.keeper = Keeper(run, model, self.variables)
         self.steps_per_call = 1
         self._pace_mark = self._here()
         self._last_status = 0.0
@@ -96,6 +96,7 @@ class TrainingLoop:
         if found:
             restore(self.variables, found.arrays)
         self.progress.go_to(found)
+        self.keeper.go_on()
         self._pace_mark = self._here()
         self.folder.truncate_events(self.progress.step if found else -1)
         if not found and self.settings.sample_every:
@@ -104,15 +105,19 @@ class TrainingLoop:
     def compile(self) -> None:
         """Compiles the step, and changes nothing."""
         self.compiled_steps.compile(self.windows_per_step)
+        self.progress.start_seconds += time.time() - self.progress.started
 
     def train(self) -> str:
         """Trains to the last step or until asked to end; returns the state that was reached."""
-        settings, requests = self.settings, self.requests
+        settings, requests, planner = self.settings, self.requests, self.planner
         self._write_status()
+        planner.pace.begin()
         while not self._is_finished:
             self._run_steps(self._next_count())
+            planner.replan()
             if self._validation_is_due():
                 self._log(self._validate())
+                planner.stop_if_hopeless()
             elif self._is_due(settings.log_every):
                 self._log()
             requests.listen()
@@ -123,14 +128,15 @@ class TrainingLoop:
             if is_first_point or requests.latest == "sample" or self._is_due(settings.sample_every):
                 self._sample()
             if not self._is_finished and self._is_due(settings.checkpoint_every):
-                self._save_checkpoint()
+                self._save()
             if requests.end_run:
                 break
-        if not self._is_finished:
-            self._save_checkpoint()
-            return run_folder.PAUSED if requests.latest == "pause" else run_folder.STOPPED
-        self._save_model()
-        return run_folder.FINISHED
+            if planner.must_measure:
+                self._measure_chores()
+        self._save()
+        if self._is_finished:
+            return run_folder.FINISHED
+        return run_folder.PAUSED if requests.latest == "pause" else run_folder.STOPPED
 
     @property
     def _step(self) -> int:
@@ -138,7 +144,7 @@ class TrainingLoop:
 
     @property
     def _is_finished(self) -> bool:
-        return self._step >= self.settings.steps
+        return self._step >= self.planner.stage.steps
 
     def _is_due(self, every: int) -> bool:
         """Whether a thing done every so many steps is due; at the last step it always is."""
@@ -158,17 +164,21 @@ class TrainingLoop:
             settings.checkpoint_every,
         )
         to_next = [every - self._step % every for every in intervals if every]
-        return min(settings.steps - self._step, self.steps_per_call, *to_next)
+        if change := self.planner.next_change:
+            to_next.append(change - self._step)
+        return min(self.planner.stage.steps - self._step, self.steps_per_call, *to_next)
 
     def _run_steps(self, count: int) -> None:
         """Runs one compiled call; Diverged when it gave anything but finite numbers."""
         steps = range(self._step, self._step + count)
         # (count, windows_per_step), and of a task the tokens of each window
         windows = np.stack([self.draw(step, self.windows_per_step) for step in steps])
+        self.planner.follow()
         begin = time.perf_counter()
         values = self.compiled_steps.train_steps(windows)
         seconds = time.perf_counter() - begin
         self.progress.step += count
+        self.planner.pace.made(count)
         self.progress.train_seconds += seconds
         for name in METRICS:
             self.progress.pending[name] += values[name].tolist()
@@ -214,12 +224,12 @@ class TrainingLoop:
         # JSON has no infinity: a gradient that float16 could not hold is left out.
         event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
         self.folder.append_event(event)
-        self.run.report(describe(event, self.settings.steps))
+        self.run.report(describe(event, self.planner.known_steps))
 
     def _learning_rate(self) -> float:
         """The rate of the last update; float16 leaves out those it cannot hold."""
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        return float(optimizer._learning_rate(max(0, int(optimizer.iterations) - 1)))
+        return float(self.schedule(max(0, int(optimizer.iterations) - 1)))
 
     def _here(self) -> PaceMark:
         return PaceMark(self._step, self.progress.train_seconds)
@@ -233,13 +243,27 @@ class TrainingLoop:
     def _validate(self) -> MeanLoss:
         """Measures the loss of the validation text, which becomes the run's newest."""
         self._write_status("Measuring the validation loss.")
-        batch_size = max(1, VALIDATION_BATCH_TOKENS // self.context_length)
-        found = self.compiled_steps.validate(self.corpus.measured, batch_size)
-        self.progress.val_loss = found.loss if math.isfinite(found.loss) else None
+        with self.planner.pace.chore("validation"):
+            found = self.compiled_steps.validate(self.corpus.measured, self._validation_batch)
+            self.keeper.validated(found.loss)
         return found
+
+    @property
+    def _validation_batch(self) -> int:
+        """Windows that are validated at once."""
+        return max(1, VALIDATION_BATCH_TOKENS // self.context_length)
 
     def _sample(self) -> None:
         """Writes one event with a text that the model makes now."""
+        with self.planner.pace.chore("sample"):
+            self.folder.append_event(self._make_sample())
+            if self.settings.sample_every:
+                self.held_out.write_probabilities(self.folder, self.model, self._step)
+            seal_programs()  # the first sample compiles
+        self.requests.serve_sample()
+
+    def _make_sample(self) -> dict[str, Any]:
+        """What the model writes now, as an event."""
         settings, tokenizer = self.settings, self.corpus.tokenizer
         config = GenerationConfig(max_new_tokens=settings.sample_tokens, seed=settings.seed)
         prompt = settings.sample_prompt or self.corpus.first_words
@@ -248,27 +272,28 @@ class TrainingLoop:
         event |= {"prompt": prompt, "text": text}
         if unknown := tokenizer.unknown(prompt):
             event["unknown"] = unknown
-        self.folder.append_event(event)
-        if settings.sample_every:
-            self.held_out.write_probabilities(self.folder, self.model, self._step)
-        seal_programs()  # the first sample compiles
-        self.requests.serve_sample()
+        return event
 
-    def _save_checkpoint(self) -> None:
-        self._check_weights()
-        self.folder.flush_events()  # those up to a checkpoint are as safe as itself
-        position = self.progress.position() | {"text_sha256": self.corpus.sha256}
-        save_checkpoint(self.folder.checkpoints, self._step, self.variables, position)
-        self._save_model()
+    def _measure_chores(self) -> None:
+        """Does what comes at the end, so that its duration is known; the training stays the same.
 
-    def _save_model(self) -> None:
-        self._check_weights()
-        save_model(self.folder.model_file, self.model, self.corpus.tokenizer.to_dict())
+        The first time compiles, the second is measured.
+        """
+        self._save()
+        measured, pace = self.corpus.measured, self.planner.pace
+        part = measured[: self._validation_batch * self.context_length + 1]
+        for _ in range(2):
+            if len(part):
+                with pace.chore("validation", times=len(measured) / len(part)):
+                    self.compiled_steps.validate(part, self._validation_batch)
+            if self.settings.sample_every:
+                with pace.chore("sample"):
+                    self._make_sample()
+        pace.begin()
 
-    def _check_weights(self) -> None:
-        """Diverged when a weight is not a finite number: what is kept must be usable."""
-        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
-            raise Diverged(f"A weight was no longer a finite number at step {self._step}")
+    def _save(self) -> None:
+        with self.planner.pace.chore("checkpoint"):
+            self.keeper.save()
 
     def _status_is_old(self) -> bool:
         return time.time() - self._last_status > STATUS_SECONDS
@@ -276,7 +301,9 @@ class TrainingLoop:
     def _write_status(self, message: str = "") -> None:
         """Writes step and heartbeat."""
         self._last_status = time.time()
-        self.folder.write_status(state=run_folder.TRAINING, step=self._step, message=message)
+        self.folder.write_status(
+            state=run_folder.TRAINING, step=self._step, message=message, **self.planner.status
+        )
 
 
 def perplexity(loss: float) -> float:

@@ -6,6 +6,7 @@ from keras_lm.model.backend import keras, ops, tf
 from keras_lm.model.tracing import traced
 from keras_lm.settings.config import TrainingConfig
 from keras_lm.settings.variants import OPTIMIZERS
+from keras_lm.training.plan import Stage
 
 TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
 
@@ -15,7 +16,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to `peak`, then decay to `floor` at the last step.
 
     The numbers are a variable, not constants of the compiled step: one program serves runs of any
-    length and learning rate.
+    length and learning rate, and the length may change on the way (`follow`).
 
     Args:
         peak: the highest learning rate.
@@ -34,23 +35,32 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, floor: float, warmup_steps: int, steps: int, shape: str):
         self.peak, self.floor, self.shape = peak, floor, shape
         self.warmup_steps, self.steps = warmup_steps, steps
-        numbers = [peak, floor, warmup_steps, steps]
+        numbers = self._numbers_of(Stage(0, steps, warmup=warmup_steps))
         self._numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
+
+    def follow(self, stage: Stage) -> None:
+        """Takes another length, or begins again; peak, floor and shape stay."""
+        self._numbers.assign(self._numbers_of(stage))
+
+    def _numbers_of(self, stage: Stage) -> list[float]:
+        begin, warmup, rate = stage.begin, stage.warmup, stage.rate
+        decay = [stage.decay_begin, stage.progress, stage.steps]
+        return [self.peak, self.floor, begin, warmup, rate, *decay]
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The learning rate, a scalar, of the update after `step` others."""
-        peak, floor, warmup_steps, steps = tf.unstack(self._numbers)
+        peak, floor, begin, warmup_steps, rate, decay_begin, done, steps = tf.unstack(self._numbers)
         update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
-        warmup = ops.minimum(update / ops.maximum(warmup_steps, 1.0), 1.0)
-        progress = (update - warmup_steps) / ops.maximum(steps - warmup_steps, 1.0)
-        progress = ops.clip(progress, 0.0, 1.0)
+        warmup = ops.clip((update - begin) / ops.maximum(warmup_steps, 1.0), 0.0, 1.0)
+        progress = (update - decay_begin) / ops.maximum(steps - decay_begin, 1.0)
+        progress = done + (1.0 - done) * ops.clip(progress, 0.0, 1.0)
         left = {  # of the way from the floor to the peak, 1 to 0
             "constant": lambda: ops.ones_like(progress),
             "linear": lambda: 1.0 - progress,
             "cosine": lambda: 0.5 + 0.5 * ops.cos(np.pi * progress),
             "trapezoid": lambda: ops.minimum((1.0 - progress) / TRAPEZOID_DECAY, 1.0),
         }[self.shape]()
-        return warmup * (floor + (peak - floor) * left)
+        return rate * (1.0 - warmup) + warmup * (floor + (peak - floor) * left)
 
     def get_config(self) -> dict[str, float | int | str]:
         """The arguments that make the same schedule."""
@@ -200,6 +210,11 @@ def muon(config: TrainingConfig, schedule: WarmupDecay) -> keras.optimizers.Opti
         epsilon=config.epsilon,
         exclude_layers=["output_layer"],
     )
+
+
+def schedule_of(optimizer: keras.optimizers.Optimizer) -> WarmupDecay:
+    """The schedule of an optimizer that `create_optimizer` made."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
 
 
 def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:

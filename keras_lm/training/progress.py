@@ -1,9 +1,11 @@
 """A run in its process: its parts, how far it got, what a person asks of it."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from keras_lm.data.corpus import Corpus
 from keras_lm.settings.config import RunConfig, TrainingConfig
@@ -24,6 +26,20 @@ def no_values() -> dict[str, list[float]]:
     return {name: [] for name in METRICS}
 
 
+class Best(NamedTuple):
+    """The best validation so far.
+
+    Attributes:
+        step: updates made before it.
+        loss: nats per token.
+        since: validations since then, none of which was better.
+    """
+
+    step: int
+    loss: float
+    since: int = 0
+
+
 @dataclass
 class Progress:
     """How far a run got; a checkpoint keeps most of it beside the variables.
@@ -34,9 +50,11 @@ class Progress:
         step: updates made.
         earlier_seconds: seconds that the run took before `started`.
         train_seconds: seconds of the compiled calls alone, since the run's first step.
+        start_seconds: seconds before the first steps of all its processes.
         pending: for each name in METRICS its values since the last event.
         train_loss: of the last event, nats per token; None before the first of this process.
         val_loss: the last one measured, nats per token; None before the first.
+        best: the best validation; None before the first.
     """
 
     started: float
@@ -44,9 +62,11 @@ class Progress:
     step: int = 0
     earlier_seconds: float = 0.0
     train_seconds: float = 0.0
+    start_seconds: float = 0.0
     pending: dict[str, list[float]] = field(default_factory=no_values)
     train_loss: float | None = None
     val_loss: float | None = None
+    best: Best | None = None
 
     def go_to(self, found: Checkpoint | None) -> None:
         """Takes the position of a checkpoint; None: the run's beginning."""
@@ -54,22 +74,47 @@ class Progress:
         self.step = found.step if found else 0
         self.earlier_seconds = position.get("seconds", 0.0)
         self.train_seconds = position.get("train_seconds", 0.0)
+        self.start_seconds = position.get("start_seconds", 0.0)
         self.pending = position.get("pending") or no_values()
         self.val_loss = position.get("val_loss")
+        best = position.get("best")
+        self.best = Best(**best) if best else None
 
     def position(self) -> dict:
         """What `go_to` reads, as a JSON object."""
         return {
             "seconds": self.seconds,
             "train_seconds": self.train_seconds,
+            "start_seconds": self.start_seconds,
             "pending": self.pending,
             "val_loss": self.val_loss,
+            "best": self.best and self.best._asdict(),
         }
 
     @property
     def seconds(self) -> float:
         """Seconds that the run took so far, in all its processes."""
         return self.earlier_seconds + time.time() - self.started
+
+    def counted_seconds(self, count_start: bool) -> float:
+        """What a budget of seconds counts: with or without what comes before the first step."""
+        return self.seconds - (0.0 if count_start else self.start_seconds)
+
+    def validated(self, loss: float) -> bool:
+        """Notes a validation, in nats per token; returns whether it is the best so far.
+
+        Example:
+            >>> progress = Progress(started=0.0, step=10)
+            >>> progress.validated(2.5), progress.validated(2.5), progress.best
+            (True, False, Best(step=10, loss=2.5, since=1))
+        """
+        self.val_loss = loss if math.isfinite(loss) else None
+        is_best = self.val_loss is not None and (self.best is None or loss < self.best.loss)
+        if is_best:
+            self.best = Best(self.step, loss)
+        elif self.best:
+            self.best = self.best._replace(since=self.best.since + 1)
+        return is_best
 
     @property
     def newest_loss(self) -> float | None:

@@ -13,6 +13,7 @@ from keras_lm.keras_file.opening import ModelFileError
 from keras_lm.model.backend import keras
 from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import RunConfig
+from keras_lm.settings.longer import Longer
 from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.storage.files import append_plain, write_atomically
@@ -50,7 +51,13 @@ class ChangedText(ValueError):
     """The run's text is not the one that its checkpoint was made with."""
 
 
-def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) -> int:
+def train(
+    folder: RunFolder,
+    config: RunConfig,
+    corpus: Corpus,
+    started: float,
+    longer: Longer | None = None,
+) -> int:
     """Trains the run in `folder` to its end; goes on from its newest checkpoint if it has one.
 
     Args:
@@ -58,6 +65,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
         config: of the run.
         corpus: its text.
         started: when the process started, `time.time()`.
+        longer: trains by so much more than was planned, from where the run is.
 
     Returns:
         The process's exit code: 0, or 1 when the run failed, with the reason in its status.
@@ -67,7 +75,7 @@ def train(folder: RunFolder, config: RunConfig, corpus: Corpus, started: float) 
     progress = Progress(started, rate_factor=folder.read_status().get("rate_factor", 1.0))
     run = Run(folder, config, corpus, progress, Requests(folder), report_progress)
     try:
-        state = train_to_the_end(run)
+        state = train_to_the_end(run, longer)
         folder.take_request()  # a request that came too late
         loss = progress.newest_loss
         folder.write_status(state=state, step=progress.step, message="", loss=loss)
@@ -100,7 +108,7 @@ def _fail(run: Run, message: str, state: str = run_folder.FAILED) -> int:
     return 1
 
 
-def train_to_the_end(run: Run) -> str:
+def train_to_the_end(run: Run, longer: Longer | None = None) -> str:
     """Trains until it is finished or asked to end; returns the state that was reached.
 
     When training diverges for the first time, it goes back to the newest checkpoint and on at
@@ -114,6 +122,8 @@ def train_to_the_end(run: Run) -> str:
         raise KeyboardInterrupt
     # Ctrl-C, a closed terminal and a shutdown keep the model, as the page's Stop does.
     on_ending(run.requests.stop)
+    if longer:
+        loop.planner.train_longer(longer)
     try:
         return loop.train()
     except Diverged as error:
@@ -158,7 +168,7 @@ def prepare(run: Run) -> TrainingLoop:
         state=run_folder.PREPARING,
         message="Compiling the first step.",
         step=run.progress.step,
-        steps=settings.steps,
+        **loop.planner.status,
         parameters=loop.model.count_params(),
         precision=policy,
         machine=describe_machine(),

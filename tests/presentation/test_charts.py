@@ -48,7 +48,8 @@ def test_tables_hold_every_curve_that_there_is(count, validate_at):
 def test_drawings_name_the_columns_of_the_tables_and_are_made_once():
     drawing = charts.loss_spec()
     assert drawing is charts.loss_spec()
-    *curves, rule, above, below = drawing["layer"]
+    *curves, rule, above, below, longer, name = drawing["layer"]
+    assert longer["encoding"]["x"] == name["encoding"]["x"] and "y" not in longer["encoding"]
     for layer in curves:
         fields = {layer["encoding"][channel]["field"] for channel in ("x", "y", "color")}
         assert fields == {"step", "value", "curve"}

@@ -142,7 +142,7 @@ def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
 def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
     tmp_path, corpus, monkeypatch, quick, optimizer
 ):
-    """Twelve points: after the first update, before the last, and all between."""
+    """Thirteen points: after the first update, after the last, and all between."""
     monkeypatch.setattr(checkpoint, "KEPT_CHECKPOINTS", 100)
     training = dataclasses.replace(
         CONFIG.training, optimizer=optimizer, checkpoint_every=1, eval_every=4
@@ -150,7 +150,7 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
     config = dataclasses.replace(CONFIG, training=training)
     straight = train(tmp_path / "straight", corpus, monkeypatch, config)
     steps = training.steps
-    points = [f"step-{step:08d}" for step in range(1, steps)]
+    points = [f"step-{step:08d}" for step in range(1, steps + 1)]
     assert [path.name for path in sorted(straight.checkpoints.iterdir())] == points
 
     again = RunFolder(tmp_path / "again")
@@ -349,14 +349,14 @@ def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
 ):
     folder = RunFolder(tmp_path / "damaged")
     shutil.copytree(straight.path, folder.path)
-    state = folder.checkpoints / "step-00000010" / checkpoint.STATE_FILE
+    state = folder.checkpoints / "step-00000013" / checkpoint.STATE_FILE
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     train(folder.path, corpus, monkeypatch, PLAIN)
     notes = [event for event in told(folder) if event["kind"] == "note"]
     assert [(note["step"], note["message"]) for note in notes] == [
-        (5, "The checkpoint of step 10 is damaged: went on from step 5.")
+        (10, "The checkpoint of step 13 is damaged: went on from step 10.")
     ]
     assert [event for event in told(folder) if event not in notes] == told(straight)
 

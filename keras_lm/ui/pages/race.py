@@ -4,6 +4,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -24,7 +25,9 @@ from keras_lm.runs.race import (
     SETTINGS,
     Race,
     RaceConfig,
+    budget_of,
     parse_values,
+    same_start,
 )
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
@@ -46,7 +49,7 @@ NEW = "new"
 RACES = "races"  # the folder, beside the runs
 RACE_NAME = re.compile("[0-9a-z-]{1,60}")
 REFRESH_SECONDS = 3.0
-MOST_SEEDS, STEPS, VALIDATIONS = 10, 300, 10
+MOST_SEEDS, VALIDATIONS = 10, 10
 OTHER = "Another setting"
 PRESETS = {
     "Attentions": "attention",
@@ -54,6 +57,23 @@ PRESETS = {
     "Activations": "activation",
     "Tokenizers": "tokenizer",
     "Learning rates": "learning_rate",
+}
+
+
+class Budget(NamedTuple):
+    """What each run of a race may use: the setting that limits it, and what the form offers."""
+
+    field: str
+    low: int
+    high: int
+    usual: int
+    step: int
+
+
+BUDGETS = {
+    "Steps": Budget("steps", 10, 1_000_000, 300, 50),
+    "Tokens": Budget("max_tokens", 1_000, 10**12, 200_000, 50_000),
+    "Seconds": Budget("max_seconds", 1, 1_000_000, 30, 10),
 }
 INTRODUCTION = (
     "Which choice is better? A race trains the same model several times, with one setting changed "
@@ -132,15 +152,25 @@ def describe(config: RaceConfig) -> str:
     return f"{config.setting}: {values} · {text_title(config.base.data)}"
 
 
-def base_config(steps: int) -> RunConfig:
-    """The Train page's settings with the race's length; MissingText while a text is to come."""
+def base_config(budget: str, most: int) -> RunConfig:
+    """The Train page's settings with the race's length; MissingText while a text is to come.
+
+    Args:
+        budget: a name in BUDGETS.
+        most: how much of it each run may use.
+    """
     config = config_of(lambda: draft().own.get(draft().text, OwnText("", "")))
-    training = dataclasses.replace(
-        config.training,
-        steps=steps,
-        warmup_steps=min(config.training.warmup_steps, steps // 10),
+    none = {"max_seconds": 0.0, "max_tokens": 0, "patience": 0, "sample_every": 0, "eval_every": 0}
+    training = config.training.changed(**none | {BUDGETS[budget].field: most})
+    config = same_start(dataclasses.replace(config, training=training))
+    steps = config.most_steps
+    if config.training.max_seconds:
+        facts = text_facts(config.data, config.model.context_length)
+        known = config.with_vocab_size(facts.vocab_size)
+        steps = estimates.expected_steps(known, matrix_flops_per_second(), facts.validation_tokens)
+    training = config.training.changed(
+        warmup_steps=min(training.warmup_steps, steps // 10),
         eval_every=max(1, steps // VALIDATIONS),
-        sample_every=0,
     )
     return dataclasses.replace(config, training=training)
 
@@ -182,9 +212,26 @@ def race_form() -> Callable[[], RaceConfig]:
         key="race.seeds",
         help="Each choice is trained once with each seed. Two are the least for a verdict.",
     )
-    steps = st.number_input("Steps of each run", 10, 1_000_000, STEPS, 50, key="race.steps")
+    chosen = st.pills(
+        "Budget",
+        [*BUDGETS],
+        default="Steps",
+        required=True,
+        key="race.budget",
+        help="What each run may use: the same steps, the same tokens, or the same seconds after "
+        "its first step is compiled.",
+    )
+    budget = BUDGETS[chosen]
+    most = st.number_input(
+        f"{chosen} of each run",
+        budget.low,
+        budget.high,
+        budget.usual,
+        budget.step,
+        key=f"race.{chosen.lower()}",
+    )
     all_seeds = tuple(range(1, seeds + 1))
-    return lambda: RaceConfig(base_config(int(steps)), setting, make_values(), all_seeds)
+    return lambda: RaceConfig(base_config(chosen, int(most)), setting, make_values(), all_seeds)
 
 
 def costs(config: RaceConfig) -> str:
@@ -255,10 +302,11 @@ def race_settings(config: RaceConfig) -> None:
     """What is raced."""
     st.header("This race", anchor=False)
     seeds = ", ".join(map(str, config.seeds))
+    budget = budget_of(config.base.training)
     st.markdown(
         f"**{escape_markdown(config.setting)}**: "
         f"{escape_markdown(', '.join(map(str, config.values)))}  \nSeeds: {seeds}  \n"
-        f"Steps: {config.base.training.steps:,}"
+        f"{' · '.join(f'{name.title()}: {most:,.0f}' for name, most in budget.items())}"
     )
     st.caption(escape_markdown(describe_run(config.base)))
 

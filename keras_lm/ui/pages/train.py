@@ -157,7 +157,8 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
 def cost_card(config: RunConfig, facts: TextFacts) -> str:
     """Draws parameters, memory and time; returns the time and the readings in a sentence."""
     seconds = estimates.run_seconds(config, matrix_flops_per_second(), facts.validation_tokens)
-    tokens, readings = tokens_to_read(config), readings_of(config, facts)
+    steps, readings = expected_steps(config, facts), readings_of(config, facts)
+    about = "About " * bool(config.training.max_seconds)
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
         st.metric(
             "Parameters",
@@ -180,23 +181,24 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
         st.metric(
             "Reads the text",
             show_times(readings),
-            help=f"{config.training.steps:,} steps read {tokens:,} tokens in all; the text has "
-            f"{facts.train_tokens:,} to train on.",
+            help=f"{about}{steps:,} steps read {steps * config.tokens_per_step:,} tokens in all; "
+            f"the text has {facts.train_tokens:,} to train on.",
             width=CARD_WIDTH,
         )
-    return f"About {show_seconds(seconds)}; reads the text {show_times(readings)}."
+    course = f"bout {show_seconds(seconds)}; reads the text {show_times(readings)}."
+    if config.training.max_seconds or config.training.max_tokens:
+        return f"Not used: the budget allows {about.lower()}{steps:,} steps. A{course}"
+    return f"A{course}"
 
 
-def tokens_to_read(config: RunConfig) -> int:
-    """Of all steps together."""
-    training = config.training
-    tokens_per_step = training.batch_size * training.gradient_accumulation
-    return training.steps * tokens_per_step * config.model.context_length
+def expected_steps(config: RunConfig, facts: TextFacts) -> int:
+    """How many steps the run makes; with a budget of seconds, estimated."""
+    return estimates.expected_steps(config, matrix_flops_per_second(), facts.validation_tokens)
 
 
 def readings_of(config: RunConfig, facts: TextFacts) -> float:
     """How often the whole text is read."""
-    return tokens_to_read(config) / facts.train_tokens
+    return expected_steps(config, facts) * config.tokens_per_step / facts.train_tokens
 
 
 def show_times(readings: float) -> str:

@@ -18,11 +18,13 @@ from keras_lm.presentation.formatting import (
     describe_run,
     escape_markdown,
     plural,
+    show_clock,
     show_seconds,
 )
 from keras_lm.presentation.timeline import read_timeline
 from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.copied import show_copies
@@ -143,7 +145,7 @@ def draw_body(run_id: str, had_curve: bool) -> None:
         numbers(frame)
         curves, written = st.columns([3, 2], gap="medium")
         with curves, st.container(gap="xsmall"):
-            draw_curves(frame, summary)
+            draw_curves(frame, summary, events)
             with st.container(height=COURSE_HEIGHT, border=False, key="curve-remark"):
                 curve_remark(summary, events)
         with written, st.container(gap="xsmall"):
@@ -195,11 +197,21 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
         st.error(damage, icon=":material/error:")
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
-    parts = waiting(summary) or [f"Step {step:,} of {steps:,}", *course(summary, events)]
+    parts = waiting(summary) or [position(summary), *course(summary, events)]
     with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
         st.progress(min(1.0, step / steps), text=" · ".join(parts))
     announce(spoken(name, summary, events), key="reach-run")
     buttons(summary)
+
+
+def position(summary: RunSummary) -> str:
+    """The step, and of how many, as far as that is known."""
+    status = summary.status
+    step, steps = status.get("step", 0), max(1, status.get("steps", 1))
+    if steps >= MOST_STEPS:  # a budget of seconds whose pace is not measured yet
+        return f"Step {step:,}"
+    about = "about " * bool(summary.is_active and status.get("ends_at"))
+    return f"Step {step:,} of {about}{steps:,}"
 
 
 def waiting(summary: RunSummary) -> list[str]:
@@ -222,6 +234,8 @@ def course(summary: RunSummary, events: list[dict]) -> list[str]:
     if summary.is_active:
         left = seconds_left(summary.status, events)
         parts = [] if left is None else [f"{show_seconds(max(0.0, left))} left"]
+        if ends_at := summary.status.get("ends_at"):
+            parts = [f"ends in {show_clock(ends_at - time.time())}"]
         message = summary.status.get("message", "")
         return [*parts, escape_markdown(message)] if message else parts
     metrics = [event for event in events if event["kind"] == "metrics"]
@@ -272,7 +286,7 @@ def numbers(frame: pd.DataFrame) -> None:
             st.metric(label, shown, help=help_text, width=NUMBER_WIDTH)
 
 
-def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
+def draw_curves(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) -> None:
     """The charts, one per tab."""
     status = summary.status
     vocab_size, entropy = status.get("vocab_size"), status.get("unigram_entropy")
@@ -284,7 +298,7 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary) -> None:
     # Only the open one is drawn: a browser on the training machine takes its processor's time.
     tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
     if tabs[0].open:
-        table = charts.loss_table(frame, references)
+        table = charts.loss_table(frame, references, charts.longer_marks(events))
         room = tabs[0].container(height=CHART_HEIGHT, border=False, key="curve")
         draw_chart(room, charts.loss_spec(), table, key="chart.loss")
     for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):

@@ -100,7 +100,7 @@ def find_model_file(name: str) -> Path | None:
         folder = supervisor().folder(name)
     except ConfigError:
         return None
-    return folder.model_file if folder.has_model else None
+    return folder.offered_model if folder.has_model else None
 
 
 def _looked_at() -> str | None:

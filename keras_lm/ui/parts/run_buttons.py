@@ -4,10 +4,14 @@ import streamlit as st
 
 from keras_lm.presentation.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.longer import Longer
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.ui.parts.draft import draft, draft_of, keep
 from keras_lm.ui.parts.models import open_page
 from keras_lm.ui.services import shown_disk_errors, supervisor
+
+MOST_OFFERED = 1_000  # steps that a longer training begins with in the form
 
 
 def buttons(summary: RunSummary) -> None:
@@ -21,6 +25,7 @@ def buttons(summary: RunSummary) -> None:
         model_buttons(summary)
         if summary.state != run_folder.FINISHED:
             resume_button(summary)
+        longer_button(summary)
         if summary.config is not None and st.button(
             "Duplicate with changes",
             icon=":material/content_copy:",
@@ -62,7 +67,7 @@ def model_buttons(summary: RunSummary) -> None:
         open_page("generate", summary.run_id)
     st.download_button(
         "Download .keras",
-        folder.model_file.read_bytes,
+        folder.offered_model.read_bytes,
         f"keras_lm-{summary.run_id}.keras",
         "application/octet-stream",
         icon=":material/download:",
@@ -86,6 +91,42 @@ def resume_button(summary: RunSummary) -> None:
     ):
         with shown_disk_errors():
             supervisor().resume(summary.run_id)
+            st.rerun()
+
+
+def longer_button(summary: RunSummary) -> None:
+    """Lets a run that has ended be trained longer than was planned."""
+    if not supervisor().folder(summary.run_id).has_checkpoint or summary.config is None:
+        return
+    if st.button(
+        "Train longer",
+        icon=":material/more_time:",
+        key="longer",
+        width=140,
+        help="Goes on from the last step with a new schedule.",
+    ):
+        ask_how_long(summary.run_id, summary.config.most_steps)
+
+
+@st.dialog("Train longer")
+def ask_how_long(run_id: str, steps: int) -> None:
+    """Asks for more steps or seconds, and puts the run into the queue.
+
+    Args:
+        run_id: of the run.
+        steps: that it was made with; half of them is what is offered.
+    """
+    st.write(
+        "The run goes on from its last step. Its learning rate rises to its peak once more and "
+        "falls to the new end."
+    )
+    unit = st.pills("More", ["Steps", "Seconds"], default="Steps", required=True, key="longer.unit")
+    offered = min(MOST_OFFERED, max(10, steps // 2)) if unit == "Steps" else 60
+    more = st.number_input(f"{unit} more", 1, MOST_STEPS, offered, key=f"longer.{unit}")
+    if st.button("Train", type="primary", width="stretch", key="longer.train"):
+        with shown_disk_errors():
+            longer = Longer(steps=more) if unit == "Steps" else Longer(seconds=more)
+            supervisor().resume(run_id, longer)
             st.rerun()
 
 

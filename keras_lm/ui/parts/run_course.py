@@ -6,7 +6,7 @@ import streamlit as st
 
 from keras_lm.presentation.course import Event, describe_course, until_milestone
 from keras_lm.presentation.diagnosis import Finding, diagnose
-from keras_lm.presentation.formatting import escape_markdown
+from keras_lm.presentation.formatting import escape_markdown, show_best
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage.run_folder import TRAINING
 
@@ -22,6 +22,8 @@ def curve_remark(summary: RunSummary, events: Sequence[Event]) -> None:
             "means that it uses the context."
         )
     st.caption(escape_markdown(course))
+    if not summary.is_active and (best := show_best(summary.status)):
+        st.caption(f"{best} It is the one to try and to download.")
     for finding in findings:
         st.markdown(f":orange[:material/lightbulb:] :small[{escape_markdown(finding.text)}]")
     for event in events:
