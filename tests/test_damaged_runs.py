@@ -64,6 +64,7 @@ def make_run(root: Path, run_id: str) -> RunFolder:
     folder.append_event({"kind": "sample", "step": 40, "prompt": "The", "text": " man"})
     folder.append_event({"kind": "note", "step": 40, "message": "It went back."})
     folder.request("stop")
+    folder.write_notes(name="Small", note="It works.", starred=True)
     save_checkpoint(folder.checkpoints, 40, [[1.0, 2.0]], {"val_loss": 3.0})
     return folder
 
@@ -125,7 +126,7 @@ HARMS = (
     lambda path, _: os.truncate(path, 2**30),  # zeros that the disk does not hold
 )
 HARMED = ["config_file", "status_file", "events_file"] * 3
-HARMED += ["control_file", "log_file", "model_file", "tokenizer_file"]
+HARMED += ["control_file", "log_file", "model_file", "tokenizer_file", *["notes_file"] * 2]
 
 
 def damage(folder: RunFolder, seed: int) -> str:

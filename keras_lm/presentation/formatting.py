@@ -30,6 +30,11 @@ def describe_run(config: RunConfig | None) -> str:
     return f"{text_title(config.data)} · {', '.join([TITLES[preset], *words])}"
 
 
+def name_run(summary: RunSummary) -> str:
+    """What a person called the run, on one line; without a name, what it is."""
+    return " ".join(summary.notes.get("name", "").split()) or describe_run(summary.config)
+
+
 def text_title(data: DataConfig) -> str:
     """What a text is called, without its author."""
     known = TEXTS.get(data.data)
@@ -37,18 +42,33 @@ def text_title(data: DataConfig) -> str:
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
-    """Runs in a list: of each id, what it is and when it started; no two alike.
+    """Runs in a list: of each id, its name, when it started and how it ended; no two alike.
 
-    Its state is left out, for a list's entry that changes is another one to Streamlit.
+    While a run is active its state is left out, for a list's entry that changes is another one to
+    Streamlit.
     """
     labels: dict[str, str] = {}
+    taken: set[str] = set()
     for summary in summaries:
         day, clock, suffix = summary.run_id.split("-")
         when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
-        label = f"{describe_run(summary.config)} · {when}"
-        label += " · damaged" if summary.damage else ""
-        labels[summary.run_id] = f"{label} · {suffix}" if label in labels.values() else label
+        label = f"{'★ ' * summary.notes.get('starred', False)}{name_run(summary)} · {when}"
+        label += f" · {suffix}" * (label in taken)
+        taken.add(label)
+        labels[summary.run_id] = " · ".join([label, *_outcome(summary)])
     return labels
+
+
+def _outcome(summary: RunSummary) -> list[str]:
+    """How a run ended, in few words; none while it is active."""
+    if summary.damage:
+        return ["damaged"]
+    if summary.is_active:
+        return []
+    if summary.failed_to_learn:
+        return ["failed to learn"]
+    best = summary.status.get("best_loss")
+    return [summary.state if best is None else f"{summary.state}, best loss {best:.3f}"]
 
 
 def plural(count: int, noun: str) -> str:

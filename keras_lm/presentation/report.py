@@ -17,7 +17,7 @@ from keras_lm.data.texts import TEXTS
 from keras_lm.presentation import charts, race_charts
 from keras_lm.presentation.course import Event, describe_course
 from keras_lm.presentation.diagnosis import diagnose
-from keras_lm.presentation.formatting import describe_run, show_seconds, show_value
+from keras_lm.presentation.formatting import name_run, show_seconds, show_value
 from keras_lm.presentation.repeating import race_command, train_command
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.presentation.timeline import (
@@ -111,7 +111,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         *(_repeat(train_command(summary.config), summary.config) if summary.config else []),
         *_circumstances([summary]),
     ]
-    return _document(describe_run(summary.config), parts)
+    return _document(name_run(summary), parts)
 
 
 def race_report(race: Race) -> str:

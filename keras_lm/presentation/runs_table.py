@@ -5,13 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from keras_lm.presentation.formatting import describe_run, show_value, text_title
+from keras_lm.presentation.formatting import name_run, show_value, text_title
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
 
 CURVE_POINTS = 40  # of a small curve
 COLUMNS = {  # by column: its heading
+    "star": "★",
+    "name": "Name",
     "run": "Run",
     "state": "State",
     "text": "Text",
@@ -24,7 +26,10 @@ COLUMNS = {  # by column: its heading
     "seconds": "Seconds",
     "memory_mb": "Memory, MB",
     "step": "Step",
+    "note": "Note",
 }
+PERSONAL = ("star", "name", "note")  # columns that are shown once a run has something there
+SEARCHED = ("name", "run", "state", "text", "settings", "note")
 
 
 def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
     train_seconds = last.get("train_seconds")
     every = max(1, len(metrics) // CURVE_POINTS)
     return {
+        "star": "★" if summary.notes.get("starred") else "",
+        "name": summary.notes.get("name", ""),
         "run": summary.run_id,
         "state": "damaged" if summary.damage else summary.state,
         "text": text_title(summary.config.data) if summary.config else "?",
@@ -56,6 +63,7 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
         "seconds": last.get("seconds"),
         "memory_mb": last.get("memory_mb"),
         "step": summary.status.get("step"),
+        "note": summary.notes.get("note", ""),
     }
 
 
@@ -64,10 +72,12 @@ def runs_table(rows: Sequence[Mapping[str, Any]], search: str = "") -> pd.DataFr
     words = search.lower().split()
 
     def matches(row: Mapping[str, Any]) -> bool:
-        text = " ".join(str(row[name]) for name in ("run", "state", "text", "settings")).lower()
+        text = " ".join(str(row[name]) for name in SEARCHED).lower()
         return all(word in text for word in words)
 
-    table = pd.DataFrame([row for row in rows if matches(row)], columns=[*COLUMNS])
+    unused = {name for name in PERSONAL if not any(row[name] for row in rows)}
+    columns = [name for name in COLUMNS if name not in unused]
+    table = pd.DataFrame([row for row in rows if matches(row)], columns=columns)
     return table.rename(columns=COLUMNS)
 
 
@@ -121,7 +131,7 @@ def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
 
 def short_names(summaries: Sequence[RunSummary]) -> list[str]:
     """A name of each run for a legend: what it is, and its time where two are alike."""
-    names = [describe_run(summary.config) for summary in summaries]
+    names = [name_run(summary) for summary in summaries]
     return [
         name if names.count(name) == 1 else f"{name} · {summary.run_id}"
         for name, summary in zip(names, summaries, strict=True)

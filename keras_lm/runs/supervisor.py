@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
@@ -37,6 +37,7 @@ class RunSummary:
         config: the run's config, or None where it cannot be read.
         status: what fits of `status.json`.
         damage: a sentence about the first of its files that cannot be used; "" when all is well.
+        notes: what fits of a person's notes about it.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class RunSummary:
     config: RunConfig | None
     status: dict
     damage: str = ""
+    notes: dict = field(default_factory=dict)
 
     @property
     def is_active(self) -> bool:
@@ -182,9 +184,10 @@ class Supervisor:
             config = RunConfig.from_dict(folder.read_config())
         except ValueError as error:
             config, damage = None, damage or f"config.json cannot be used: {error!s:.300}"
-        damage = damage or folder.events_damage()
+        notes, notes_damage = folder.notes_and_damage()
+        damage = damage or folder.events_damage() or notes_damage
         state = status.get("state", run_folder.INTERRUPTED)
-        return RunSummary(run_id, state, config, status, damage)
+        return RunSummary(run_id, state, config, status, damage, notes)
 
     def _settle(self, folder: RunFolder, status: dict) -> dict:
         """Marks a run whose process is gone; what it wrote in between counts."""

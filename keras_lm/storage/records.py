@@ -1,4 +1,4 @@
-"""What a run's status and events consist of. What does not fit is left out and named.
+"""What a run's status, events and notes consist of. What does not fit is left out and named.
 
 Fields that are not listed are kept as they are: a later version may have written them.
 """
@@ -22,7 +22,10 @@ MOST = 10**15  # of whatever is counted or timed
 
 
 class Kind(NamedTuple):
-    """The values that a field may have: in words, their types, the range of numbers, the texts."""
+    """The values that a field may have.
+
+    In words; their types; the range of numbers, or of the length of texts; the texts.
+    """
 
     words: str
     types: tuple[type, ...]
@@ -35,7 +38,9 @@ class Kind(NamedTuple):
         if type(value) not in self.types:  # a bool is no number here
             return False
         if isinstance(value, str):
-            return value in self.choices if self.choices else not LONE_SURROGATE.search(value)
+            if self.choices:
+                return value in self.choices
+            return self.low <= len(value) <= self.high and not LONE_SURROGATE.search(value)
         is_small = isinstance(value, float) or -MOST <= value <= MOST
         return is_small and self.low <= value <= self.high
 
@@ -74,6 +79,12 @@ STATUS = {
     **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
     "rate_factor": FACTOR,
     **dict.fromkeys(("loss", "best_loss", "last_loss"), NUMBER),
+}
+NAME_LENGTH, NOTE_LENGTH = 80, 4_000  # characters
+NOTES = {
+    "name": Kind(f"text of at most {NAME_LENGTH} characters", (str,), high=NAME_LENGTH),
+    "note": Kind(f"text of at most {NOTE_LENGTH:,} characters", (str,), high=NOTE_LENGTH),
+    "starred": Kind("true or false", (bool,)),
 }
 METRICS = {
     "step": COUNT,
@@ -122,6 +133,18 @@ def check_status(value: Any) -> tuple[dict, str]:
     if not fault and "state" not in status:
         fault = "It must have a state, but there is none."
     return status, fault
+
+
+def check_notes(value: Any) -> tuple[dict, str]:
+    """What fits of a person's notes about a run, and a sentence about what does not, or "".
+
+    Example:
+        >>> check_notes({"name": "Small", "starred": 1})
+        ({'name': 'Small'}, 'starred must be true or false, but got 1')
+    """
+    if not isinstance(value, dict):
+        return {}, f"it must be a JSON object, but got {describe(value)}"
+    return _fitting(value, NOTES)
 
 
 def check_event(value: Any) -> tuple[dict, str]:

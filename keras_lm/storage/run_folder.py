@@ -1,8 +1,9 @@
 """The run folder: what it holds, how it is written and read. Standard library only.
 
-One process, the trainer, writes a run's events and status; the page only asks through
-`control.json`. Whatever is replaced is written beside, flushed to the disk and renamed, so that a
-reader never sees half a file. Readers get the valid part of what they find, whoever wrote it.
+One process, the trainer, writes a run's events and status; the page asks through `control.json`
+and writes what a person notes. Whatever is replaced is written beside, flushed to the disk and
+renamed, so that a reader never sees half a file. Readers get the valid part of what they find,
+whoever wrote it.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from keras_lm.storage.files import (
     read_json,
     write_atomically,
 )
-from keras_lm.storage.records import STATES, check_event, check_status
+from keras_lm.storage.records import STATES, check_event, check_notes, check_status
 
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
@@ -88,6 +89,7 @@ class RunFolder:
         self.events_file = self.path / "events.jsonl"
         self.control_file = self.path / "control.json"
         self._earlier_taken_file = self.path / "control.taken"  # of earlier versions
+        self.notes_file = self.path / "run-notes.json"
         self.log_file = self.path / "log.txt"
         self.tokenizer_file = self.path / "tokenizer.json"
         self.text_file = self.path / "text.txt"  # that was read from standard input
@@ -142,7 +144,7 @@ class RunFolder:
         """The names of a run's files, its config last: half removed, it can be removed again."""
         own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
         own += [self.log_file, self.text_file, self.tokenizer_file]
-        own += [self.lock_file, self.model_file]
+        own += [self.lock_file, self.model_file, self.notes_file]
         return [*self._best_names, *(file.name for file in (*own, self.config_file))]
 
     @property
@@ -211,6 +213,28 @@ class RunFolder:
             return {}, "There is no status.json."
         status, fault = check_status(value)
         return status, f"In status.json {fault}." if fault else ""
+
+    def write_notes(self, **values: Any) -> None:
+        """Merges a person's notes about the run (`records.NOTES`) into `run-notes.json`.
+
+        Raises:
+            ValueError: for values that do not fit.
+            OSError: when the disk refuses.
+        """
+        fault = check_notes(values)[1]
+        if fault:
+            raise ValueError(f"The notes of a run: {fault}.")
+        notes = self.notes_and_damage()[0] | values
+        write_atomically(self.notes_file, json.dumps(notes).encode())
+
+    def notes_and_damage(self) -> tuple[dict, str]:
+        """What fits of a person's notes, and a sentence about what does not, or ""."""
+        try:
+            value = read_json(self.notes_file)
+        except DamagedFile as error:
+            return {}, str(error)
+        notes, fault = check_notes({} if value is None else value)
+        return notes, f"In {self.notes_file.name} {fault}." if fault else ""
 
     def events_damage(self) -> str:
         """A sentence about an events file that cannot be read, or ""."""

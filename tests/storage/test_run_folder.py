@@ -9,6 +9,7 @@ import pytest
 
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import DamagedFile, read_json, write_atomically
+from keras_lm.storage.records import NAME_LENGTH, NOTE_LENGTH
 from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
 
 
@@ -208,3 +209,29 @@ def test_listing_ignores_what_is_no_run_and_sorts_newest_first(tmp_path):
     (tmp_path / "20270131-093000-1f2e3d").write_text("a file")
     assert [run.run_id for run in list_runs(tmp_path)] == [names[2], names[0], names[1]]
     assert list_runs(tmp_path / "missing") == []
+
+
+def test_notes_are_merged_bounded_and_removed_with_the_run(tmp_path):
+    folder = RunFolder(tmp_path / "20260101-000000-abcdef")
+    folder.create()
+    assert folder.notes_and_damage() == ({}, "")
+    folder.write_notes(name="n" * NAME_LENGTH, starred=True)
+    folder.write_notes(note="x" * NOTE_LENGTH, starred=False)
+    notes = {"name": "n" * NAME_LENGTH, "note": "x" * NOTE_LENGTH, "starred": False}
+    assert folder.notes_and_damage() == (notes, "")
+    for values in ({"name": "n" * (NAME_LENGTH + 1)}, {"note": "\ud800"}, {"starred": 1}):
+        with pytest.raises(ValueError, match=f"{next(iter(values))} must be"):
+            folder.write_notes(**values)
+    assert folder.notes_and_damage() == (notes, "") and folder.other_names() == []
+    folder.remove()
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "nonsense", '{"name": 5}', '{"starred": null}'])
+def test_damaged_notes_are_left_out_said_and_replaced(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    folder.notes_file.write_text(content)
+    notes, damage = folder.notes_and_damage()
+    assert notes == {} and "run-notes.json" in damage
+    folder.write_notes(name="New")
+    assert folder.notes_and_damage() == ({"name": "New"}, "")

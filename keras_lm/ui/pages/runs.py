@@ -1,11 +1,12 @@
-"""The Runs page: all runs in a table; those that are chosen, compared."""
+"""The Runs page: all runs in a table; those that are chosen, named, compared, deleted."""
 
 import json
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
-from keras_lm.presentation.formatting import escape_markdown, plural
+from keras_lm.presentation.formatting import escape_markdown, label_runs, plural
 from keras_lm.presentation.runs_table import (
     as_csv,
     differing_settings,
@@ -17,13 +18,17 @@ from keras_lm.presentation.runs_table import (
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage.run_folder import ACTIVE_STATES, RunFolder, list_runs
 from keras_lm.ui.parts.compared import draw_compared
+from keras_lm.ui.parts.notes import edit_notes
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
+MOST_NAMED = 10  # of the runs that are to be deleted
 TABLE_HEIGHT = 420  # pixels
+TABLE = "runs.table"
+SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
 INTRODUCTION = (
-    "Every run, newest first. Choose some rows to compare their curves, settings and samples, to "
-    "download their numbers, or to delete them."
+    "Every run, newest first. Choose one row to name and star that run, or several to compare "
+    "their curves, settings and samples, to download their numbers, or to delete them."
 )
 
 
@@ -37,9 +42,8 @@ def page() -> None:
     st.write(INTRODUCTION)
     search = st.text_input("Search", key="runs.search", placeholder="words in name, text, settings")
     table = runs_table(rows, search)
-    chosen = choose_rows(table)
-    if chosen:
-        compare([run_id for run_id in table["Run"].iloc[chosen]])
+    if chosen := choose_runs(table):
+        compare(chosen)
 
 
 def known_runs() -> list[tuple[RunSummary, dict[str, Any]]]:
@@ -67,7 +71,7 @@ def _cache() -> dict[str, tuple]:
 def _signature(folder: RunFolder) -> tuple:
     """What changes when a run does."""
     found = []
-    for file in (folder.status_file, folder.events_file, folder.config_file):
+    for file in (folder.status_file, folder.events_file, folder.config_file, folder.notes_file):
         try:
             stat = file.stat()
             found.append((stat.st_mtime_ns, stat.st_size))
@@ -76,16 +80,24 @@ def _signature(folder: RunFolder) -> tuple:
     return tuple(found)
 
 
-def choose_rows(table) -> list[int]:
-    """Draws the table; returns the positions of the chosen rows."""
+def choose_runs(table: pd.DataFrame) -> list[str]:
+    """Draws the table; returns the ids of the chosen runs, which stay chosen when rows move."""
+    ids = table["Run"].tolist()
+    before = st.session_state.get(SHOWN, ids)
+    selection = st.session_state.get(TABLE, {}).get("selection", {})
+    chosen = [before[row] for row in selection.get("rows", []) if row < len(before)]
+    chosen = [run_id for run_id in chosen if run_id in ids]
+    if before != ids:
+        st.session_state[TABLE] = {"selection": {"rows": [ids.index(run) for run in chosen]}}
+    st.session_state[SHOWN] = ids
     number = st.column_config.NumberColumn
-    event = st.dataframe(
+    st.dataframe(
         table,
         hide_index=True,
         height=min(TABLE_HEIGHT, 38 * (len(table) + 1)),
         on_select="rerun",
         selection_mode="multi-row",
-        key="runs.table",
+        key=TABLE,
         column_config={
             "Curve": st.column_config.LineChartColumn(width="small"),
             "Best val. loss": number(format="%.3f"),
@@ -96,7 +108,7 @@ def choose_rows(table) -> list[int]:
             "Memory, MB": number(format="%.0f"),
         },
     )
-    return [position for position in event.selection.rows if position < len(table)]
+    return chosen
 
 
 def compare(run_ids: list[str]) -> None:
@@ -114,6 +126,8 @@ def compare(run_ids: list[str]) -> None:
         st.download_button("JSON lines", lines, "runs.jsonl", icon=":material/data_object:")
         if st.button("Delete", icon=":material/delete:", key="runs.delete", type="tertiary"):
             confirm_deletion(run_ids)
+    if len(known) == 1:
+        edit_notes(known[0][1])
     if len(known) > MOST_COMPARED:
         st.caption(f"The first {MOST_COMPARED} are compared.")
     names = names[:MOST_COMPARED]
@@ -124,13 +138,18 @@ def compare(run_ids: list[str]) -> None:
         for name, (_, summary) in zip(names, known, strict=False)
         if summary.config is not None
     }
-    settings = differing_settings(configs)
+    if len(known) > 1:
+        draw_settings(differing_settings(configs))
+    draw_samples(compared)
+
+
+def draw_settings(differing: pd.DataFrame) -> None:
+    """The settings in which the runs differ."""
     st.subheader("Settings that differ", anchor=False)
-    if settings.empty:
+    if differing.empty:
         st.caption("None.")
     else:
-        st.table(settings)
-    draw_samples(compared)
+        st.table(differing)
 
 
 def draw_samples(events: dict[str, list]) -> None:
@@ -150,14 +169,23 @@ def draw_samples(events: dict[str, list]) -> None:
 @st.dialog("Delete these runs?")
 def confirm_deletion(run_ids: list[str]) -> None:
     """Asks before several runs are removed."""
+    found = [summary for run_id in run_ids if (summary := supervisor().summary(run_id))]
+    ended = [summary for summary in found if not summary.is_active]
+    labels = label_runs(ended)
     st.write(
-        f"The curves, samples and models of {plural(len(run_ids), 'run')} are removed for good."
+        f"The curves, samples, notes and models of {plural(len(ended), 'run')} are removed for "
+        "good:"
     )
+    names = [f"- {escape_markdown(label)}" for label in labels.values()]
+    more = [f"- {len(names) - MOST_NAMED} more"] * (len(names) > MOST_NAMED)
+    st.markdown("\n".join([*names[:MOST_NAMED], *more]))
+    if active := len(found) - len(ended):
+        st.write(f"{plural(active, 'active run')} cannot be deleted: stop that first.")
     confirmed, cancelled = st.columns(2)
     if cancelled.button("Cancel", width="stretch"):
         st.rerun()
-    if confirmed.button("Delete them", type="primary", width="stretch"):
+    if confirmed.button("Delete them", type="primary", width="stretch", disabled=not ended):
         with shown_disk_errors():
-            for run_id in run_ids:
+            for run_id in labels:
                 supervisor().delete(run_id)
             st.rerun()

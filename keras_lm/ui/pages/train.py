@@ -77,11 +77,7 @@ def show_run(run_id: str) -> None:
 
 def choose_run(chosen: str) -> None:
     """The list of runs, and the way back to a new one."""
-    summaries = supervisor().summaries()
-    labels = label_runs(summaries)
-    for summary in summaries:
-        if summary.failed_to_learn:  # it has ended, so that its label never changes again
-            labels[summary.run_id] += " · failed to learn"
+    labels = label_runs(supervisor().summaries())
     if not labels and chosen == NEW_RUN:
         return
     st.session_state["chosen_run"] = chosen

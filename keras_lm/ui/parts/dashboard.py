@@ -15,8 +15,8 @@ from keras_lm.presentation import charts
 from keras_lm.presentation.formatting import (
     CHART_HEIGHT,
     NUMBERS_HEIGHT,
-    describe_run,
     escape_markdown,
+    name_run,
     plural,
     show_clock,
     show_seconds,
@@ -184,7 +184,7 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         border=False,
         key="run-title",
     ):
-        title = escape_markdown(describe_run(summary.config))
+        title = escape_markdown(name_run(summary))
         st.title(title, anchor=False, width="content")
         st.badge(name, color=colour, icon=icon)
     status, message = summary.status, summary.status.get("message", "")
