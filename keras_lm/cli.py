@@ -22,8 +22,9 @@ from keras_lm.commands.flags import (
     given,
     has_run_flags,
     longer_by,
+    typed_path,
 )
-from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config
+from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config, write_out
 from keras_lm.data import corpus, preparation, texts
 from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
@@ -49,8 +50,7 @@ from keras_lm.system.terminal import accept_any_character, printable
 
 STARTED = time.time()
 BAD_INPUT = 2
-LEFTOVER_SECONDS = 60.0  # no export takes longer
-ENDED_EARLY = "Its process was asked to end before it trained a step."
+ENDED_EARLY = "Its process was asked to end before it trained {a} step."
 NICENESS = 5  # of a run that the page started: the page comes first
 
 
@@ -98,16 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     train_parser = commands.add_parser("train", help="train a model into a new run folder")
-    train_parser.add_argument(
-        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
-    )
+    train_parser.add_argument("--run-dir", type=typed_path, required=True, help="The run's folder.")
     for command in (train_parser, race.add_parser(commands)):
         add_run_flags(command)
     report.add_parser(commands)
 
     resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
     resume_parser.add_argument(
-        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
+        "--run-dir", type=typed_path, required=True, help="The run's folder."
     )
     add_longer_flags(resume_parser)
     for command in (train_parser, resume_parser):
@@ -118,18 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     generate_parser = commands.add_parser("generate", help="continue a text")
-    generate_parser.add_argument(
-        "--model", type=paths.absolute, required=True, help="A .keras file."
-    )
+    generate_parser.add_argument("--model", type=typed_path, required=True, help="A .keras file.")
     generate_parser.add_argument("--prompt", default="", help="The text to continue.")
     add_config_flags(generate_parser, GenerationConfig)
 
     export_parser = commands.add_parser("export", help="copy a run's model to a file")
     export_parser.add_argument(
-        "--run-dir", type=paths.absolute, required=True, help="The run's folder."
+        "--run-dir", type=typed_path, required=True, help="The run's folder."
     )
     export_parser.add_argument(
-        "--out", type=paths.absolute, required=True, help="The .keras file to write."
+        "--out", type=typed_path, required=True, help="The .keras file to write."
     )
     export_parser.add_argument(
         "--last",
@@ -138,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
-    check_parser.add_argument("file", type=paths.absolute, metavar="FILE.keras")
+    check_parser.add_argument("file", type=typed_path, metavar="FILE.keras")
 
     commands.add_parser(
         "ui",
@@ -169,7 +165,12 @@ def train_new(folder: RunFolder, arguments: argparse.Namespace) -> int:
     """Makes a run from flags in a folder that holds nothing, and trains it."""
     check_holds_nothing(folder)
     config, source = new_config(arguments), None
-    if config.data.data == texts.STDIN:
+    names = config.data.data.split(texts.SEVERAL)
+    if texts.STDIN in names:
+        if names[1:]:
+            raise ConfigError("--data - must stand alone, but got other texts beside it.")
+        if sys.stdin is None:  # it was closed
+            raise ConfigError("--data - needs a text on standard input, but that is closed.")
         source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
         config = config.with_data(str(folder.text_file.absolute()), "standard input")
     prepared = prepare(config, source)
@@ -204,7 +205,7 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
     is_task = data.get("data", "").startswith(TASK_PREFIX)
     base = PRESETS[arguments.preset or ("task" if is_task else "quick-start")]
     if arguments.like:
-        base = read_config(existing_run(arguments.like)).with_vocab_size(0)
+        base = read_config(existing_run(arguments.like, "--like")).with_vocab_size(0)
         if "data" in data:  # another text has another title
             data.setdefault("title", "")
     return RunConfig(
@@ -281,7 +282,8 @@ def run(
         folder.write_status(state=run_folder.FAILED, message=str(error))
         return refuse(str(error))
     except KeyboardInterrupt:
-        folder.write_status(state=run_folder.STOPPED, message=ENDED_EARLY)
+        message = ENDED_EARLY.format(a="another" if folder.read_status().get("step") else "a")
+        folder.write_status(state=run_folder.STOPPED, message=message)
         raise
 
 
@@ -321,12 +323,7 @@ def export(arguments: argparse.Namespace) -> int:
                 f"--out must name a new file or a model made here, but {arguments.out} is "
                 "something else: choose another name."
             ) from None
-    try:
-        source = folder.model_file if arguments.last else folder.offered_model
-        files.remove_leftovers(arguments.out.parent, before=time.time() - LEFTOVER_SECONDS)
-        files.write_atomically(arguments.out, source.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{arguments.out} cannot be written: {error.strerror}.") from None
+    write_out(arguments.out, folder.model_file if arguments.last else folder.offered_model)
     return 0
 
 

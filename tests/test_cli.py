@@ -172,6 +172,10 @@ BAD_INPUT = {
     "--context-length 200000": "context_length must be between",
     "--d-model 8192 --num-blocks 128 --num-heads 64": "the machine has",
     "--run-dir /dev/null/run": "/dev/null/run cannot be used",
+    "--data=": "must name a text, but got an empty name",
+    "--data - alice": "--data - must stand alone",
+    "--like nosuch": "--like must name a run's folder",
+    "--like=": "Argument --like: expected a name, but got an empty one",
     "--no-such-flag 1": "unrecognized arguments|Unrecognized arguments",
     "--preset huge": "Argument --preset",
     "--cleaning classic --data alice --context-length 60000": "Use at least 610,000",
@@ -185,6 +189,26 @@ def test_bad_input_gets_one_line_and_exit_2_and_leaves_nothing(flags, tmp_path):
     assert len(process.stderr.splitlines()) == 1 and process.stdout == ""
     assert any(part in process.stderr for part in BAD_INPUT[flags].split("|")), process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_closed_standard_input_is_one_line(tmp_path):
+    command = f"{sys.executable} -m keras_lm train --data - --run-dir {tmp_path / 'run'} <&-"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+    assert "that is closed" in process.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_report_that_cannot_be_written_is_one_line(trained, tmp_path):
+    process = run("report", "--run-dir", trained[0], "--out", tmp_path / "none" / "x.html")
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1
+    assert "x.html cannot be written: No such file" in process.stderr
+
+
+def test_a_folder_with_a_lock_of_others_is_left_alone(tmp_path):
+    (tmp_path / "process.lock").write_text("pid 5")
+    process = run("train", "--run-dir", tmp_path, "--data", "alice")
+    assert process.returncode == 2 and "holds 'process.lock'" in process.stderr
+    assert (tmp_path / "process.lock").read_text() == "pid 5"
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(trained):

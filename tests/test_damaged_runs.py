@@ -43,7 +43,8 @@ def make_run(root: Path, run_id: str) -> RunFolder:
     folder = RunFolder(root / run_id)
     folder.create()
     folder.write_config(QUICK_START.with_vocab_size(65).to_dict())
-    for file in (folder.lock_file, folder.log_file, folder.model_file, folder.tokenizer_file):
+    folder.lock_file.touch()
+    for file in (folder.log_file, folder.model_file, folder.tokenizer_file):
         file.write_bytes(b"some bytes\n")
     folder.write_status(
         state="finished",
@@ -215,7 +216,7 @@ STATUSES = {
     '{"state": "paused", "step": -1}': "step must be a whole number from 0, but got -1",
     '{"state": "paused", "step": true}': "step must be a whole number from 0, but got True",
     f'{{"state": "paused", "step": {10**400}}}': "step must be a whole number from 0",
-    '{"state": "paused", "heartbeat": NaN}': "must be JSON, but NaN is no number",
+    '{"state": "paused", "heartbeat": NaN}': "must be JSON, but NaN is not a JSON number",
     '{"state": "paused", "steps": null}': "steps must be a whole number from 1, but got null",
     "[" * 100_000: "must be JSON, but its values are nested too deeply",
     "[]": "must be a JSON object, but got a list",
@@ -272,7 +273,7 @@ def test_events_that_do_not_fit_are_left_out_with_one_note(tmp_path):
     (kept, note), _ = folder.read_events(offset)
     assert kept == later and note["kind"] == "note"
     assert note["message"] == (
-        "Lines of events.jsonl left out: 6; the first: metrics must have loss, but there is none."
+        "Lines of events.jsonl left out: 6; the first: metrics must have tokens, but there is none."
     )
     folder.truncate_events(last_step=39)
     assert folder.read_events()[0] == [*events[:39], later]
@@ -297,3 +298,16 @@ def test_a_checkpoint_with_something_in_place_of_a_file_is_damaged(tmp_path, nam
     path.unlink()
     make(path)
     assert latest_checkpoint(folder.checkpoints) == (None, [40])
+
+
+def test_a_long_message_is_cut_and_a_point_without_tokens_is_left_out(tmp_path):
+    folder = make_run(tmp_path, "20260102-000000-bbbbbb")
+    folder.write_status(message="x" * 900_000)
+    assert folder.read_status()["message"] == "x" * 2_000
+    events, _ = folder.read_events()
+    point = {"kind": "metrics", "step": 10, "loss": 1.0, "seconds": 1.0, "train_seconds": 1.0}
+    folder.append_event(point)
+    folder.append_event({"kind": "note", "step": 10, "message": "y" * 2_001})
+    added = folder.read_events()[0][len(events) :]
+    assert [event["kind"] for event in added] == ["note", "note"]
+    assert added[0]["message"] == "y" * 2_000 and "must have tokens" in added[1]["message"]

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_lm.data import texts
@@ -12,6 +13,13 @@ from keras_lm.settings.presets import PRESETS
 from keras_lm.system import paths
 
 RUN_CONFIGS: tuple[type[Checked], ...] = (ModelConfig, DataConfig, TrainingConfig)
+
+
+def typed_path(word: str) -> Path:
+    """The absolute path that was typed; an empty one is an unset variable, not a folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected a name, but got an empty one")
+    return paths.absolute(word)
 
 
 class Several(argparse.Action):
@@ -38,7 +46,7 @@ def add_config_flags(parser: argparse.ArgumentParser, config: type[Checked]) -> 
         options: dict[str, Any] = {"help": help_of(spec).replace("%", "%%")}
         if (config, spec.name) == (DataConfig, "data"):
             options |= {"action": Several, "nargs": "+", "metavar": "TEXT"}
-            options["help"] += " Several are joined; - reads standard input."
+            options["help"] += " Several are joined; - alone reads standard input."
         elif spec.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -51,7 +59,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="What the flags start from.")
     start.add_argument(
-        "--like", type=paths.absolute, help="Another run's folder: start from its settings."
+        "--like", type=typed_path, help="Another run's folder: start from its settings."
     )
     for config in RUN_CONFIGS:
         add_config_flags(parser, config)

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from keras_lm.commands.flags import typed_path
 from keras_lm.runs.race import Race, RaceConfig, parse_values, same_start
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import FINISHED
-from keras_lm.system import paths
 from keras_lm.system.terminal import printable, report_progress, say
 
 POLL_SECONDS = 0.5
@@ -23,7 +23,7 @@ EXAMPLE = "--vary attention=standard,flash,linear"
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Adds the command to the command line, which adds the flags of a run to it."""
     parser = commands.add_parser("race", help="compare runs that differ in one setting")
-    parser.add_argument("--race-dir", type=paths.absolute, required=True, help="The race's folder.")
+    parser.add_argument("--race-dir", type=typed_path, required=True, help="The race's folder.")
     parser.add_argument(
         "--vary", metavar="SETTING=VALUE,VALUE", help=f"What differs, such as {EXAMPLE[7:]}."
     )

@@ -4,22 +4,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from keras_lm.commands.flags import typed_path
+from keras_lm.commands.folders import write_out
 from keras_lm.runs.race import Race
 from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
-from keras_lm.storage.files import write_atomically
 from keras_lm.storage.run_folder import INTERRUPTED, RunFolder
-from keras_lm.system import paths
 
 
 def add_parser(commands: Any) -> None:
     """Adds the command to the command line."""
     parser = commands.add_parser("report", help="write a run or a race as one HTML file")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run-dir", type=paths.absolute, help="The run's folder.")
-    source.add_argument("--race-dir", type=paths.absolute, help="The race's folder.")
-    parser.add_argument("--out", type=paths.absolute, required=True, help="The HTML file to write.")
+    source.add_argument("--run-dir", type=typed_path, help="The run's folder.")
+    source.add_argument("--race-dir", type=typed_path, help="The race's folder.")
+    parser.add_argument("--out", type=typed_path, required=True, help="The HTML file to write.")
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def report(arguments: argparse.Namespace) -> int:
         if not folder.holds_run:
             raise ConfigError(f"There is no run in {folder.path}: name a run's folder.")
         content = run_report(folder, summary_of(folder))
-    write_atomically(out, content.encode())
+    write_out(out, content.encode())
     return 0
 
 

@@ -3,15 +3,23 @@
 import glob
 import gzip
 import io
+import itertools
 import os
 import re
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+from keras_lm.storage.files import open_plain
 
 MEGABYTE = 1_000_000
 MAX_TEXT_MB = 50.0
 SUFFIXES = (".txt", ".text", ".md", ".txt.gz", ".text.gz", ".md.gz")  # what of a folder is read
 GZIP = b"\x1f\x8b"
+MOST_ENTRIES = 10_000  # of a folder or a pattern: links make some endless
+
+Entry = TypeVar("Entry", str, Path)
 
 # How files begin that are not plain text, and what they are called.
 _SIGNATURES = {
@@ -32,22 +40,34 @@ def text_files(name: str) -> list[Path]:
     """The files that `name` means, sorted: itself, those of a folder, those of a pattern.
 
     Of a folder the files that end in SUFFIXES are meant, those of its folders included, hidden ones
-    not. TextError when a folder or a pattern has none; whether a single file exists is not checked.
+    not. TextError when a folder or a pattern has none or too many; whether a single file exists is
+    not checked.
     """
     path = Path(name)
     if name and os.path.isdir(name):  # which is false where Path.is_dir raises
-        below = (file.relative_to(path) for file in path.rglob("*"))
+        below = (file.relative_to(path) for file in _few(path.rglob("*"), name))
         texts = [f for f in below if f.name.lower().endswith(SUFFIXES)]
         found = [path / f for f in texts if not any(part.startswith(".") for part in f.parts)]
         expected = f"a folder with {', '.join(SUFFIXES[:3])} files, or a pattern such as '*.py'"
     elif is_pattern(name) and not os.path.exists(name):
-        found = [Path(file) for file in glob.glob(name, recursive=True)]
+        found = [Path(file) for file in _few(glob.iglob(name, recursive=True), name)]
         expected = "a pattern that some files match"
     else:
         return [path]
-    if not (files := sorted(file for file in found if file.is_file())):
+    if not (files := sorted(file for file in found if os.path.isfile(file))):
         raise TextError(f"{shorten(name)} has no text files. Name {expected}.")
     return files
+
+
+def _few(found: Iterable[Entry], name: str) -> list[Entry]:
+    """What a folder or a pattern holds; TextError, and no search without end, where it is much."""
+    entries = list(itertools.islice(found, MOST_ENTRIES + 1))
+    if len(entries) > MOST_ENTRIES:
+        raise TextError(
+            f"{shorten(name)} must mean at most {MOST_ENTRIES:,} files and folders, but means "
+            "more. Name a smaller folder or a narrower pattern."
+        )
+    return entries
 
 
 def is_pattern(name: str) -> bool:
@@ -67,7 +87,7 @@ def shorten(name: str) -> str:
 
 def is_packed(path: Path) -> bool:
     """Whether it is a gzip file, whatever its name; OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return file.read(len(GZIP)) == GZIP
 
 
@@ -164,9 +184,10 @@ def _decode(source: bytes, name: str, advice: str) -> str:
         offset = error.start + len(source) - len(error.object)
         if not is_utf16 and _is_cut(source, offset, error):
             rest = len(source) - offset
+            last = "byte" if rest == 1 else f"{rest} bytes"
             raise TextError(
                 f"{name} is cut within its last character (byte 0x{source[offset]:02x} at offset "
-                f"{offset:,}). Copy it again, or delete its last {_count(rest, 'byte')}."
+                f"{offset:,}). Copy it again, or delete its last {last}."
             ) from None
         looks = "a damaged UTF-16 file" if is_utf16 else _looks_like(source[offset:])
         raise TextError(
@@ -184,10 +205,6 @@ def _is_cut(source: bytes, offset: int, error: UnicodeDecodeError) -> bool:
         return False
     is_ascii_before = source[:offset].removeprefix(b"\xef\xbb\xbf").isascii()
     return not is_ascii_before or len(source) - offset > 1 or source[offset] < 0xE0
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" + ("" if number == 1 else "s")
 
 
 def _looks_like(source: bytes) -> str:

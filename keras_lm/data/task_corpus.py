@@ -71,9 +71,13 @@ class TaskCorpus(Corpus):
     @cached_property
     def first_words(self) -> str:
         """The question of the first instance that is held out."""
-        first = self.held_out[0]
-        end = int(np.argmax(first >= 0))  # the first answer
-        return self.tokenizer.decode((~first[:end]).tolist())
+        return self.questions(1)[0]
+
+    def questions(self, count: int) -> list[str]:
+        """Of the first instances that are held out, what comes before the answer."""
+        starts = (self.held_out[:count] >= 0).argmax(1)  # of the answers
+        rows = zip(self.held_out, starts, strict=False)
+        return [self.tokenizer.decode((~row[:start]).tolist()) for row, start in rows]
 
 
 def signed(rows: np.ndarray, is_answer: np.ndarray) -> np.ndarray:

@@ -26,11 +26,12 @@ from keras_lm.data.reading import (
     text_files,
 )
 from keras_lm.settings.config import DataConfig
+from keras_lm.storage.files import open_plain
 from keras_lm.system.paths import DATA_FOLDER, absolute, cache_folder
 
 SEVERAL = "\n"  # between the names of several texts
 STDIN = "-"
-SAVE_AS_UTF8 = "Save it as UTF-8, or name its encoding, such as --encoding latin-1."
+SAVE_AS_UTF8 = "Save it as UTF-8, or name its encoding, such as --encoding latin-1 or utf-16-le."
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 
 
@@ -105,6 +106,8 @@ def load_text(
     Raises TextError when there is no such text or it cannot be read, downloaded or used.
     """
     names = data.split(SEVERAL)
+    if len(names) > 1 and (size := size_on_disk(data)) < math.inf:  # before the first is read
+        check_size(int(size), "The text", max_text_mb)
     documents = [text for name in names for text in _documents(name, max_text_mb, encoding)]
     if len(documents) == 1:
         return documents[0]
@@ -173,8 +176,8 @@ def _read_file(path: Path, max_text_mb: float, encoding: str = "") -> str:
     try:
         if path.is_file():
             check_size(path.stat().st_size, str(path), max_text_mb)
-            with path.open("rb") as file:  # which may grow, or have a size that is not known
-                source = file.read(int(max_text_mb * MEGABYTE) + 1)
+            with open_plain(path) as file:  # which may grow, or have a size that is not known
+                source = file.read(int(max_text_mb * MEGABYTE) + 1) or b""
             return read_text(source, str(path), max_text_mb, encoding, SAVE_AS_UTF8)
         if path.exists():
             raise TextError(f"{shown} is not an ordinary file. {advice}.")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from keras_lm.runs.comparison import compare_all, mean_and_sd, summarize
 from keras_lm.runs.supervisor import RunSummary, Supervisor
-from keras_lm.settings.checks import ConfigError, check_value
+from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import read_json, write_atomically
@@ -83,6 +83,9 @@ class RaceConfig:
         if self.setting not in SETTINGS or self.setting in NEVER:
             allowed = ", ".join(name for name in SETTINGS if name not in NEVER)
             raise ConfigError(f"A race can vary one of {allowed}, but got {self.setting!r:.40}.")
+        spec = PARTS[SETTINGS[self.setting]].spec(self.setting)
+        for value in self.values:
+            check_value(self.setting, value, spec.type, **limits_of(spec))
         if not FEWEST <= len(set(self.values)) == len(self.values) <= MOST:
             raise ConfigError(
                 f"A race needs {FEWEST} to {MOST} different values of {self.setting}, but got "

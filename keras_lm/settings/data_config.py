@@ -99,6 +99,8 @@ class DataConfig(WithOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "" in self.data.split("\n"):
+            raise ConfigError("must name a text, but got an empty name.", "data")
         if not self.data.startswith(TASK_PREFIX):
             return
         if self.task is None:

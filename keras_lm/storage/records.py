@@ -58,6 +58,8 @@ class ListOf(NamedTuple):
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # which has no UTF-8 form
 TEXT = Kind("text", (str,))
+LINE = Kind("text", (str,))  # of which readers get the beginning
+LONGEST_LINE = 2_000  # characters
 NUMBER = Kind("a number", (float, int), -sys.float_info.max, sys.float_info.max)
 AMOUNT = Kind("a number from 0", (float, int))
 WHOLE = Kind("a whole number from 0", (int,))
@@ -70,8 +72,7 @@ STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
 
 STATUS = {
     "state": STATE,
-    "message": TEXT,
-    **dict.fromkeys(("precision", "versions", "machine"), TEXT),
+    **dict.fromkeys(("message", "precision", "versions", "machine"), LINE),
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
     "ends_at": AMOUNT,
@@ -98,7 +99,7 @@ METRICS = {
 EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {
     "metrics": METRICS,
     "sample": {"step": WHOLE, "prompt": TEXT, "text": TEXT},
-    "note": {"step": WHOLE, "message": TEXT},
+    "note": {"step": WHOLE, "message": LINE},
     "window": {"step": WHOLE, "tokens": TEXTS},
     "probabilities": {"step": WHOLE, "of_next": PROBABILITIES},
     "plan": {
@@ -111,7 +112,7 @@ EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {
 MAY_BE_NULL = ("pid", "loss", "best_loss", "last_loss")
 # What there must be; every other field may be missing.
 NEEDED = {
-    "metrics": ("step", "loss", "seconds", "train_seconds"),
+    "metrics": ("step", "tokens", "loss", "seconds", "train_seconds"),
     "sample": ("step", "prompt", "text"),
     "note": ("message",),
     "window": ("tokens",),
@@ -174,7 +175,7 @@ def _fitting(record: dict, fields: Mapping[str, Kind | ListOf]) -> tuple[dict, s
         if value is None and name in MAY_BE_NULL:
             continue
         if kind is None or kind.fits(value):
-            kept[name] = value
+            kept[name] = str(value)[:LONGEST_LINE] if kind is LINE else value
         elif not fault:
             fault = f"{name} must be {kind.words}, but got {describe(value)}"
     return kept, fault

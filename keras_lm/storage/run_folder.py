@@ -147,6 +147,23 @@ class RunFolder:
         own += [self.lock_file, self.model_file, self.notes_file]
         return [*self._best_names, *(file.name for file in (*own, self.config_file))]
 
+    def _is_own(self, name: str) -> bool:
+        """Whether a file with the name of a run's is the run's: two names others use as well."""
+        if name == self.lock_file.name:
+            return self.lock_is_own
+        if name == self.text_file.name:
+            with contextlib.suppress(DamagedFile):
+                config = self.read_config()
+                data = config.get("data") if isinstance(config, dict) else None
+                return isinstance(data, dict) and str(data.get("data")).endswith(f"{os.sep}{name}")
+            return False
+        return True
+
+    @property
+    def lock_is_own(self) -> bool:
+        """Whether the lock is one of ours, which are empty, or is not there."""
+        return not os.path.exists(self.lock_file) or os.path.getsize(self.lock_file) == 0
+
     @property
     def holds_run(self) -> bool:
         """Whether a run was made here; a config alone may have been copied."""
@@ -160,7 +177,7 @@ class RunFolder:
     @property
     def is_made_here(self) -> bool:
         """Whether the folder is a run's, even if its config is damaged."""
-        return os.path.isfile(self.lock_file) or self.holds_run
+        return (os.path.isfile(self.lock_file) and self.lock_is_own) or self.holds_run
 
     def other_names(self) -> list[str]:
         """What the folder holds that no run makes."""
@@ -184,7 +201,7 @@ class RunFolder:
                 remove_checkpoint(path)
             remove_made_here(self.checkpoints, [])
         if self.path.is_dir():
-            remove_made_here(self.path, self._files)
+            remove_made_here(self.path, filter(self._is_own, self._files))
 
     def write_config(self, config: dict) -> None:
         """Writes `config.json` (RunConfig.to_dict)."""

@@ -10,7 +10,7 @@ def put_run(path, *losses: float) -> RunFolder:
     folder.create()
     for step, loss in zip(range(500, 9_000, 500), losses, strict=False):
         event = {"kind": "metrics", "step": step, "loss": 1.0, "val_loss": loss}
-        folder.append_event(event | {"seconds": 1.0, "train_seconds": 1.0})
+        folder.append_event(event | {"tokens": 9, "seconds": 1.0, "train_seconds": 1.0})
     folder.write_status(state="finished", step=2_000, steps=2_000, vocab_size=78)
     return folder
 

@@ -5,12 +5,13 @@ import math
 import os
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from keras_lm.data import texts
+from keras_lm.data import reading, texts
 from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import TEXTS, Text, load_text
 from keras_lm.settings.config import DataConfig
@@ -139,6 +140,48 @@ def test_the_size_is_known_before_the_files_are_read(books, monkeypatch):
     assert texts.size_on_disk("tiny-shakespeare") == texts.size_on_disk("no/such") == 0
 
 
+def test_several_names_are_measured_before_the_first_is_read(monkeypatch):
+    monkeypatch.setattr(texts, "_documents", None)
+    with pytest.raises(TextError, match="The text has 72,197,500 bytes, but at most 50 MB"):
+        load_text("\n".join(["alice"] * 500))
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_folder_or_a_pattern_has_a_bounded_number_of_files(tmp_path, monkeypatch, extra):
+    monkeypatch.setattr(reading, "MOST_ENTRIES", 5)
+    for index in range(5 + extra):
+        (tmp_path / f"{index}.txt").write_text("ab")
+    for name in (str(tmp_path), f"{tmp_path}/*.txt", f"{tmp_path}/**/*.txt"):
+        if extra:
+            with pytest.raises(TextError, match="must mean at most 5 files and folders"):
+                load_text(name)
+        else:
+            assert load_text(name) == "\n".join(["ab"] * 5)
+
+
+def test_links_in_a_circle_end(tmp_path):
+    for name in "abc":
+        (tmp_path / name).symlink_to(tmp_path)
+    start = time.process_time()
+    with pytest.raises(TextError, match="must mean at most 10,000 files and folders"):
+        load_text(f"{tmp_path}/**/*")
+    assert time.process_time() - start < 5
+
+
+def test_a_pipe_is_not_waited_for_and_a_closed_folder_has_no_files(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(TextError, match="is not an ordinary file"):
+        load_text(str(tmp_path / "pipe.txt"))
+    assert texts.size_on_disk(str(tmp_path / "pipe.txt")) == 0
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.is_file", refuse)
+    with pytest.raises(TextError, match="has no text files"):
+        load_text(str(tmp_path))
+
+
 def test_absolute_paths_mean_the_same_from_any_folder(books, monkeypatch):
     monkeypatch.chdir(books)
     data = texts.with_absolute_path(DataConfig(data="alice\na.txt\ndeep\n*.py\nnone\n-")).data
@@ -146,13 +189,13 @@ def test_absolute_paths_mean_the_same_from_any_folder(books, monkeypatch):
 
 
 def test_load_text_without_permission(tmp_path, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
     path = tmp_path / ("long" * 30) / "secret.txt"
     path.parent.mkdir()
     path.write_text("text")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(texts, "open_plain", refuse)
     with pytest.raises(TextError, match="secret.txt' cannot be read: Permission denied. Name a"):
         load_text(str(path))
 

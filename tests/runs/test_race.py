@@ -58,6 +58,8 @@ def finish(race: Race, entry: str, seed: int, bits: float) -> None:
         ({"values": ("rmsnorm",)}, "needs 2 to 6 different values of norm, but got 'rmsnorm'"),
         ({"values": ("rmsnorm", "rmsnorm")}, "different values"),
         ({"values": ("rmsnorm", "batchnorm")}, "norm must be one of"),
+        ({"values": ([1], {})}, "norm must be text, but got"),
+        ({"setting": "num_blocks", "values": (1, "2")}, "num_blocks must be a whole number"),
         ({"seeds": ()}, "needs 1 to 20 different seeds"),
         ({"seeds": (1, 1)}, "different seeds"),
         ({"setting": "num_heads", "values": (1, 4)}, "d_model must be a multiple of num_heads"),

@@ -125,7 +125,8 @@ def ended_run(root: Path) -> RunFolder:
     folder.write_config(QUICK_START.to_dict())
     folder.write_status(state="stopped")
     folder.append_event({"kind": "note", "step": 1, "message": "x"})
-    for file in (folder.lock_file, folder.log_file, folder.model_file, folder.tokenizer_file):
+    folder.lock_file.touch()
+    for file in (folder.log_file, folder.model_file, folder.tokenizer_file):
         file.write_bytes(b"ours")
     folder.request("stop")
     for step in (1, 2):
@@ -205,3 +206,28 @@ def test_export_replaces_models_made_here_and_nothing_else(tmp_path, sound):
     for _ in range(2):  # the second time over the first
         assert run("export", "--run-dir", folder.path, "--out", out).returncode == 0
         assert out.read_bytes() == sound.read_bytes()
+
+
+def test_what_only_has_the_name_of_a_run_s_file_stays(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    folder = ended_run(tmp_path)
+    folder.text_file.write_text("a person's own")
+    supervisor.delete(NAMED_LIKE_OURS)
+    assert os.listdir(folder.path) == [folder.text_file.name]
+    folder.text_file.unlink()
+    ended_run(tmp_path)
+    data = {"data": {"data": str(folder.text_file.absolute())}}
+    folder.write_config(QUICK_START.to_dict() | data)
+    folder.text_file.write_text("from standard input")
+    supervisor.delete(NAMED_LIKE_OURS)
+    assert not folder.path.exists()
+
+
+def test_a_folder_whose_lock_is_not_ours_is_not_a_run(tmp_path):
+    folder = RunFolder(tmp_path / NAMED_LIKE_OURS)
+    folder.create()
+    folder.lock_file.write_text("pid 5")
+    folder.log_file.write_text("a log of others")
+    with pytest.raises(ConfigError, match="was not made by this program"):
+        Supervisor(tmp_path).delete(NAMED_LIKE_OURS)
+    assert folder.lock_file.read_text() == "pid 5" and folder.log_file.exists()

@@ -1,6 +1,7 @@
 """Prompts to begin with: the text's own words, from its first bytes only, whatever it is."""
 
 import gzip
+import os
 
 import pytest
 
@@ -46,12 +47,33 @@ def test_only_the_beginning_is_read(tmp_path):
     assert beginnings(DataConfig(data=str(path)))[0] == "Number 0 was a"
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"", b"\0" * 9, b"\x1f\x8b damaged", b"1 2 3", b"\n" * 99]
-)
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 9, b"\x1f\x8b damaged", b"\n" * 99])
 def test_there_may_be_none(tmp_path, content):
     path = tmp_path / "text.txt"
     if content is not None:
         path.write_bytes(content)
     assert beginnings(DataConfig(data=str(path))) == []
     assert beginnings(DataConfig(data=str(path), cleaning="classic")) == []
+
+
+@pytest.mark.parametrize("content", ["1 2 3 4 5", "мой дядя\nсамых честных\nправил", "😀😀\n😀"])
+def test_where_no_line_is_long_they_are_its_own_first_words(tmp_path, content):
+    (tmp_path / "text.txt").write_text(content)
+    (found,) = beginnings(DataConfig(data=str(tmp_path / "text.txt")))
+    assert " ".join(content.split()).startswith(found) and 0 < len(found.split()) <= 4
+
+
+def test_those_of_a_task_are_its_questions():
+    found = beginnings(DataConfig("task:copy"))
+    assert len(found) == PROMPTS and all(question.endswith("=") for question in found)
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "hex"])
+def test_an_encoding_that_there_is_not_gives_none(tmp_path, encoding):
+    (tmp_path / "text.txt").write_text(PROSE)
+    assert beginnings(DataConfig(data=str(tmp_path / "text.txt"), encoding=encoding)) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "text.txt")
+    assert beginnings(DataConfig(data=str(tmp_path / "text.txt"))) == []

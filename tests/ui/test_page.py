@@ -30,7 +30,14 @@ pytestmark = pytest.mark.slow
 def point(loss: float) -> dict:
     """An event of metrics at step 10."""
     times = {"seconds": 2.0, "train_seconds": 1.0}
-    return {"kind": "metrics", "step": 10, "loss": loss, "perplexity": math.exp(loss), **times}
+    return {
+        "kind": "metrics",
+        "step": 10,
+        "tokens": 90,
+        "loss": loss,
+        "perplexity": math.exp(loss),
+        **times,
+    }
 
 
 def test_train_reload_generate_download_load(new_page, page, address, runs_folder, tmp_path):
@@ -38,7 +45,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     run_id = start(page, 300)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_text("being compiled")).to_be_visible()
-    expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
+    expect(page.get_by_text(re.compile("Step [1-9][0-9]* of"))).to_be_visible()
     expect(page.get_by_text(re.compile(r"\d s left"))).to_be_visible()
     expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
 
@@ -78,7 +85,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     assert "bottles" in text
     expect(page.get_by_text("Copied from the training text: at most")).to_be_visible()
     ids = np.array([bundle.tokenizer.encode("7 green bottles")], "int32")
-    stored = keras_lm.load(folder.model_file)
+    stored = keras_lm.load(folder.offered_model)
     assert np.array_equal(bundle.model(ids), stored.model(ids))
 
     choose(page, "Model", "Upload a .keras file")
@@ -92,7 +99,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
 def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(page, address, runs_folder):
     run_id = start(page, 100_000)
     folder = RunFolder(runs_folder / run_id)
-    expect(page.get_by_text(re.compile("Step [1-9]"))).to_be_visible()
+    expect(page.get_by_text(re.compile("Step [1-9][0-9]* of"))).to_be_visible()
     page.goto("about:blank")
     before = folder.read_status()["step"]
     time.sleep(4)
@@ -144,10 +151,13 @@ def test_an_ended_run_tells_its_settings_and_that_it_learned_nothing(page, addre
     folder = RunFolder(runs_folder / "20260106-000000-abcdef")
     folder.create()
     folder.write_config(QUICK_START.to_dict())
-    folder.append_event(point(loss=4.0))
-    folder.write_status(state="stopped", step=10, steps=20, unigram_entropy=3.0, message="")
+    for step in range(100, 1100, 100):
+        measured = {"val_loss": 4.0} if step % 500 == 0 else {}
+        folder.append_event(point(loss=4.0) | {"step": step} | measured)
+    known = {"unigram_entropy": 3.0, "vocab_size": 78, "train_tokens": 600_000}
+    folder.write_status(state="stopped", step=1000, steps=2000, message="", **known)
     page.goto(f"{address}/?run={folder.run_id}")
-    expect(page.get_by_text("no better than by frequency alone (3.000)")).to_be_visible()
+    expect(page.get_by_text("The loss of 4.000 is").first).to_be_visible()
     rate = f"learning_rate: {QUICK_START.training.learning_rate}"
     expect(page.locator("[data-testid=stSidebar]").get_by_text(rate)).to_be_visible()
     no_traceback(page)

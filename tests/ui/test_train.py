@@ -94,8 +94,9 @@ def put_course(runs):
         folder.create()
         folder.write_config(QUICK_START.to_dict())
         for step, loss in zip(range(10, 1000, 10), losses, strict=False):
-            event = {"kind": "metrics", "step": step, "loss": loss, "val_loss": loss}
-            folder.append_event(event | {"seconds": step / 10, "train_seconds": step / 10})
+            event = {"kind": "metrics", "step": step, "tokens": 9 * step, "loss": loss}
+            event |= {"val_loss": loss, "seconds": step / 10, "train_seconds": step / 10}
+            folder.append_event(event)
         status = {"unigram_entropy": 3.09, "vocab_size": 78, "train_tokens": 600_000}
         folder.write_status(state=state, step=10 * len(losses), steps=100, **status)
         return folder

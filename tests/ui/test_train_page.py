@@ -36,6 +36,7 @@ def put_ended_run(runs_folder, run_id: str, loss: float = 2.0) -> RunFolder:
     folder.write_config(QUICK_START.to_dict())
     times = {"seconds": 75.0, "train_seconds": 70.0, "perplexity": 22480.4}
     for step, val_loss in ((10, loss), (20, loss + 0.1)):
+        times["tokens"] = 9 * step
         event = {"kind": "metrics", "step": step, "loss": loss, "val_loss": val_loss, **times}
         folder.append_event(event)
     folder.log_file.write_text("".join(f"line {n} of the log\n" for n in range(900)))
@@ -89,7 +90,8 @@ def test_samples_play_to_the_end_and_the_newest_comes_unless_another_is_chosen(
     folder.create()
     folder.write_config(QUICK_START.to_dict())
     folder.append_event({"kind": "window", "step": 0, "tokens": ["T", "<i>", "\n"]})
-    event = {"kind": "metrics", "step": 10, "loss": 3.0, "seconds": 9.0, "train_seconds": 1.0}
+    event = {"kind": "metrics", "step": 10, "tokens": 90, "loss": 3.0}
+    event |= {"seconds": 9.0, "train_seconds": 1.0}
     folder.append_event(event)
     for step in (10, 20, 30):
         add_sample(folder, step)

@@ -2,6 +2,7 @@
 
 import html
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from keras_lm.ui.parts.models import (
 )
 from keras_lm.ui.reach import announce
 
+WHOLE = re.compile("[0-9]{1,12}")
 POLL_SECONDS, WAITING_SECONDS = 0.2, 1.0
 SHOWN_PROMPT = 400  # characters
 MOST_CONTINUATIONS = 4
@@ -86,6 +88,8 @@ def settings_form() -> tuple[dict, int]:
         "has a new seed, which is shown with it.",
         bind="query-params",
     ):
+        if not WHOLE.fullmatch(st.query_params.get("seed", "0")):
+            del st.query_params["seed"]  # of an infinite number Streamlit makes an error
         settings["seed"] = st.number_input(
             FIELDS["seed"]["label"],
             FIELDS["seed"]["low"],

@@ -47,7 +47,7 @@ from keras_lm.ui.services import (
 RACE = "race"  # in the address and in the session: the race that is looked at
 NEW = "new"
 RACES = "races"  # the folder, beside the runs
-RACE_NAME = re.compile("[0-9a-z-]{1,60}")
+RACE_NAME = re.compile("[0-9A-Za-z_][0-9A-Za-z_.-]{0,99}")
 REFRESH_SECONDS = 3.0
 MOST_SEEDS, VALIDATIONS = 10, 10
 OTHER = "Another setting"
@@ -109,7 +109,8 @@ def page() -> None:
 def races() -> list[str]:
     """The names of all races, newest first."""
     found = (supervisor().root / RACES).glob("*/race.json")
-    return sorted((path.parent.name for path in found), reverse=True)
+    names = (path.parent.name for path in found)
+    return sorted(filter(RACE_NAME.fullmatch, names), reverse=True)
 
 
 def race_of(name: str) -> Race | None:
@@ -314,16 +315,22 @@ def race_settings(config: RaceConfig) -> None:
 def draw_race(name: str, was_over: bool) -> None:
     """Progress, chart, table and sentence from the runs' folders."""
     race = race_of(name)
-    if race is None or race.is_over != was_over:
-        st.rerun()  # the whole page: the refreshing begins or ends
-    config, runs = race.read(), race.runs()
+    try:
+        if race is None or race.is_over != was_over:
+            st.rerun()  # the whole page: the refreshing begins or ends
+        config, runs = race.read(), race.runs()
+    except ValueError:
+        st.rerun()  # which says that it is gone or damaged
     finished = sum(run.state == FINISHED for run in runs)
     active = [run for run in runs if run.state in ACTIVE_STATES]
     st.progress(finished / len(runs), text=f"{finished} of {plural(len(runs), 'run')} finished")
     announce(f"{finished} of {len(runs)} runs finished.", key="reach-race")
     buttons(race, config, bool(active), any(run.state in ("", *RESUMABLE) for run in runs))
     is_over = was_over or finished == len(runs)  # the last run may end while this is drawn
-    result = race.write_result() if is_over else race.result()
+    if is_over:
+        with shown_disk_errors():
+            race.write_result()
+    result = race.result()
     st.subheader(escape_markdown(result["summary"]), anchor=False)
     begun = [(run, supervisor().folder(run.run_id)) for run in runs if run.summary]
     draw_compared(config.names, lambda measure: race_table(begun, measure), "race")
@@ -348,8 +355,9 @@ def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) ->
             help="One HTML file with the chart, the table and the sentence.",
         )
         if is_active:
-            if st.button("Stop", icon=":material/stop:", key="race.stop"):
-                race.stop()
+            with shown_disk_errors():
+                if st.button("Stop", icon=":material/stop:", key="race.stop"):
+                    race.stop()
             return
         with shown_disk_errors():
             if can_go_on and st.button("Go on", icon=":material/resume:", key="race.go"):

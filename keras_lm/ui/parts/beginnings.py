@@ -8,8 +8,10 @@ import streamlit as st
 
 from keras_lm.data.corpus import clean
 from keras_lm.data.reading import is_packed
+from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.data.texts import SEVERAL, paths_of
 from keras_lm.settings.config import DataConfig
+from keras_lm.storage.files import open_plain
 
 READ_BYTES = 20_000  # of a text that may have hundreds of megabytes
 PROMPTS, WORDS = 4, 4
@@ -18,13 +20,20 @@ TITLE_LENGTH = 40  # characters: a line of prose is longer
 
 @st.cache_data(max_entries=100, show_spinner=False)
 def beginnings(data: DataConfig) -> list[str]:
-    """The first words of some paragraphs, or lines, near the text's beginning; maybe none."""
+    """The first words of some paragraphs, or lines, near the text's beginning.
+
+    Where no line is long they are the text's own first words; none where it cannot be read.
+    """
+    if data.task:
+        return TaskCorpus.of(data).questions(PROMPTS)
     try:
         path = paths_of(data.data.split(SEVERAL)[0])[0]
-        with (gzip.open if is_packed(path) else open)(path, "rb") as file:
-            start = file.read(READ_BYTES)
+        packed = is_packed(path)
+        with open_plain(path) as file:
+            start = (gzip.GzipFile(fileobj=file) if packed else file).read(READ_BYTES) or b""
         text = clean(_decode(start, data.encoding), data.cleaning)
-    except (OSError, EOFError, ValueError, zlib.error):  # it is gone, damaged, or has no letters
+    # It is gone or damaged, has no letters, or an encoding that there is not.
+    except (OSError, EOFError, ValueError, LookupError, zlib.error):
         return []
     text = text.partition("*** START OF")[2] or text
     paragraphs = (
@@ -36,6 +45,8 @@ def beginnings(data: DataConfig) -> list[str]:
         found = [*dict.fromkeys(" ".join(words[:WORDS])[:TITLE_LENGTH] for words in prose)]
         if len(found) >= PROMPTS:
             break
+    if not found and "\0" not in text:
+        found = [words] if (words := " ".join(text.split()[:WORDS])[:TITLE_LENGTH]) else []
     return found[:: max(1, len(found) // PROMPTS)][:PROMPTS]
 
 
