@@ -9,7 +9,9 @@ from keras_lm.training.pace import Pace
 from keras_lm.training.plan import EVENT, Plan, Stage
 from keras_lm.training.progress import Run
 
-TOLERANCE = 0.01  # of its length, by which a run is planned to end too early or too late
+# A run's end is moved when it is wrong by more than the larger of these: a share of its length, and
+# one of the steps that are left, since there is time to correct what is wrong early.
+TOLERANCE, TOLERANCE_LEFT = 0.01, 0.1
 MEASURED_CALLS = 3  # compiled calls after which the pace is known
 LONGEST_WARMUP = 0.1  # of the steps that a run is trained longer
 TOO_SHORT = (
@@ -24,6 +26,23 @@ LONGER = (
     "Trained longer, {amount} more: the learning rate begins again at {rate:.2g}, rises to its "
     "peak and falls."
 )
+
+
+def is_off(stage: Stage, steps: int, step: int) -> bool:
+    """Whether a run should end elsewhere than is planned.
+
+    Args:
+        stage: what is planned.
+        steps: the last step by the pace that was measured.
+        step: updates made.
+
+    Example:
+        >>> stage = Stage(0, 1000)
+        >>> is_off(stage, 950, step=0), is_off(stage, 950, step=900)
+        (False, True)
+    """
+    tolerated = max(TOLERANCE * (steps - stage.begin), TOLERANCE_LEFT * (steps - step))
+    return abs(steps - stage.steps) > tolerated
 
 
 class Planner:
@@ -114,7 +133,7 @@ class Planner:
         else:
             self._run.note(TOO_SHORT.format(budget=stage.deadline))
         steps = min(steps, MOST_STEPS if stage.begin else self._run.config.most_steps)
-        if abs(steps - stage.steps) > TOLERANCE * (steps - stage.begin):
+        if is_off(stage, steps, step):
             self._take(stage.ending(steps, step))
 
     def train_longer(self, longer: Longer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from keras_lm.settings.presets import QUICK_START
-from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_folder import MANIFEST_FILE, RunFolder
 from tests.ui.browsing import SECOND, choose, fill, no_traceback, open_group, settle, start
 
 # The sum of what moved by itself: https://web.dev/cls, but over the whole time.
@@ -160,13 +160,16 @@ def test_all_buttons_of_a_run_fit_into_one_row_on_a_laptop(new_page, address, ru
     folder = put_ended_run(runs_folder, "20260111-000000-abcdef")
     folder.write_status(state="interrupted", message="The machine was restarted.")
     folder.model_file.write_bytes(b"a model")
+    checkpoint = folder.checkpoints / "step-00000020"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / MANIFEST_FILE).write_text("{}")
     page = new_page(viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?run={folder.run_id}")
     with page.expect_download() as download:
         page.get_by_role("button", name="Report").click()
     assert "<svg" in download.value.path().read_text()
     row = page.locator(".st-key-run-buttons")
-    expect(row.get_by_role("button")).to_have_count(5)
+    expect(row.get_by_role("button")).to_have_count(6)
     bottom = row.bounding_box()["y"] + row.bounding_box()["height"]
     for button in row.get_by_role("button").all():
         box = button.bounding_box()
@@ -200,7 +203,7 @@ def test_a_duplicate_waits_in_the_form_and_marks_what_differs(page, address, run
     config["model"] |= {"num_heads": 16, "context_length": 100}  # no mark of their sliders
     folder.write_config(config)
     page.goto(f"{address}/?run={folder.run_id}")
-    page.get_by_role("button", name="Duplicate with changes").click()
+    page.get_by_role("button", name="Duplicate").click()
     expect(page.get_by_text("Unchanged, they give the same")).to_be_visible()
     for text in ("Seed: 9", "Heads: 16", "Context length: 100"):
         expect(page.get_by_text(text)).to_be_visible()

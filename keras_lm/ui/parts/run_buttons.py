@@ -27,10 +27,10 @@ def buttons(summary: RunSummary) -> None:
             resume_button(summary)
         longer_button(summary)
         if summary.config is not None and st.button(
-            "Duplicate with changes",
+            "Duplicate",
             icon=":material/content_copy:",
             key="duplicate",
-            width=215,
+            width=130,
             help="Opens a new run with the same settings, for you to change and start.",
         ):
             keep(draft_of(summary.config))
@@ -85,7 +85,7 @@ def resume_button(summary: RunSummary) -> None:
         icon=":material/resume:",
         key="resume",
         width=125,
-        help="From its newest checkpoint."
+        help="Goes on from its newest checkpoint to the end that was planned."
         if has_checkpoint
         else "It has no checkpoint to resume from.",
     ):
@@ -103,7 +103,7 @@ def longer_button(summary: RunSummary) -> None:
         icon=":material/more_time:",
         key="longer",
         width=140,
-        help="Goes on from the last step with a new schedule.",
+        help="Adds steps or seconds, with a new schedule of the learning rate.",
     ):
         ask_how_long(summary.run_id, summary.config.most_steps)
 
