@@ -188,13 +188,15 @@ def batch_too_large(course: Course) -> Finding | None:
     sequences = training.batch_size * training.gradient_accumulation
     if not _ended_early(course) or sequences <= LARGE_BATCH:
         return None
+    # With a budget, more steps follow by themselves.
+    has_budget = training.max_seconds or training.max_tokens
     smaller = max(4, 2 ** int(math.log2(max(1, sequences * step / ENOUGH_UPDATES))))
+    more = {} if has_budget else {"steps": sequences * step // smaller}
     return Finding(
         "batch too large",
         f"It ended after only {plural(step, 'update')}, of {sequences:,} sequences each, while the "
         "loss was still falling.",
-        f"{_set(' and ', batch_size=smaller, steps=sequences * step // smaller)}: it reads as "
-        "much and learns more.",
+        f"{_set(' and ', batch_size=smaller, **more)}: it reads as much and learns more.",
     )
 
 
@@ -208,7 +210,7 @@ def too_few_steps(course: Course) -> Finding | None:
     return Finding(
         "ended too early",
         f"It ended after only {plural(step, 'update')}, while the loss was still falling.",
-        f"{_set(steps=more)}.",
+        f"{_set(**_length(course, more))}.",
     )
 
 
@@ -217,11 +219,12 @@ def learned_nothing(course: Course) -> Finding | None:
     training = course.config.training
     if not _has_ended(course) or not _knows_nothing(course):
         return None
+    longer = _length(course, max(ENOUGH_UPDATES, 2 * course.metrics[-1]["step"]))
     return Finding(
         "nothing learned",
-        f"The loss of {course.now.loss:.3f} is no better than that of guessing by frequency "
-        f"({course.status['unigram_entropy']:.3f}): nothing is learned from the context yet.",
-        f"{_set(' or ', steps=2 * training.steps, learning_rate=training.learning_rate / LOWER)}.",
+        f"With a loss of {course.now.loss:.3f} the model guesses no better than by frequency alone "
+        f"({course.status['unigram_entropy']:.3f}): it has learned nothing from the context yet.",
+        f"{_set(' or ', **longer, learning_rate=training.learning_rate / LOWER)}.",
     )
 
 
@@ -291,8 +294,8 @@ def overfitting(course: Course) -> Finding | None:
     return Finding(
         "overfitting",
         f"{_since_best(course)}: the model learns its text by heart.",
-        f"{_set(' or ', steps=course.best.step, dropout=_more_dropout(course))}, or choose a "
-        "longer text.",
+        f"{_set(' or ', **_length(course, course.best.step), dropout=_more_dropout(course))}, or "
+        "choose a longer text.",
     )
 
 
@@ -308,7 +311,7 @@ LENGTH: Sequence[Rule] = (
 TEXT: Sequence[Rule] = (leaked, text_too_small, overfitting)
 
 
-def _set(joint: str = "", **values: float) -> str:
+def _set(joint: str = "", /, **values: float) -> str:
     """What to do, such as "Set Steps to 1,000 or Dropout to 0.1".
 
     Args:
@@ -326,6 +329,16 @@ def _set(joint: str = "", **values: float) -> str:
 
 def _optimizer(course: Course) -> Optimizer:
     return OPTIMIZERS[course.config.training.optimizer]
+
+
+def _length(course: Course, steps: int) -> dict[str, float]:
+    """The setting with which the run makes so many steps: its budget where it has one."""
+    training, done = course.config.training, course.metrics[-1]["step"]
+    if training.max_seconds:
+        return {"max_seconds": math.ceil(training.max_seconds * steps / done)}
+    if training.max_tokens:
+        return {"max_tokens": steps * course.tokens_per_step}
+    return {"steps": steps}
 
 
 def _longer_warmup(course: Course) -> int:
@@ -351,7 +364,7 @@ def _has_ended(course: Course) -> bool:
 
 def _ended_early(course: Course) -> bool:
     """Whether it ended after few updates, still learning."""
-    is_falling = course.fall is None or course.fall >= FALLING
+    is_falling = course.fall is not None and course.fall >= FALLING
     return _has_ended(course) and course.metrics[-1]["step"] < FEW_UPDATES and is_falling
 
 

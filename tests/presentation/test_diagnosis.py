@@ -270,6 +270,24 @@ def test_only_a_run_that_ended_while_it_learned_ended_too_early(steps, state, lo
     assert found == ([kind] if kind else [])
 
 
+@pytest.mark.parametrize(
+    ("budget", "longer", "shorter"),
+    [
+        ({}, {"steps": 1000}, {"steps": 100}),
+        ({"max_seconds": 30.0}, {"max_seconds": 300}, {"max_seconds": 10}),
+        ({"max_tokens": 76_800}, {"max_tokens": 768_000}, {"max_tokens": 76_800}),
+    ],
+)
+def test_a_length_is_advised_in_what_limits_the_run(budget, longer, shorter):
+    [early] = diagnose(config_with(**budget), STATUS, curve([2.6, 2.5], every=50))
+    [late] = diagnose(config_with(**budget), STATUS, curve([2.0, 2.2, 2.3]))
+    assert suggested(early.advice) == longer
+    assert suggested(late.advice) == shorter | {"dropout": 0.1}
+    config = config_with(**budget, batch_size=128)
+    [large] = diagnose(config, STATUS, curve([2.6, 2.5], every=50))
+    assert set(suggested(large.advice)) == {"batch_size"} | ({"steps"} if not budget else set())
+
+
 def test_more_steps_are_not_advised_where_the_text_is_too_short_for_them():
     events = curve([2.6, 2.5], every=50)
     for tokens, advised in ((14_900, None), (15_360, 200), (10**6, 1000)):
@@ -287,6 +305,8 @@ def test_more_steps_are_not_advised_where_the_text_is_too_short_for_them():
         ([3.5, 3.3, 3.2, 3.1], "training", []),
         ([3.5, 3.3, 3.2, 3.1], "finished", ["nothing learned"]),
         ([3.5, 3.3, 3.2, 3.05], "finished", []),
+        ([4.0], "stopped", ["nothing learned"]),  # of one point it is not known where it goes
+        ([2.0], "stopped", []),
     ],
 )
 def test_a_model_that_guesses_by_frequency_is_named(losses, state, expected):
