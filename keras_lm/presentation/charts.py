@@ -206,7 +206,7 @@ def _longer_marks() -> list[alt.Chart]:
     name = marks.mark_text(align="left", dx=4, color="currentColor", fontSize=12)
     return [
         marks.mark_rule(strokeDash=[2, 3], color=GREY),
-        name.encode(y=alt.value(10), text="curve:N"),
+        name.encode(y=alt.value(24), text="curve:N"),
     ]
 
 

@@ -1,11 +1,14 @@
 """The commands that make a run or a race again."""
 
 import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_lm.runs.race import RaceConfig, parse_values
 from keras_lm.settings.config import RunConfig
+from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import nearest_preset
+from keras_lm.settings.training_config import MOST_STEPS
 
 
 def train_command(config: RunConfig) -> str:
@@ -17,6 +20,22 @@ def train_command(config: RunConfig) -> str:
         'keras-lm train --run-dir run --preset original --data sense-and-sensibility'
     """
     return shlex.join(["keras-lm", "train", "--run-dir", "run", *_flags(config)])
+
+
+def longer_commands(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The commands that train the same run longer, as often as it was; each gives its steps.
+
+    Args:
+        events: of the run's folder.
+
+    Example:
+        >>> longer_commands([{"kind": "plan", "step": 400, "begin": 400, "steps": 600}])
+        ['keras-lm resume --run-dir run --steps 200']
+    """
+    plans = [event for event in events if event["kind"] == "plan" and event.get("begin")]
+    ends = {plan["begin"]: plan["steps"] for plan in plans}  # of each the last that was planned
+    more = [Longer(end - begin) for begin, end in ends.items() if begin < end < MOST_STEPS]
+    return [shlex.join(["keras-lm", "resume", "--run-dir", "run", *each.flags]) for each in more]
 
 
 def race_command(race: RaceConfig) -> str:

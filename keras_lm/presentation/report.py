@@ -18,7 +18,7 @@ from keras_lm.presentation import charts, race_charts
 from keras_lm.presentation.course import Event, describe_course
 from keras_lm.presentation.diagnosis import diagnose
 from keras_lm.presentation.formatting import name_run, show_seconds, show_value
-from keras_lm.presentation.repeating import race_command, train_command
+from keras_lm.presentation.repeating import longer_commands, race_command, train_command
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.presentation.timeline import (
     DARKEST,
@@ -43,6 +43,10 @@ MOST_SAMPLES = 12
 EXCERPT = 300  # characters of a sample in a table
 MARK = '<meta name="generator" content="keras_lm">'  # of a file that may be replaced
 OWN_TEXT = "The text is a file of the machine that trained it: put its path on yours after --data."
+LONGER = (
+    "It was trained longer, which the commands after the first one do. Where it had been stopped "
+    "by hand before its end, or was trained for seconds, their learning rates are not the same."
+)
 NO_COMMAND = "A value has a comma in it, with which no command can name it."
 UNKNOWN = "Not known: an earlier version of keras_lm, which did not write it down, made this."
 STYLE = """
@@ -97,7 +101,8 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         references[charts.AT_RANDOM] = math.log(vocab_size)
     if entropy := status.get("unigram_entropy"):
         references[charts.BY_FREQUENCY] = entropy
-    table, timeline = charts.loss_table(frame, references), read_timeline(events)
+    table = charts.loss_table(frame, references, charts.longer_marks(events))
+    timeline = read_timeline(events)
     parts = [
         f"<p>{_text(_course(summary, frame))}</p>",
         *_words(summary, events),
@@ -108,7 +113,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         *_all_samples(timeline.points),
         "<h2>Settings</h2>",
         *_settings(summary.config),
-        *(_repeat(train_command(summary.config), summary.config) if summary.config else []),
+        *_repeat_run(summary.config, events),
         *_circumstances([summary]),
     ]
     return _document(name_run(summary), parts)
@@ -285,6 +290,15 @@ def _settings(config: RunConfig | None) -> list[str]:
         f"<p>{_text(sentence)}</p>",
         f"<details><summary>All settings</summary><table>{''.join(rows)}</table></details>",
     ]
+
+
+def _repeat_run(config: RunConfig | None, events: Sequence[Event]) -> list[str]:
+    """The commands that do the same, one for each time that it was trained longer among them."""
+    if config is None:
+        return []
+    longer = longer_commands(events)
+    note = [f"<p>{LONGER}</p>"] if longer else []
+    return [*_repeat("\n".join([train_command(config), *longer]), config), *note]
 
 
 def _repeat(command: str, config: RunConfig) -> list[str]:

@@ -6,10 +6,13 @@ import shlex
 import pytest
 
 from keras_lm.cli import build_parser, new_config
+from keras_lm.commands.flags import longer_by
 from keras_lm.commands.race import new_race
-from keras_lm.presentation.repeating import race_command, train_command
+from keras_lm.presentation.repeating import longer_commands, race_command, train_command
 from keras_lm.runs.race import RaceConfig
+from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import PRESETS, QUICK_START
+from keras_lm.settings.training_config import MOST_STEPS
 
 TITLES = ['it\'s <b> "x" $HOME `id` \\', "-", "--steps 9", "a\nb", "\u202e مرحبا", " ", "%s"]
 
@@ -33,6 +36,15 @@ def parsed(command, name):
 def test_a_preset_is_repeated_with_what_differs(preset):
     for config in (preset, changed(preset, preset.data.data), preset.with_vocab_size(99)):
         assert new_config(parsed(train_command(config), "train")) == config.with_vocab_size(0)
+
+
+def test_each_longer_training_is_repeated_to_its_last_planned_end():
+    ends = {0: (100, 90), 90: (300, 250), 250: (MOST_STEPS,), 260: (261,)}
+    events = [{"kind": "metrics", "step": 1, "loss": 1.0}]
+    for begin, planned in ends.items():
+        events += [{"kind": "plan", "step": begin, "begin": begin, "steps": end} for end in planned]
+    found = [longer_by(parsed(command, "resume")) for command in longer_commands(events)]
+    assert found == [Longer(160), Longer(1)]  # one of them never got as far as to know its end
 
 
 @pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))

@@ -140,6 +140,20 @@ def test_a_drawing_is_described_in_words(report):
     assert 'role="img" aria-label="train: from 3.9 at step 10 to 3 at step 100' in report
 
 
+def test_longer_training_is_marked_and_repeated(tmp_path, report):
+    assert "rained longer" not in report and "resume" not in report
+    folder = RunFolder(tmp_path / RUN)
+    for begin, ends in ((40, (90, 70)), (70, (100,))):  # the first end was moved on the way
+        for end in ends:
+            plan = {"kind": "plan", "step": max(begin, end - 40), "begin": begin, "steps": end}
+            folder.append_event(plan)
+    longer = run_report(folder, Supervisor(tmp_path).summary(RUN))
+    assert "Trained longer from step 40. Trained longer from step 70." in longer
+    assert ">trained longer</text>" in longer
+    command = "keras-lm resume --run-dir run --steps 30"
+    assert f"\n{command}\n{command}</pre>" in longer and "their learning rates" in longer
+
+
 @pytest.fixture
 def finish_race(tmp_path, monkeypatch):
     """Makes a race whose runs have ended: from entry to entry and seed to seed a bit worse."""
