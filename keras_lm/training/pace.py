@@ -2,12 +2,16 @@
 
 import bisect
 import contextlib
+import math
+import statistics
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 
 from keras_lm.settings.training_config import MOST_STEPS
 
-REMEMBERED = 0.95  # of what was measured before, at each call: speed changes on a shared machine
+MEMORY_SECONDS = 4.0  # over which steps are measured: speed changes on a shared machine
+MEMORY_CHORES = 3  # the newest durations of a chore, of which the middle one counts
 
 
 class Pace:
@@ -15,12 +19,11 @@ class Pace:
 
     Attributes:
         calls: compiled calls measured.
-        costs: of each chore, its last duration in seconds.
     """
 
     def __init__(self) -> None:
         self.calls = 0
-        self.costs: dict[str, float] = {}
+        self._durations: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MEMORY_CHORES))
         self._steps = self._seconds = 0.0
         self._mark, self._chores = time.perf_counter(), 0.0
 
@@ -35,7 +38,7 @@ class Pace:
         begin = time.perf_counter()
         yield
         seconds = time.perf_counter() - begin
-        self.costs[name] = times * seconds
+        self._durations[name].append(times * seconds)
         self._chores += seconds
 
     def begin(self) -> None:
@@ -46,8 +49,10 @@ class Pace:
         """Notes that so many steps were made since the last ones; the first call warms up."""
         now = time.perf_counter()
         if self.calls:
-            self._steps = REMEMBERED * self._steps + count
-            self._seconds = REMEMBERED * self._seconds + now - self._mark - self._chores
+            seconds = now - self._mark - self._chores
+            remembered = math.exp(-seconds / MEMORY_SECONDS)
+            self._steps = remembered * self._steps + count
+            self._seconds = remembered * self._seconds + seconds
         self.calls += 1
         self._mark, self._chores = now, 0.0
 
@@ -59,8 +64,11 @@ class Pace:
             step: updates made.
             every: of each chore, the steps between two; 0: only at the end.
         """
-        per_step, end = self._seconds / max(self._steps, 1.0), sum(self.costs.values())
-        regular = [(every[name], cost) for name, cost in self.costs.items() if every.get(name)]
+        per_step = self._seconds / max(self._steps, 1.0)
+        # The first time may have compiled: of two durations the shorter one counts.
+        costs = {name: statistics.median_low(each) for name, each in self._durations.items()}
+        regular = [(every[name], cost) for name, cost in costs.items() if every.get(name)]
+        end = sum(costs.values())
 
         def needed(count: int) -> float:
             # What is due at `step` is still to come; at the last step everything is done once.

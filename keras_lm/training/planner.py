@@ -11,7 +11,7 @@ from keras_lm.training.progress import Run
 
 # A run's end is moved when it is wrong by more than the larger of these: a share of its length, and
 # one of the steps that are left, since there is time to correct what is wrong early.
-TOLERANCE, TOLERANCE_LEFT = 0.01, 0.1
+TOLERANCE, TOLERANCE_LEFT = 0.01, 0.2
 MEASURED_CALLS = 3  # compiled calls after which the pace is known
 LONGEST_WARMUP = 0.1  # of the steps that a run is trained longer
 TOO_SHORT = (
@@ -38,7 +38,7 @@ def is_off(stage: Stage, steps: int, step: int) -> bool:
 
     Example:
         >>> stage = Stage(0, 1000)
-        >>> is_off(stage, 950, step=0), is_off(stage, 950, step=900)
+        >>> is_off(stage, 900, step=0), is_off(stage, 900, step=800)
         (False, True)
     """
     tolerated = max(TOLERANCE * (steps - stage.begin), TOLERANCE_LEFT * (steps - step))
