@@ -1,5 +1,6 @@
 """Tables: all runs, several runs compared, and the result of a race."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ from keras_lm.presentation.formatting import name_run, show_value, text_title
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
+from keras_lm.storage.events import evenly
 
 CURVE_POINTS = 40  # of a small curve
+DRAWN_POINTS = 300  # about, of a curve that lies over others
+ALL, STARRED = "All runs", "Starred"  # what the table may be limited to, beside states
 COLUMNS = {  # by column: its heading
     "star": "★",
     "name": "Name",
@@ -37,7 +41,7 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
 
     Args:
         summary: of the run.
-        events: all of its events.
+        events: all of its events, or as `read_thinned` gives them.
     """
     metrics = [event for event in events if event["kind"] == "metrics"]
     validated = [event for event in metrics if "val_loss" in event]
@@ -47,7 +51,6 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
         preset, changes = nearest_preset(summary.config)
     differs = [f"{key.partition('.')[2]} {show_value(v)}" for key, v in (changes or {}).items()]
     train_seconds = last.get("train_seconds")
-    every = max(1, len(metrics) // CURVE_POINTS)
     return {
         "star": "★" if summary.notes.get("starred") else "",
         "name": summary.notes.get("name", ""),
@@ -55,7 +58,7 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
         "state": "damaged" if summary.damage else summary.state,
         "text": text_title(summary.config.data) if summary.config else "?",
         "settings": ", ".join([TITLES[preset], *differs]) if preset else "unreadable",
-        "curve": [event["loss"] for event in metrics[::every]],
+        "curve": [event["loss"] for event in evenly(metrics, CURVE_POINTS)],
         "best_val_loss": min((event["val_loss"] for event in validated), default=None),
         "last_val_loss": validated[-1]["val_loss"] if validated else None,
         "bits_per_byte": validated[-1].get("val_bits_per_byte") if validated else None,
@@ -67,13 +70,27 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
     }
 
 
-def runs_table(rows: Sequence[Mapping[str, Any]], search: str = "") -> pd.DataFrame:
-    """The rows that contain every word of `search`, in their order, under COLUMNS' headings."""
+def filters(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the table may be limited to: ALL, STARRED, and the states that there are."""
+    return [ALL, STARRED, *sorted({row["state"].capitalize() for row in rows})]
+
+
+def runs_table(
+    rows: Sequence[Mapping[str, Any]], search: str = "", only: str = ALL
+) -> pd.DataFrame:
+    """The rows that contain every word of `search`, in their order, under COLUMNS' headings.
+
+    Args:
+        rows: as `run_row` gives them.
+        search: words; in any case of letters.
+        only: one of `filters`.
+    """
     words = search.lower().split()
 
     def matches(row: Mapping[str, Any]) -> bool:
         text = " ".join(str(row[name]) for name in SEARCHED).lower()
-        return all(word in text for word in words)
+        fits = only == ALL or (row["star"] if only == STARRED else row["state"] == only.lower())
+        return bool(fits) and all(word in text for word in words)
 
     unused = {name for name in PERSONAL if not any(row[name] for row in rows)}
     columns = [name for name in COLUMNS if name not in unused]
@@ -102,20 +119,53 @@ def differing_settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
 
 
 def overlaid(events: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> pd.DataFrame:
-    """The curves of several runs in one table: columns entry, step, tokens, seconds and mean.
+    """The curves of several runs in one table: of a long one about DRAWN_POINTS points.
 
     Args:
         events: of each run, by the name of its curve.
         measure: the field of a metrics event.
+
+    Returns:
+        Columns as of `race_table`: entry, step, tokens, seconds and mean, for seeds of one.
     """
     columns = ["entry", "step", "tokens", "seconds", "mean", "low", "high", "seeds"]
+    curves = {
+        name: [e for e in found if e["kind"] == "metrics" and e.get(measure) is not None]
+        for name, found in events.items()
+    }
     rows = [
         (name, e["step"], e["tokens"], e["seconds"], e[measure], e[measure], e[measure], 1)
-        for name, all_events in events.items()
-        for e in all_events
-        if e["kind"] == "metrics" and e.get(measure) is not None
+        for name, curve in curves.items()
+        for e in evenly(curve, DRAWN_POINTS)
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def last_samples(
+    events: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> tuple[str | None, dict[str, Mapping[str, Any] | None]]:
+    """The last sample of each run, for the same prompt where the runs have one in common.
+
+    Args:
+        events: of each run, by its name.
+
+    Returns:
+        The prompt, or None without one that all runs with samples have; and each run's last sample
+        for it or else for any prompt, or None without one.
+    """
+    samples = {
+        name: [event for event in reversed(found) if event["kind"] == "sample"]
+        for name, found in events.items()
+    }
+    prompts = [{sample["prompt"] for sample in found} for found in samples.values() if found]
+    newest_first = next((found for found in samples.values() if found), [])
+    common = [s["prompt"] for s in newest_first if all(s["prompt"] in p for p in prompts)]
+    prompt = common[0] if common else None
+    last = {
+        name: next((s for s in found if prompt in (None, s["prompt"])), None)
+        for name, found in samples.items()
+    }
+    return prompt, last
 
 
 def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -127,6 +177,15 @@ def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
         if event["kind"] == "metrics"
     ]
     return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+def as_lines(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """All events of the runs as JSON lines, each with the name of its run."""
+    return "".join(
+        json.dumps({"run": name, **event}) + "\n"
+        for name, found in events.items()
+        for event in found
+    )
 
 
 def short_names(summaries: Sequence[RunSummary]) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_lm.storage import files
+from keras_lm.storage.events import is_until, parse_event, thinned
 from keras_lm.storage.files import (
     PARTIAL,
     DamagedFile,
@@ -26,7 +27,7 @@ from keras_lm.storage.files import (
     read_json,
     write_atomically,
 )
-from keras_lm.storage.records import STATES, check_event, check_notes, check_status
+from keras_lm.storage.records import STATES, check_notes, check_status
 
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
@@ -310,7 +311,7 @@ class RunFolder:
         events: list[dict] = []
         faults: list[str] = []
         for line, end in self._lines(offset, MOST_EVENTS_BYTES):
-            event, fault = _parse(line)
+            event, fault = parse_event(line)
             if fault:
                 faults.append(fault)
             else:
@@ -322,6 +323,11 @@ class RunFolder:
             message = f"Lines of events.jsonl left out: {len(faults):,}; the first: {faults[0]}."
             events.append({"kind": "note", "step": 0, "message": message})
         return events, offset
+
+    def read_thinned(self, about: int) -> list[dict]:
+        """The events that `events.thinned` keeps of a long run; damaged lines are left out."""
+        lines = thinned([line for line, _ in self._lines(0, MOST_EVENTS_BYTES)], about)
+        return [event for event, fault in map(parse_event, lines) if not fault]
 
     def _lines(self, offset: int, most_bytes: float) -> Iterator[tuple[bytes, int]]:
         """Whole lines of the events file, each with the offset after it."""
@@ -339,7 +345,7 @@ class RunFolder:
     def truncate_events(self, last_step: int) -> None:
         """Keeps the events up to `last_step`, for a run that goes on from there."""
         lines = (line for line, _ in self._lines(0, math.inf))
-        kept = [line for line in lines if _is_until(line, last_step)]
+        kept = [line for line in lines if is_until(line, last_step)]
         write_atomically(self.events_file, b"".join(kept))
 
     def remove_leftovers(self, before: float) -> None:
@@ -359,22 +365,6 @@ class RunFolder:
                 return tail if is_whole else tail.partition("\n")[2] or tail
         except OSError:
             return ""
-
-
-def _parse(line: bytes) -> tuple[dict, str]:
-    """The event in a line, and what is wrong with it, or ""."""
-    if not line.startswith(b"{"):  # a piece of a line that was torn, or is too long
-        return {}, "an event must be a JSON object on one line"
-    try:
-        return check_event(files.parse_json(line))
-    except ValueError as error:
-        return {}, f"an event must be JSON, but {error!s:.100}"
-
-
-def _is_until(line: bytes, last_step: int) -> bool:
-    """Whether a line holds an event of a step up to `last_step`, or what was planned for later."""
-    event, fault = _parse(line)
-    return not fault and (event["kind"] == "plan" or event.get("step", 0) <= last_step)
 
 
 def list_runs(root: Path) -> list[RunFolder]:

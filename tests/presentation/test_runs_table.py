@@ -2,13 +2,20 @@
 
 import dataclasses
 import io
+import json
 
 import pandas as pd
 import pytest
 
 from keras_lm.presentation.runs_table import (
+    ALL,
+    DRAWN_POINTS,
+    STARRED,
     as_csv,
+    as_lines,
     differing_settings,
+    filters,
+    last_samples,
     overlaid,
     run_row,
     runs_table,
@@ -52,6 +59,32 @@ def test_a_search_finds_runs_that_have_every_word():
     assert runs_table(rows, "original first")["Run"].tolist() == []
 
 
+def test_a_filter_finds_starred_runs_and_those_of_a_state():
+    runs = [summary("first"), summary("second")]
+    runs.append(RunSummary("third", "failed", QUICK_START, {}, "", {"starred": True}))
+    rows = [run_row(run, []) for run in runs]
+    assert filters(rows) == [ALL, STARRED, "Failed", "Finished"]
+    assert runs_table(rows, only=STARRED)["Run"].tolist() == ["third"]
+    assert runs_table(rows, "second", "Finished")["Run"].tolist() == ["second"]
+    assert runs_table(rows, "second", "Failed")["Run"].tolist() == []
+    assert len(runs_table(rows, only=ALL)) == 3
+
+
+def sample(step: int, prompt: str) -> dict:
+    return {"kind": "sample", "step": step, "prompt": prompt, "text": "..."}
+
+
+def test_samples_are_the_last_of_a_prompt_that_all_runs_have():
+    common, other = sample(3, "The"), sample(9, "A")
+    found = {"a": [sample(1, "The"), common, other], "b": [sample(2, "The")], "c": []}
+    assert last_samples(found) == ("The", {"a": common, "b": sample(2, "The"), "c": None})
+    both = {"a": found["a"], "b": [other, sample(2, "The")]}
+    assert last_samples(both) == ("A", {"a": other, "b": other})  # the newest of the first run
+    apart = {"a": [common], "b": [other]}
+    assert last_samples(apart) == (None, {"a": common, "b": other})
+    assert last_samples({"a": [], "b": []}) == (None, {"a": None, "b": None})
+
+
 def test_only_settings_that_differ_are_shown():
     changed = dataclasses.replace(
         QUICK_START, training=dataclasses.replace(QUICK_START.training, steps=7)
@@ -73,7 +106,14 @@ def test_curves_and_csv_have_every_point_of_every_run():
     written = pd.read_csv(io.BytesIO(as_csv(found)))
     assert written["run"].tolist() == ["a", "a", "b"]
     assert written["loss"].tolist() == [3.0, 1.0, 2.0]
+    assert [json.loads(line)["run"] for line in as_lines(found).splitlines()] == [*"aaabb"]
     assert overlaid({"a": []}, "loss").empty
+
+
+def test_a_long_curve_is_drawn_thinned_up_to_its_last_point():
+    table = overlaid({"a": events(*[2.0] * 10_000), "b": events(1.0)}, "val_loss")
+    assert DRAWN_POINTS <= len(table) <= 2 * DRAWN_POINTS
+    assert table.groupby("entry")["step"].max().to_dict() == {"a": 100_000, "b": 10}
 
 
 def test_names_are_told_apart():

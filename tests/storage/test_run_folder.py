@@ -235,3 +235,17 @@ def test_damaged_notes_are_left_out_said_and_replaced(tmp_path, content):
     assert notes == {} and "run-notes.json" in damage
     folder.write_notes(name="New")
     assert folder.notes_and_damage() == ({"name": "New"}, "")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 99, 100, 1_001])
+def test_a_long_curve_is_read_thinned_with_every_validation(folder, count):
+    needed = {"tokens": 9, "seconds": 1.0, "train_seconds": 1.0, "loss": 2.0}
+    note = {"kind": "note", "step": 1, "message": "x"}
+    points = [{"kind": "metrics", "step": step, **needed} for step in range(1, count + 1)]
+    validated = [point | {"val_loss": 1.0} for point in points[:5]]
+    lines = map(json.dumps, [note, *validated, *points])
+    folder.events_file.write_text("\n".join([*lines, "damaged", ""]))
+    kept = folder.read_thinned(50)
+    assert kept[: 1 + len(validated)] == [note, *validated]
+    plain = kept[1 + len(validated) :]
+    assert min(count, 50) <= len(plain) < 100 and plain[-1:] == points[-1:]

@@ -104,6 +104,23 @@ def test_one_chosen_run_is_named_noted_and_starred_and_stays_chosen(runs):
     assert page.session_state[TABLE]["selection"]["rows"] == [0]
 
 
+def test_samples_stand_side_by_side_for_one_prompt(runs):
+    put_run(runs, 1, "The man", "A")
+    put_run(runs, 2, "The man", "Old")
+    page = draw("pages.runs.page")
+    choose(page, 0, 1)
+    assert [code.value for code in page.code] == ["The man 2.0", "The man 1.0"]
+    assert any("for the prompt" in caption.value for caption in page.caption)
+    put_run(runs, 3, "Else")
+    page.run()
+    choose(page, 0, 2)
+    assert [code.value for code in page.code] == ["Else 3.0", "A 1.1"]
+    assert any("no prompt in common" in caption.value for caption in page.caption)
+    page.button(key="runs.delete").click().run()
+    shown = " ".join(markdown.value for markdown in page.markdown)
+    assert "2 runs are removed" in shown and shown.count("best loss 1") == 2
+
+
 def test_a_name_that_the_disk_refuses_is_said(runs):
     folder = put_run(runs, 1)
     page = draw("pages.runs.page")

@@ -1,6 +1,5 @@
 """The Runs page: all runs in a table; those that are chosen, named, compared, deleted."""
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -8,8 +7,13 @@ import streamlit as st
 
 from keras_lm.presentation.formatting import escape_markdown, label_runs, plural
 from keras_lm.presentation.runs_table import (
+    CURVE_POINTS,
+    DRAWN_POINTS,
     as_csv,
+    as_lines,
     differing_settings,
+    filters,
+    last_samples,
     overlaid,
     run_row,
     runs_table,
@@ -23,7 +27,7 @@ from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
 MOST_NAMED = 10  # of the runs that are to be deleted
-TABLE_HEIGHT = 420  # pixels
+TABLE_HEIGHT, FILTER_WIDTH = 420, 160  # pixels
 TABLE = "runs.table"
 SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
 INTRODUCTION = (
@@ -40,8 +44,12 @@ def page() -> None:
         st.info("There is no run yet: start one on the Train page.", icon=":material/info:")
         return
     st.write(INTRODUCTION)
-    search = st.text_input("Search", key="runs.search", placeholder="words in name, text, settings")
-    table = runs_table(rows, search)
+    with st.container(horizontal=True):
+        search = st.text_input(
+            "Search", key="runs.search", placeholder="words in name, text, settings, note"
+        )
+        only = st.selectbox("Show", filters(rows), key="runs.only", width=FILTER_WIDTH)
+    table = runs_table(rows, search, only)
     if chosen := choose_runs(table):
         compare(chosen)
 
@@ -57,7 +65,7 @@ def known_runs() -> list[tuple[RunSummary, dict[str, Any]]]:
             summary = supervisor().summary(folder.run_id)
             if summary is None:
                 continue
-            known = (signature, summary, run_row(summary, folder.read_events()[0]))
+            known = (signature, summary, run_row(summary, folder.read_thinned(CURVE_POINTS)))
             cache[folder.run_id] = known
         found.append(known[1:])
     return found
@@ -116,14 +124,24 @@ def compare(run_ids: list[str]) -> None:
     found = [(supervisor().folder(run_id), supervisor().summary(run_id)) for run_id in run_ids]
     known = [(folder, summary) for folder, summary in found if summary is not None]
     names = short_names([summary for _, summary in known])
-    events = {name: folder.read_events()[0] for name, (folder, _) in zip(names, known, strict=True)}
+    folders = {name: folder for name, (folder, _) in zip(names, known, strict=True)}
     st.header(plural(len(known), "chosen run"), anchor=False)
     with st.container(horizontal=True):
-        lines = "".join(
-            json.dumps({"run": name} | event) + "\n" for name in events for event in events[name]
+        st.download_button(
+            "CSV",
+            lambda: as_csv(read_all(folders)),
+            "runs.csv",
+            "text/csv",
+            icon=":material/table:",
+            on_click="ignore",
         )
-        st.download_button("CSV", as_csv(events), "runs.csv", "text/csv", icon=":material/table:")
-        st.download_button("JSON lines", lines, "runs.jsonl", icon=":material/data_object:")
+        st.download_button(
+            "JSON lines",
+            lambda: as_lines(read_all(folders)),
+            "runs.jsonl",
+            icon=":material/data_object:",
+            on_click="ignore",
+        )
         if st.button("Delete", icon=":material/delete:", key="runs.delete", type="tertiary"):
             confirm_deletion(run_ids)
     if len(known) == 1:
@@ -131,7 +149,7 @@ def compare(run_ids: list[str]) -> None:
     if len(known) > MOST_COMPARED:
         st.caption(f"The first {MOST_COMPARED} are compared.")
     names = names[:MOST_COMPARED]
-    compared = {name: events[name] for name in names}
+    compared = {name: folders[name].read_thinned(DRAWN_POINTS) for name in names}
     draw_compared(names, lambda measure: overlaid(compared, measure), "runs")
     configs = {
         name: summary.config
@@ -141,6 +159,11 @@ def compare(run_ids: list[str]) -> None:
     if len(known) > 1:
         draw_settings(differing_settings(configs))
     draw_samples(compared)
+
+
+def read_all(folders: dict[str, RunFolder]) -> dict[str, list[dict]]:
+    """All events of some runs, by their names."""
+    return {name: folder.read_events()[0] for name, folder in folders.items()}
 
 
 def draw_settings(differing: pd.DataFrame) -> None:
@@ -153,15 +176,19 @@ def draw_settings(differing: pd.DataFrame) -> None:
 
 
 def draw_samples(events: dict[str, list]) -> None:
-    """The last sample of each run, side by side."""
-    samples = {
-        name: next((event for event in reversed(found) if event["kind"] == "sample"), None)
-        for name, found in events.items()
-    }
+    """The last sample of each run side by side, of one prompt where that is possible."""
+    prompt, samples = last_samples(events)
     st.subheader("Last samples", anchor=False)
+    if len(samples) > 1 and any(samples.values()):
+        st.caption(
+            "These runs have no prompt in common: each shows its own."
+            if prompt is None
+            else f"All for the prompt {escape_markdown(repr(prompt))}."
+        )
     for column, (name, sample) in zip(st.columns(len(samples)), samples.items(), strict=True):
         with column:
-            st.caption(escape_markdown(name))
+            step = f" · step {sample['step']:,}" if sample else ""
+            st.caption(f"{escape_markdown(name)}{step}")
             text = f"{sample['prompt']}{sample['text']}" if sample else "No sample."
             st.code(text, language=None, wrap_lines=True)
 
