@@ -10,7 +10,7 @@ from streamlit.components.v2 import component
 HERE = Path(__file__).parent
 STYLED = "styled"  # in the session: the browser has the style
 PATIENCE_SECONDS = 3.0  # after which a page is drawn for a browser that does not answer
-LINKS_HEIGHT = 36  # pixels: their room before they come
+LINKS_HEIGHT = 64  # pixels: the room of two rows, before they come
 # The sidebar comes later than the rest and pushes it aside, which nobody need see.
 SIDEBAR_FIRST = """
 .stAppViewContainer:not(:has([data-testid="stSidebar"])) * { visibility: hidden; }

@@ -26,6 +26,13 @@ PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 SECOND = 1000  # Playwright counts milliseconds
 TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
 expect.set_options(timeout=60 * SECOND)
+# The sum of what moved by itself: https://web.dev/cls, but over the whole time.
+MOVED = """
+    window.moved = 0;
+    const add = (entry) => { if (!entry.hadRecentInput) window.moved += entry.value; };
+    new PerformanceObserver((list) => list.getEntries().forEach(add))
+        .observe({type: "layout-shift", buffered: true});
+"""
 
 
 def find_browser() -> str | None:

@@ -13,7 +13,7 @@ from keras_lm.export.keras_archive import save_model
 from keras_lm.settings.config import ModelConfig
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
-from tests.ui.browsing import no_traceback, settle
+from tests.ui.browsing import MOVED, no_traceback, settle
 
 ENDED, FAILED = "20260101-000000-abcdef", "20260102-000000-abcdef"
 TEXT = "The fox ate it. The man was at her sister's.\n"
@@ -74,9 +74,11 @@ def views(address, runs_folder) -> dict[str, str]:
 
 def visit(page: Page, view: str, address: str) -> None:
     """Opens the view, with something made on the pages that make something."""
+    page.add_init_script(MOVED)
     page.goto(address)
     settle(page)
     if view == "generate":
+        assert page.evaluate("moved") < 0.05
         page.locator(".st-key-generate-go button").click()
         expect(page.get_by_text("characters in").first).to_be_visible()
     if view == "inspect":
@@ -85,6 +87,7 @@ def visit(page: Page, view: str, address: str) -> None:
         expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
     settle(page)
     page.wait_for_function(STYLED)
+    assert page.evaluate("moved") < 0.05 or view == "generate"
     no_traceback(page)
 
 
@@ -118,6 +121,8 @@ def test_a_telephone_has_the_links_of_the_pages_and_targets_for_a_finger(view, n
     expect(links).to_have_text(
         [re.compile(f"{name}$") for name in ("Train", "Runs", "Race", "Generate", "Inspect")]
     )
+    for link in links.all():
+        link.click(trial=True)
     small = [target for target in page.evaluate(TARGETS) if min(target[1:]) < SMALLEST]
     assert small == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -10,20 +10,12 @@ from playwright.sync_api import Page, expect
 
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import MANIFEST_FILE, RunFolder
-from tests.ui.browsing import SECOND, choose, fill, no_traceback, open_group, settle, start
-
-# The sum of what moved by itself: https://web.dev/cls, but over the whole time.
-MOVED = """() => {
-    window.moved = 0;
-    const add = (entry) => { if (!entry.hadRecentInput) window.moved += entry.value; };
-    new PerformanceObserver((list) => list.getEntries().forEach(add))
-        .observe({type: "layout-shift", buffered: true});
-}"""
+from tests.ui.browsing import MOVED, SECOND, choose, fill, no_traceback, open_group, settle, start
 
 
 def open_form(new_page, address: str, **options) -> Page:
     page = new_page(**options)
-    page.add_init_script(f"({MOVED})()")
+    page.add_init_script(MOVED)
     page.goto(f"{address}/?run=new")
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     settle(page)
@@ -98,7 +90,7 @@ def test_samples_play_to_the_end_and_the_newest_comes_unless_another_is_chosen(
     folder.write_status(state="training", step=30, steps=900, **living)
     folder.request("sample")  # which nobody serves: the page looks every second
     page = new_page(viewport={"width": 390, "height": 844}, has_touch=True)
-    page.add_init_script(f"({MOVED})()")
+    page.add_init_script(MOVED)
     page.goto(f"{address}/?run={folder.run_id}")
     play, slider = page.get_by_role("button", name="Play the samples"), page.get_by_role("slider")
     shown, window = page.locator(".step"), page.locator(".window")

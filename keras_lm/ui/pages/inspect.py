@@ -187,7 +187,7 @@ def numbers(result: dict) -> None:
             "How often the token in the text was the one that the model held to be likeliest.",
         ),
     ]
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, key="inspect-numbers"):
         for label, value, help_text in cells:
             st.metric(label, value, help=help_text, border=True, width=190)
 

@@ -22,4 +22,4 @@ def run_settings(config: RunConfig | None) -> None:
     for title, part in parts.items():
         st.caption(f"**{title}**")
         lines = (f"{name}: {value}" for name, value in part.to_dict().items())
-        st.code("\n".join(lines), language=None, wrap_lines=True)
+        st.text("\n".join(lines))  # which, unlike code, has its size from the first moment on
