@@ -203,9 +203,9 @@ def _base(title: str, log: bool, names: tuple[str, ...]) -> alt.Chart:
 def _longer_marks() -> list[alt.Chart]:
     """A dotted upright line, with its name, where a run was trained longer."""
     marks = alt.Chart().transform_filter(alt.datum.curve == LONGER).encode(x="step:Q")
-    name = marks.mark_text(align="left", dx=4, color="currentColor", fontSize=12)
+    name = marks.mark_text(align="left", dx=4, color="currentColor", fontSize=12, aria=False)
     return [
-        marks.mark_rule(strokeDash=[2, 3], color=GREY),
+        marks.mark_rule(strokeDash=[2, 3], color=GREY, aria=False),
         name.encode(y=alt.value(24), text="curve:N"),
     ]
 
