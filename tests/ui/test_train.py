@@ -104,6 +104,16 @@ def put_course(runs):
     return put
 
 
+def test_of_a_task_the_part_of_exact_answers_is_shown(put_course):
+    folder = put_course(run_folder.FINISHED, 3.0, 2.5)
+    values = [metric.value for metric in show(run=folder.run_id).metric if metric.label == "Exact"]
+    assert values == []
+    event = {"kind": "metrics", "step": 30, "tokens": 270, "loss": 0.1, "val_loss": 0.1}
+    folder.append_event(event | {"seconds": 3.0, "train_seconds": 3.0, "task_accuracy": 0.975})
+    values = [metric.value for metric in show(run=folder.run_id).metric if metric.label == "Exact"]
+    assert values == ["97.5%"]
+
+
 def test_an_ended_run_says_how_it_went_and_what_to_do(put_course):
     page = show(run=put_course(run_folder.FINISHED, 3.0, 2.5).run_id)
     words = [shown.value.replace("\\", "") for shown in (*page.caption, *page.markdown)]

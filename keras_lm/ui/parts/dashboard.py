@@ -275,6 +275,8 @@ def numbers(frame: pd.DataFrame) -> None:
         ("Tokens / s", "tokens_per_second", "{:,.0f}", "Speed of training, tokens per second."),
         ("Memory", "memory_mb", "{:,.0f} MB", "Of the training process."),
     ]
+    if "task_accuracy" in frame:
+        cells[3] = ("Exact", "task_accuracy", "{:.1%}", "Held-out answers that are all right.")
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="numbers"):
         for label, column, form, help_text in cells:
             values = frame[column].dropna() if column in frame else pd.Series(dtype=float)
