@@ -1,6 +1,7 @@
 """Tables: all runs, several runs compared, and the result of a race."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
         "best_val_loss": min((event["val_loss"] for event in validated), default=None),
         "last_val_loss": validated[-1]["val_loss"] if validated else None,
         "bits_per_byte": validated[-1].get("val_bits_per_byte") if validated else None,
-        "tokens_per_second": last["tokens"] / train_seconds if train_seconds else None,
+        "tokens_per_second": round(last["tokens"] / train_seconds) if train_seconds else None,
         "seconds": last.get("seconds"),
         "memory_mb": last.get("memory_mb"),
         "step": summary.status.get("step"),
@@ -189,8 +190,14 @@ def as_lines(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def short_names(summaries: Sequence[RunSummary]) -> list[str]:
-    """A name of each run for a legend: what it is, and its time where two are alike."""
+    """A name of each run for a legend, which has little room; no two alike.
+
+    What all of them have in common is left out in front.
+    """
     names = [name_run(summary) for summary in summaries]
+    common = os.path.commonprefix(names) if len(names) > 1 else ""
+    begin = max(common.rfind(end) + len(end) if end in common else 0 for end in (" · ", ", "))
+    names = [name[begin:] for name in names]
     return [
         name if names.count(name) == 1 else f"{name} · {summary.run_id}"
         for name, summary in zip(names, summaries, strict=True)

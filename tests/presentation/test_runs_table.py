@@ -116,6 +116,16 @@ def test_a_long_curve_is_drawn_thinned_up_to_its_last_point():
     assert table.groupby("entry")["step"].max().to_dict() == {"a": 100_000, "b": 10}
 
 
+def test_names_leave_out_what_all_runs_have_in_common():
+    def changed(**changes):
+        training = dataclasses.replace(QUICK_START.training, **changes)
+        return summary("x", dataclasses.replace(QUICK_START, training=training))
+
+    assert short_names([changed(seed=7), changed(seed=8)]) == ["seed 7", "seed 8"]
+    assert short_names([changed(), changed(seed=8)]) == ["Quick start", "Quick start, seed 8"]
+    assert short_names([changed(seed=7)]) == ["Sense and Sensibility · Quick start, seed 7"]
+
+
 def test_names_are_told_apart():
     names = short_names([summary("x"), summary("y"), summary("z", ORIGINAL)])
     assert len(set(names)) == 3 and names[0].endswith("x") and not names[2].endswith("z")

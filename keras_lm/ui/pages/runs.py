@@ -27,7 +27,7 @@ from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
 MOST_NAMED = 10  # of the runs that are to be deleted
-TABLE_HEIGHT, FILTER_WIDTH = 420, 160  # pixels
+TABLE_HEIGHT, TABLE_ROW, FILTER_WIDTH = 420, 35, 160  # pixels
 TABLE = "runs.table"
 SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
 INTRODUCTION = (
@@ -65,7 +65,8 @@ def known_runs() -> list[tuple[RunSummary, dict[str, Any]]]:
             summary = supervisor().summary(folder.run_id)
             if summary is None:
                 continue
-            known = (signature, summary, run_row(summary, folder.read_thinned(CURVE_POINTS)))
+            events = folder.read_thinned(CURVE_POINTS // 2)  # beside those that validate
+            known = (signature, summary, run_row(summary, events))
             cache[folder.run_id] = known
         found.append(known[1:])
     return found
@@ -102,11 +103,12 @@ def choose_runs(table: pd.DataFrame) -> list[str]:
     st.dataframe(
         table,
         hide_index=True,
-        height=min(TABLE_HEIGHT, 38 * (len(table) + 1)),
+        height=min(TABLE_HEIGHT, TABLE_ROW * (len(table) + 1) + 3),
         on_select="rerun",
         selection_mode="multi-row",
         key=TABLE,
         column_config={
+            "Name": st.column_config.TextColumn(width="medium"),
             "Curve": st.column_config.LineChartColumn(width="small"),
             "Best val. loss": number(format="%.3f"),
             "Last val. loss": number(format="%.3f"),
