@@ -324,7 +324,7 @@ register(
         "says whether each bracket is closed by its own kind: ([])=y, ([)]=n.",
         "keras_lm.data.tasks:brackets",
         unit="pairs",
-        length=6,
+        length=4,
         shortest=3,
         longest=250,
         size=lambda length: 2 * length + 3,
