@@ -8,6 +8,7 @@ from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.presets import TITLES, nearest_preset
 
 CHART_HEIGHT = 290  # pixels: a run is seen as a whole on a laptop's 720
+OPTIONS_HEIGHT = 32  # pixels, of the row below a chart with what can be chosen of it
 ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of numbers
 MOST_CHANGES = 4  # named in a title
 

@@ -1,20 +1,17 @@
-"""The chart and the table of a race: a mean and a band over seeds for each entry."""
+"""The curves of a race, a mean and a band over seeds for each entry, or of several runs."""
 
-from functools import cache
+from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 
-from keras_lm.presentation.charts import READABLE, TABLE
-from keras_lm.presentation.formatting import CHART_HEIGHT
+from keras_lm.presentation.curves import AXES, ChartOptions, Look, join, rows, smooth
 from keras_lm.runs.race import RaceRun
 from keras_lm.storage.run_folder import RunFolder
 
 # Okabe and Ito's colours, which colour-blind people tell apart; dashes besides.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"]
-DASHES = [[1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [4, 1], [1, 3]]
+DASHES = [(1, 0), (6, 3), (2, 2), (10, 3), (4, 1), (1, 3)]
 MEASURES = {"Validation": "val_bits_per_byte", "Training": "bits_per_byte"}
-AXES = {"Steps": "step", "Tokens": "tokens", "Seconds": "seconds"}
 COLUMNS = ["entry", "step", "tokens", "seconds", "mean", "low", "high", "seeds"]
 MOST_STEPS = 200  # drawn per entry
 
@@ -61,53 +58,23 @@ def _thinned(table: pd.DataFrame) -> pd.DataFrame:
     return table[backwards % every == 0]
 
 
-@cache
-def race_spec(names: tuple[str, ...], axis: str, measure: str) -> dict:
-    """The Vega-Lite drawing of `race_table`, without its data.
-
-    Args:
-        names: of all entries, in their order.
-        axis: a key of AXES.
-        measure: a key of MEASURES.
-    """
-    column = AXES[axis]
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=3)
-    colour = alt.Color(
-        "entry:N",
-        scale=alt.Scale(domain=[*names], range=COLOURS[: len(names)]),
-        legend=legend,
-    )
-    base = alt.Chart().encode(
-        x=alt.X(f"{column}:Q", title=axis.lower(), axis=alt.Axis(format="~s", tickMinStep=1)),
-        color=colour,
-    )
-    title = f"{measure.lower()}, bits per byte"
-    line = base.mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=25)).encode(
-        y=alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False)),
-        strokeDash=alt.StrokeDash(
-            "entry:N", scale=alt.Scale(domain=[*names], range=DASHES[: len(names)]), legend=legend
-        ),
-        tooltip=[
-            "entry:N",
-            "step:Q",
-            alt.Tooltip("mean:Q", format=".4f"),
-            alt.Tooltip("low:Q", format=".4f"),
-            alt.Tooltip("high:Q", format=".4f"),
-            "seeds:Q",
-        ],
-    )
-    band = base.mark_area(opacity=0.2, line=False).encode(y=alt.Y("low:Q"), y2="high:Q")
-    chart = alt.layer(band, line).properties(height=CHART_HEIGHT).configure(**READABLE)
-    drawing = chart.to_dict()
-    for part in drawing["layer"]:
-        part.pop("data", None)
-    return drawing | {"data": {"name": TABLE}}
+def compared_table(table: pd.DataFrame, options: ChartOptions) -> pd.DataFrame:
+    """The curves of `race_table` or `overlaid`, for a drawing with `compared_looks`."""
+    curves = []
+    for name, points in table.groupby("entry", sort=False):
+        ends = [points[column] for column in ("mean", "low", "high")]
+        if options.smoothing:
+            ends = [pd.Series(smooth(end, options.smoothing), end.index) for end in ends]
+        curves.append(rows(str(name), points[AXES[options.axis]], *ends))
+    return join(curves, [], options.log)
 
 
-def describe_race(table: pd.DataFrame) -> str:
-    """The chart in words, for people who do not see it."""
-    if table.empty:
-        return "No point of a curve yet."
-    last = table.sort_values("step").groupby("entry", sort=False).last()
-    parts = (f"{name}: {row['mean']:.3f} at step {row['step']:,}" for name, row in last.iterrows())
-    return f"Bits per byte, the mean over seeds. {'; '.join(parts)}."
+def compared_looks(names: Sequence[str]) -> tuple[tuple[str, Look], ...]:
+    """How several curves look beside each other: at most as many as there are COLOURS."""
+    looks = (Look(colour, 2.5, dash, 25) for colour, dash in zip(COLOURS, DASHES, strict=True))
+    return tuple(zip(names, looks, strict=False))
+
+
+def title(measure: str) -> str:
+    """Of the vertical axis; `measure` is a key of MEASURES."""
+    return f"{measure.lower()}, bits per byte"

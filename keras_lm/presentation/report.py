@@ -14,7 +14,7 @@ import pandas as pd
 import vl_convert
 
 from keras_lm.data.texts import TEXTS
-from keras_lm.presentation import charts, race_charts
+from keras_lm.presentation import charts, curves, race_charts
 from keras_lm.presentation.course import Event, describe_course
 from keras_lm.presentation.diagnosis import diagnose
 from keras_lm.presentation.formatting import name_run, show_seconds, show_value
@@ -107,7 +107,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         f"<p>{_text(_course(summary, frame))}</p>",
         *_words(summary, events),
         "<h2>Loss</h2>",
-        _drawing(charts.loss_spec(), table, charts.describe(table)),
+        _drawing(curves.curves_spec(charts.loss_looks(), charts.LOSS_TITLE), table),
         "<h2>From noise to language</h2>",
         *_points(timeline),
         *_all_samples(timeline.points),
@@ -128,11 +128,13 @@ def race_report(race: Race) -> str:
     config, result = race.read(), race.result()
     begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs() if run.summary]
     measure = "Validation"
-    table = race_charts.race_table(begun, race_charts.MEASURES[measure])
-    drawing = race_charts.race_spec(tuple(config.names), "Steps", measure)
+    points = race_charts.race_table(begun, race_charts.MEASURES[measure])
+    table = race_charts.compared_table(points, curves.ChartOptions(smoothing=0))
+    looks = race_charts.compared_looks(config.names)
+    drawing = curves.curves_spec(looks, race_charts.title(measure))
     parts = [
         f"<p><strong>{_text(result['summary'])}</strong></p>",
-        _drawing(drawing, table, race_charts.describe_race(table)),
+        _drawing(drawing, table),
         _table(result_table(result["entries"])),
         "<h2>Pairs</h2>",
         _table(pd.DataFrame(result["pairs"]).round(4)),
@@ -171,7 +173,7 @@ def _document(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def _drawing(drawing: dict, table: pd.DataFrame, words: str) -> str:
+def _drawing(drawing: dict, table: pd.DataFrame) -> str:
     """A Vega-Lite drawing with its table as SVG, and in words for who does not see it."""
     if table.empty:
         return "<p>No point of a curve.</p>"
@@ -179,10 +181,11 @@ def _drawing(drawing: dict, table: pd.DataFrame, words: str) -> str:
     config = drawing["config"] | {
         part: drawing["config"][part] | READABLE for part in ("axis", "legend")
     }
-    whole = drawing | {"datasets": {charts.TABLE: rows}, "width": WIDTH, "config": config}
+    whole = drawing | {"width": WIDTH, "config": config}
+    whole["datasets"] = {curves.TABLE: rows, curves.HOVER: []}
     whole["background"] = "transparent"  # letters have the page's colour, also on a dark one
     svg = vl_convert.vegalite_to_svg(whole)
-    return f'<figure role="img" aria-label="{_text(words)}">{svg}</figure>'
+    return f'<figure role="img" aria-label="{_text(curves.describe(table))}">{svg}</figure>'
 
 
 def _table(frame: pd.DataFrame) -> str:

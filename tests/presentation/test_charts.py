@@ -1,10 +1,10 @@
 """Charts: what is shown of the events, and that the drawing is sound."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from keras_lm.presentation import charts
+from keras_lm.presentation.curves import AXES, LINE, ChartOptions
 from keras_lm.settings.variants import ATTENTIONS
 from keras_lm.ui.parts import mechanisms
 
@@ -26,38 +26,44 @@ def test_long_curves_are_thinned_but_keep_their_end_and_validations(count):
     assert {7, 8, 9} <= set(frame["step"])
 
 
-def test_smoothing_does_not_lag_behind_a_falling_curve():
-    falling = pd.Series(range(100, 0, -1), dtype=float)
-    np.testing.assert_allclose(charts.smooth(falling), falling, rtol=1e-12)
-    noisy = falling + np.resize([1.0, -1.0], len(falling))
-    assert abs(charts.smooth(noisy) - falling)[10:-10].max() < 0.2
-
-
 @pytest.mark.parametrize("count", [1, 2, 50])
 @pytest.mark.parametrize("validate_at", [(), (1,)])
 def test_tables_hold_every_curve_that_there_is(count, validate_at):
     frame = charts.metrics_frame(events(count, validate_at))
     loss = charts.loss_table(frame, {"ln(vocabulary)": 4.2})
-    curves = ["train", "train, smoothed"] + ["validation"] * len(validate_at) + ["ln(vocabulary)"]
-    assert list(loss["curve"].unique()) == curves
+    curves = ["train", "train, smoothed"] + ["validation"] * len(validate_at)
+    assert list(loss.loc[loss["kind"] == LINE, "curve"].unique()) == curves
+    assert "ln(vocabulary)" in set(loss["curve"])
     assert (loss["curve"] == "train").sum() == count
     both = {"perplexity": "train", "val_perplexity": "validation"}
     assert len(charts.curve_table(frame, both)) == count + len(validate_at)
 
 
-def test_drawings_name_the_columns_of_the_tables_and_are_made_once():
-    drawing = charts.loss_spec()
-    assert drawing is charts.loss_spec()
-    *curves, rule, above, below, longer, name = drawing["layer"]
-    assert longer["encoding"]["x"] == name["encoding"]["x"] and "y" not in longer["encoding"]
-    for layer in curves:
-        fields = {layer["encoding"][channel]["field"] for channel in ("x", "y", "color")}
-        assert fields == {"step", "value", "curve"}
-    assert rule["encoding"]["y"]["field"] == "value"
-    assert above["encoding"]["text"] == below["encoding"]["text"]
-    assert above["mark"]["dy"] < 0 < below["mark"]["dy"]  # close lines' names stay apart
-    line = charts.curve_spec("perplexity", ("train", "validation"), log=True)
-    assert line["encoding"]["y"]["scale"]["type"] == "log"
+def test_without_smoothing_the_curve_itself_is_drawn():
+    frame = charts.metrics_frame(events(50, (25,)))
+    raw = ChartOptions(smoothing=0)
+    table = charts.loss_table(frame, {}, options=raw)
+    assert [name for name, _ in charts.loss_looks(raw)] == ["train", "validation"]
+    assert set(table.loc[table["kind"] == LINE, "curve"]) == {"train", "validation"}
+    learned = charts.curve_table(frame, {"perplexity": "train"}, raw)
+    assert list(learned["value"]) == list(frame["perplexity"])
+
+
+def test_the_best_validation_and_where_a_run_was_trained_longer_are_marked():
+    frame = charts.metrics_frame(events(50, (25,)))
+    table = charts.loss_table(frame, {charts.AT_RANDOM: 4.2}, marks=(30, 60))
+    beside = table[table["kind"] != LINE].set_index("curve")
+    assert beside.loc["best so far, 4.000", "value"] == 4.0
+    assert list(beside.loc[charts.LONGER, "x"]) == [30, 50]  # nothing came after step 50
+    assert charts.longer_marks([{"kind": "plan"}, {"kind": "plan", "begin": 30}]) == [30]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_curves_are_drawn_along_what_is_chosen(axis):
+    frame = charts.metrics_frame(events(50, (25,)))
+    frame = frame.assign(tokens=frame["step"] * 7, seconds=frame["step"] * 0.5)
+    table = charts.loss_table(frame, {}, options=ChartOptions(axis))
+    assert list(table.loc[table["curve"] == "train", "x"]) == list(frame[AXES[axis]])
 
 
 def test_the_costs_of_attentions_are_drawn():
@@ -67,13 +73,3 @@ def test_the_costs_of_attentions_are_drawn():
         assert (costs[column] > 0).all()
         for context_length in (16, 256, 16_384):
             mechanisms.cost_chart(costs, column, title, context_length).to_dict()
-
-
-def test_a_curve_is_described_by_its_ends_and_its_least_value():
-    frame = charts.metrics_frame(events(100, validate_at=(20, 60, 100)))
-    frame.loc[frame["step"] == 60, "val_loss"] = 3.25
-    told = charts.describe(charts.loss_table(frame, {charts.AT_RANDOM: 4.5}))
-    assert "train: from 4.99 at step 1 to 4 at step 100, least 4 at step 100." in told
-    assert "validation: from 4 at step 20 to 4 at step 100, least 3.25 at step 60." in told
-    assert f"{charts.AT_RANDOM}: 4.5." in told
-    assert charts.describe(charts.loss_table(frame[:0], {})) == "No point of the curve yet."

@@ -183,7 +183,7 @@ def test_a_race_has_its_sentence_its_table_and_its_command(finish_race):
     report = finish_race("norm", ("rmsnorm", "layernorm"))
     assert "norm=rmsnorm is best: 0.500 bits per byte less than norm=layernorm" in report
     assert "--vary=norm=rmsnorm,layernorm --seeds=1,2" in report and "<svg" in report
-    assert re.search('aria-label="[^"]*norm=rmsnorm: 2.150 at step 10', report)
+    assert re.search('aria-label="[^"]*norm=rmsnorm: 2.15 at step 10', report)
     assert "2.150 ± 0.071" in report
     assert [f"by norm=rmsnorm, {seed}" in report for seed in (1, 2)] == [True, False]
     assert report.count("<p>machine of seed 1.</p>") == report.count("seed 2.</p>") == 1

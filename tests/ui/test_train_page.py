@@ -121,6 +121,43 @@ def test_samples_play_to_the_end_and_the_newest_comes_unless_another_is_chosen(
     no_traceback(page)
 
 
+def test_a_zoom_stays_when_points_come(new_page, address, runs_folder, living):
+    folder = RunFolder(runs_folder / "20260113-000000-abcdef")
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+
+    def add_point(step: int) -> None:
+        event = {"kind": "metrics", "step": step, "loss": 300 / step}
+        folder.append_event(event | {"tokens": step, "seconds": 9.0, "train_seconds": 1.0})
+
+    for step in range(100, 300, 10):
+        add_point(step)
+    folder.write_status(state="training", step=290, steps=900, **living)
+    folder.request("sample")  # which nobody serves: the page looks every second
+    page = new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/?run={folder.run_id}")
+    chart, words = page.locator(".st-key-curve svg.marks"), page.locator(".st-key-curve p")
+    numbers = chart.locator(".role-axis-label text")
+    far = numbers.filter(
+        has_text=re.compile("^(250|260|300)$")
+    )  # of the whole axis, not when zoomed
+    expect(far.first).to_be_visible()
+    expect(words).to_contain_text("train: from 3 at step 100 to 1.034 at step 290")
+    chart.hover()
+    page.mouse.wheel(0, -900)
+    expect(far).to_have_count(0)
+    page.wait_for_timeout(SECOND / 2)
+    zoomed = numbers.all_text_contents()
+    for step in (300, 310, 320):
+        add_point(step)
+        expect(words).to_contain_text(f"at step {step}")
+        page.wait_for_timeout(SECOND / 4)
+        assert numbers.all_text_contents() == zoomed
+    chart.dblclick()
+    expect(far.first).to_be_visible()
+    no_traceback(page)
+
+
 def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_folder):
     put_ended_run(runs_folder, "20260107-000000-abcdef")
     put_ended_run(runs_folder, "20260108-000000-abcdef", loss=8.08)

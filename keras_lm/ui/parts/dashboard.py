@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from keras_lm.presentation import charts
 from keras_lm.presentation.formatting import (
@@ -27,6 +26,7 @@ from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.ui.parts.chart import chart_options, draw_chart
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_course import curve_remark, spoken
@@ -299,21 +299,24 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) ->
         references[charts.BY_FREQUENCY] = entropy
     # Only the open one is drawn: a browser on the training machine takes its processor's time.
     tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
+    options = chart_options()
     if tabs[0].open:
-        table = charts.loss_table(frame, references, charts.longer_marks(events))
-        room = tabs[0].container(height=CHART_HEIGHT, border=False, key="curve")
-        draw_chart(room, charts.loss_spec(), table, key="chart.loss")
+        table = charts.loss_table(frame, references, charts.longer_marks(events), options)
+        with tabs[0]:
+            draw_chart(
+                charts.loss_looks(options),
+                charts.LOSS_TITLE,
+                table,
+                options,
+                key=f"chart.loss.{summary.run_id}",
+            )
     for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
         if tab.open:
-            drawing = charts.curve_spec(title, tuple(columns.values()), log)
-            room = tab.container(height=CHART_HEIGHT, border=False, key="curve")
-            draw_chart(room, drawing, charts.curve_table(frame, columns), key=f"chart.{title}")
-
-
-def draw_chart(room: DeltaGenerator, drawing: dict, table: pd.DataFrame, key: str) -> None:
-    """Shows a drawing with its table, and says in words what its curves do."""
-    with_data = drawing | {"datasets": {charts.TABLE: table}}
-    room.vega_lite_chart(with_data, key=key, alt=charts.describe(table))
+            chosen = options._replace(log=options.log or log)
+            table = charts.curve_table(frame, columns, chosen)
+            looks = charts.curve_looks([*columns.values()])
+            with tab:
+                draw_chart(looks, title, table, chosen, key=f"chart.{title}.{summary.run_id}")
 
 
 def samples(events: list[dict], summary: RunSummary) -> None:

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from keras_lm.presentation.charts import GREY, READABLE
+from keras_lm.presentation.curves import GREY, READABLE
 from keras_lm.settings.variants import ATTENTIONS
 
 COSTS_FILE = Path(__file__).with_name("attention_costs.csv")  # by `python -m benchmarks.attention`
