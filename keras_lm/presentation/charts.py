@@ -26,6 +26,7 @@ BY_FREQUENCY = "guessing by frequency, unigram entropy"  # never above AT_RANDOM
 LOSS_TITLE = "loss (nats per token)"
 LONGER = "trained longer"  # marks where
 PALE, TEAL, ORANGE = "#8fb9be", "#0f8a94", "#e07a2f"
+UNSMOOTHED = ("learning_rate",)  # its corners are those of the plan
 TRAIN, SMOOTHED, VALIDATION = "train", "train, smoothed", "validation"
 
 
@@ -100,13 +101,13 @@ def curve_table(
     Args:
         frame: from `metrics_frame`.
         columns: the curve's name of each.
-        options: of the chart; what was validated is not smoothed.
+        options: of the chart; what was validated or planned is not smoothed.
     """
     curves = []
     for column, name in columns.items():
         if column in frame:
             values = frame[column].dropna()
-            if name != VALIDATION and options.smoothing:
+            if options.smoothing and name != VALIDATION and column not in UNSMOOTHED:
                 values = pd.Series(smooth(values, options.smoothing), values.index)
             curves.append(rows(name, frame[AXES[options.axis]].loc[values.index], values))
     return join(curves, [], options.log)

@@ -49,6 +49,15 @@ def test_without_smoothing_the_curve_itself_is_drawn():
     assert list(learned["value"]) == list(frame["perplexity"])
 
 
+def test_what_was_validated_or_planned_is_never_smoothed():
+    frame = charts.metrics_frame(events(50, tuple(range(1, 51))))
+    jagged = [float(step % 2) for step in frame["step"]]
+    names = {"perplexity": "train", "val_perplexity": "validation", "learning_rate": "rate"}
+    table = charts.curve_table(frame.assign(**dict.fromkeys(names, jagged)), names)
+    shown = {name: list(points["value"]) for name, points in table.groupby("curve")}
+    assert shown["validation"] == shown["rate"] == jagged != shown["train"]
+
+
 def test_the_best_validation_and_where_a_run_was_trained_longer_are_marked():
     frame = charts.metrics_frame(events(50, (25,)))
     table = charts.loss_table(frame, {charts.AT_RANDOM: 4.2}, marks=(30, 60))
