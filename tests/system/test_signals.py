@@ -30,7 +30,11 @@ def restored():
 def start(folder: RunFolder) -> subprocess.Popen:
     words = [sys.executable, "-m", "keras_lm", "train", "--run-dir", str(folder.path)]
     words += f"{TINY} {ENDLESS}".split()
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run below nohup
+    try:
+        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_for(process: subprocess.Popen, condition) -> None:
