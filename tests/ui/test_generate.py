@@ -84,6 +84,7 @@ def test_inspect_opens_the_model_and_the_text_below_which_it_was_pressed(page):
         assert "bottles 12" in model_of(page)
         assert address_of(page)["model"] == OLDER
         page.reload()
+    settle(page)
     page.get_by_role("link", name="Generate").click()
     expect(page.get_by_role("heading", name="Generate")).to_be_visible()
     settle(page)
