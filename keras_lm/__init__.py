@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "BpeTokenizer": "data.tokenizers",
     "Bundle": "generation.bundle",
     "CharTokenizer": "data.tokenizers",
     "ConfigError": "settings.config",

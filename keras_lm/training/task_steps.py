@@ -34,14 +34,13 @@ class TaskSteps(CompiledSteps):
         self.tokens = tf.Variable(self.tokens, trainable=False)
         self._compiled_test = traced(self._test, jit_compile)
 
-    def train_steps(self, offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def train_steps(self, instances: np.ndarray) -> dict[str, np.ndarray]:
         """Runs one update per batch of instances; returns what CompiledSteps does.
 
         Args:
-            offsets: (steps, gradient_accumulation * batch, size) signed rows; with 0 steps, which
+            instances: (steps, gradient_accumulation * batch, size) signed rows; with 0 steps, which
                 only compiles, (0, gradient_accumulation * batch) will do.
         """
-        instances = offsets
         if instances.size:
             # (steps, windows, size) -> (STEPS_PER_CALL * windows * size,)
             padded = np.zeros(self.tokens.shape, "int32")
