@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_lm.commands.flags import typed_path
-from keras_lm.runs.race import Race, RaceConfig, parse_values, same_start
+from keras_lm.runs.race import Race, RaceConfig, parse_values, progress_in_words, same_start
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage import run_folder
-from keras_lm.storage.run_folder import FINISHED
 from keras_lm.system.terminal import printable, report_progress, say
 
 POLL_SECONDS = 0.5
@@ -123,13 +122,7 @@ def wait(race: Race) -> None:
     """Returns when no run is active any more; says meanwhile how far they are."""
     shown = None
     while not race.is_over:
-        runs = race.runs()
-        finished = sum(run.state == FINISHED for run in runs)
-        training = [run for run in runs if run.state == run_folder.TRAINING]
-        line = f"{finished} of {len(runs)} runs finished"
-        for run in training:
-            status = run.summary.status if run.summary else {}
-            line += f"; {run.entry}, seed {run.seed}: step {status.get('step', 0)}"
+        line = progress_in_words(race.runs())
         if line != shown:
             report_progress(line)
             shown = line

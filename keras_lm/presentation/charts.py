@@ -27,7 +27,8 @@ LOSS_TITLE = "loss (nats per token)"
 LONGER = "trained longer"  # marks where
 PALE, TEAL, ORANGE = "#8fb9be", "#0f8a94", "#e07a2f"
 UNSMOOTHED = ("learning_rate",)  # its corners are those of the plan
-TRAIN, SMOOTHED, VALIDATION = "train", "train, smoothed", "validation"
+TRAIN, VALIDATION, SMOOTHED = "train", "validation", ", smoothed"  # the last ends a name
+LOSSES = {"loss": TRAIN, "val_loss": VALIDATION}
 
 
 def metrics_frame(events: list[dict]) -> pd.DataFrame:
@@ -68,29 +69,22 @@ def loss_table(
     if frame.empty:
         return join([], [], options.log)
     x, loss = frame[AXES[options.axis]], frame["loss"]
-    curves, last = [rows(TRAIN, x, loss)], x.iloc[-1]
-    if options.smoothing:
-        curves.append(rows(SMOOTHED, x, pd.Series(smooth(loss, options.smoothing), x.index)))
+    last = x.iloc[-1]
     beside = [
         reference(name, value, BELOW if name == BY_FREQUENCY else ABOVE, last)
         for name, value in references.items()
     ]
-    if "val_loss" in frame:
-        curves.append(rows(VALIDATION, x, frame["val_loss"]))
-        if not math.isnan(best := frame["val_loss"].min()):
-            beside.append(reference(f"best so far, {best:.3f}", best, BEST, last))
+    if "val_loss" in frame and not math.isnan(best := frame["val_loss"].min()):
+        beside.append(reference(f"best so far, {best:.3f}", best, BEST, last))
     for step in marks:
         at = x[frame["step"] >= step]
         beside.append(reference(LONGER, loss.iloc[-1], MARK, at.iloc[0] if len(at) else last))
-    return join(curves, beside, options.log)
+    return join(_curves(frame, LOSSES, options), beside, options.log)
 
 
 def loss_looks(options: ChartOptions = USUAL) -> tuple[tuple[str, Look], ...]:
-    """How the curves of a `loss_table` are drawn; what is not smoothed is seen in its own right."""
-    train = [(TRAIN, Look(TEAL))]
-    if options.smoothing:
-        train = [(TRAIN, Look(PALE, width=1)), (SMOOTHED, Look(TEAL, width=2.5))]
-    return (*train, (VALIDATION, Look(ORANGE, point=50)))
+    """How the curves of a `loss_table` are drawn."""
+    return curve_looks(LOSSES, options)
 
 
 def curve_table(
@@ -103,17 +97,45 @@ def curve_table(
         columns: the curve's name of each.
         options: of the chart; what was validated or planned is not smoothed.
     """
+    return join(_curves(frame, columns, options), [], options.log)
+
+
+def curve_looks(
+    columns: Mapping[str, str], options: ChartOptions = USUAL
+) -> tuple[tuple[str, Look], ...]:
+    """How the curves of a `curve_table` are drawn; what is not smoothed is seen in its own right.
+
+    Args:
+        columns, options: as of the table.
+    """
+    looks = []
+    for column, name in columns.items():
+        if name == VALIDATION:
+            looks.append((name, Look(ORANGE, point=50)))
+        elif _is_smoothed(column, name, options):
+            looks.append((name, Look(PALE, width=1)))
+            looks.append((name + SMOOTHED, Look(TEAL, width=2.5)))
+        else:
+            looks.append((name, Look(TEAL)))
+    return tuple(looks)
+
+
+def _curves(
+    frame: pd.DataFrame, columns: Mapping[str, str], options: ChartOptions
+) -> list[pd.DataFrame]:
+    """The curves of some columns, as they are and then smoothed."""
     curves = []
     for column, name in columns.items():
-        if column in frame:
-            values = frame[column].dropna()
-            if options.smoothing and name != VALIDATION and column not in UNSMOOTHED:
-                values = pd.Series(smooth(values, options.smoothing), values.index)
-            curves.append(rows(name, frame[AXES[options.axis]].loc[values.index], values))
-    return join(curves, [], options.log)
+        if column not in frame:
+            continue
+        values = frame[column].dropna()
+        x = frame[AXES[options.axis]].loc[values.index]
+        curves.append(rows(name, x, values))
+        if _is_smoothed(column, name, options):
+            smoothed = pd.Series(smooth(values, options.smoothing), values.index)
+            curves.append(rows(name + SMOOTHED, x, smoothed))
+    return curves
 
 
-def curve_looks(names: Sequence[str]) -> tuple[tuple[str, Look], ...]:
-    """How the curves of a `curve_table` are drawn."""
-    colours = {VALIDATION: ORANGE}
-    return tuple((name, Look(colours.get(name, TEAL), point=12)) for name in names)
+def _is_smoothed(column: str, name: str, options: ChartOptions) -> bool:
+    return options.smoothing > 0 and name != VALIDATION and column not in UNSMOOTHED

@@ -25,13 +25,24 @@ MAX_POINTS = 400  # more are not seen, and cost the browser time
 MARGINS = (0.04, 0.1)
 MOST_SMOOTHING, SMOOTHING = 40, 4  # points on either side
 TREND = 0.005  # of the value: a smaller change over the last fifth of a curve is level
+WHOLE = (0, 100)  # percent of the horizontal axis
+# A plain wheel and a finger scroll the page; pinching a touchpad counts as a wheel with Ctrl.
+ZOOM_BY = {
+    "type": "interval",
+    "zoom": "wheel![event.ctrlKey || event.metaKey]",
+    "translate": "[pointerdown[event.pointerType !== 'touch'], window:pointerup] > "
+    "window:pointermove!",
+}
 GREY = "#738489"  # seen on white and on black
 # Axes and legends in the theme's colour of text; Streamlit's greys are too faint for small letters.
 READABLE: dict[str, Any] = {
     "axis": {"labelColor": "currentColor", "titleColor": "currentColor"},
     "legend": {"labelColor": "currentColor", "titleColor": "currentColor", "offset": 6},
 }
-LONG_NAME = 24  # characters, more than which take a row of two columns in the legend
+LETTER, SYMBOL, GAP = 7, 20, 24  # pixels of a letter, a line and its gaps, in the legend
+# Of the legend, in pixels. The plot's own width changes when the legend has been laid out; within
+# a file there is no container.
+LEGEND_WIDTH = "((containerSize()[0] || width + 60) - 60)"
 
 
 class Look(NamedTuple):
@@ -50,11 +61,13 @@ class ChartOptions(NamedTuple):
         axis: a key of AXES, what the horizontal axis counts.
         smoothing: how many points on either side are averaged; 0 for none.
         log: whether the vertical axis is logarithmic.
+        part: of the horizontal axis that is shown, its ends in percent.
     """
 
     axis: str = "Steps"
     smoothing: int = SMOOTHING
     log: bool = False
+    part: tuple[int, int] = WHOLE
 
 
 USUAL = ChartOptions()
@@ -96,6 +109,27 @@ def join(curves: Sequence[pd.DataFrame], references: Sequence[Mapping], log: boo
     parts = [part for part in (*curves, pd.DataFrame(references, columns=COLUMNS)) if len(part)]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     return table[table["low"] > 0] if log and len(table) else table
+
+
+def part_of(table: pd.DataFrame, part: tuple[int, int]) -> pd.DataFrame:
+    """The rows of TABLE in a part of the horizontal axis, with the lines beside that fit to them.
+
+    Args:
+        table: TABLE.
+        part: its ends in percent, as in ChartOptions.
+    """
+    lines = table[table["kind"] == LINE]
+    if part == WHOLE or lines.empty:
+        return table
+    first, last = lines["x"].min(), lines["x"].max()
+    ends = [first + percent / 100 * (last - first) for percent in part]
+    inside = lines[lines["x"].between(*ends)]
+    beside = table[table["kind"] != LINE]
+    marks = beside[(beside["kind"] == MARK) & beside["x"].between(*ends)]
+    fits = beside["value"].between(inside["low"].min(), inside["high"].max())
+    heights = dict.fromkeys(("value", "low", "high"), inside["value"].mean())
+    parts = inside, beside[(beside["kind"] != MARK) & fits], marks.assign(**heights)
+    return pd.concat(parts, ignore_index=True)
 
 
 def smooth(values: pd.Series, points: int = SMOOTHING) -> np.ndarray:
@@ -210,7 +244,7 @@ def curves_spec(
         "padding": {"bottom": 4},
         "config": READABLE,
         "data": {"name": TABLE},
-        "params": [{"name": ZOOM, "select": "interval", "bind": "scales", "views": [ZOOMED]}],
+        "params": [{"name": ZOOM, "select": ZOOM_BY, "bind": "scales", "views": [ZOOMED]}],
         "encoding": {"x": x},
         "layer": [*_lines(looks, y), *_references(), _hover(x_title, said)],
     }
@@ -245,8 +279,10 @@ def _lines(looks: tuple[tuple[str, Look], ...], y: dict) -> list[dict[str, Any]]
     """Bands, then lines with points; the first line's scales are those that a zoom changes."""
     names = [name for name, _ in looks]
     legend = {"title": None, "orient": "top", "symbolOpacity": 1, "symbolStrokeWidth": 3}
-    if len(names) > 3 or max(map(len, names)) > LONG_NAME:
-        legend["columns"] = 2
+    legend |= {"symbolType": "stroke", "symbolSize": SYMBOL**2, "rowPadding": 0}
+    room = LETTER * max(map(len, names)) + SYMBOL + GAP
+    legend["columns"] = {"expr": f"max(1, floor({LEGEND_WIDTH} / {room}))"}
+    legend["labelLimit"] = {"expr": f"{LEGEND_WIDTH} - {SYMBOL + GAP}"}
 
     def by_curve(values: list) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 """How runs, texts, numbers and settings are written, and the sizes that parts of pages share."""
 
 import re
+from functools import lru_cache
 
 from keras_lm.data.texts import TEXTS
 from keras_lm.runs.supervisor import RunSummary
@@ -10,6 +11,7 @@ from keras_lm.settings.presets import TITLES, nearest_preset
 CHART_HEIGHT = 290  # pixels: a run is seen as a whole on a laptop's 720
 OPTIONS_HEIGHT = 32  # pixels, of the row below a chart with what can be chosen of it
 ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of numbers
+TABLE_ROW = 35  # pixels, of a table's row
 MOST_CHANGES = 4  # named in a title
 
 
@@ -20,6 +22,7 @@ def show_value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value) or "(empty)"
 
 
+@lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
 def describe_run(config: RunConfig | None) -> str:
     """A run in a few words: its text, its preset, and what differs from it."""
     if config is None:
@@ -51,13 +54,23 @@ def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
     labels: dict[str, str] = {}
     taken: set[str] = set()
     for summary in summaries:
-        day, clock, suffix = summary.run_id.split("-")
-        when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
+        when, suffix = show_stamp(summary.run_id), summary.run_id.split("-")[2]
         label = f"{'★ ' * summary.notes.get('starred', False)}{name_run(summary)} · {when}"
         label += f" · {suffix}" * (label in taken)
         taken.add(label)
         labels[summary.run_id] = " · ".join([label, *_outcome(summary)])
     return labels
+
+
+def show_stamp(name: str) -> str:
+    """When a run or race began, whose name says it; any other name as it is.
+
+    Example:
+        >>> show_stamp("20260131-093000-1f2e3d"), show_stamp("mine")
+        ('2026-01-31 09:30', 'mine')
+    """
+    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)\d\d", name)
+    return "{}-{}-{} {}:{}".format(*found.groups()) if found else name
 
 
 def _outcome(summary: RunSummary) -> list[str]:

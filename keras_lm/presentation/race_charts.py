@@ -11,7 +11,8 @@ from keras_lm.storage.run_folder import RunFolder
 # Okabe and Ito's colours, which colour-blind people tell apart; dashes besides.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"]
 DASHES = [(1, 0), (6, 3), (2, 2), (10, 3), (4, 1), (1, 3)]
-MEASURES = {"Validation": "val_bits_per_byte", "Training": "bits_per_byte"}
+VALIDATION, TRAINING = "Validation", "Training"
+MEASURES = {VALIDATION: "val_bits_per_byte", TRAINING: "bits_per_byte"}
 COLUMNS = ["entry", "step", "tokens", "seconds", "mean", "low", "high", "seeds"]
 MOST_STEPS = 200  # drawn per entry
 
@@ -37,7 +38,8 @@ def race_table(runs: list[tuple[RaceRun, RunFolder]], measure: str) -> pd.DataFr
         return pd.DataFrame(columns=COLUMNS)
     table = (
         pd.DataFrame(rows)
-        .groupby(["entry", "step"], sort=True)
+        .astype({"entry": pd.CategoricalDtype([*dict.fromkeys(run.entry for run, _ in runs)])})
+        .groupby(["entry", "step"], sort=True, observed=True)
         .agg(
             tokens=("tokens", "mean"),
             seconds=("seconds", "mean"),
@@ -48,7 +50,7 @@ def race_table(runs: list[tuple[RaceRun, RunFolder]], measure: str) -> pd.DataFr
         )
         .reset_index()
     )
-    return _thinned(table)[COLUMNS]
+    return _thinned(table.astype({"entry": str}))[COLUMNS]
 
 
 def _thinned(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,6 +77,6 @@ def compared_looks(names: Sequence[str]) -> tuple[tuple[str, Look], ...]:
     return tuple(zip(names, looks, strict=False))
 
 
-def title(measure: str) -> str:
-    """Of the vertical axis; `measure` is a key of MEASURES."""
-    return f"{measure.lower()}, bits per byte"
+def title(measure: str, options: ChartOptions) -> str:
+    """Of the vertical axis; `measure` is a key of MEASURES, `options` of the table."""
+    return f"{measure.lower()}, bits per byte{', smoothed' * bool(options.smoothing)}"

@@ -127,17 +127,17 @@ def race_report(race: Race) -> str:
     """
     config, result = race.read(), race.result()
     begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs() if run.summary]
-    measure = "Validation"
+    measure, options = race_charts.VALIDATION, curves.ChartOptions(smoothing=0)
     points = race_charts.race_table(begun, race_charts.MEASURES[measure])
-    table = race_charts.compared_table(points, curves.ChartOptions(smoothing=0))
+    table = race_charts.compared_table(points, options)
     looks = race_charts.compared_looks(config.names)
-    drawing = curves.curves_spec(looks, race_charts.title(measure))
+    drawing = curves.curves_spec(looks, race_charts.title(measure, options))
     parts = [
         f"<p><strong>{_text(result['summary'])}</strong></p>",
         _drawing(drawing, table),
         _table(result_table(result["entries"])),
         "<h2>Pairs</h2>",
-        _table(pd.DataFrame(result["pairs"]).round(4)),
+        _table(pd.DataFrame(result["pairs"]).round(4).replace(-0.0, 0.0)),
         "<h2>What they write</h2>",
         *_last_samples(begun),
         "<h2>Settings</h2>",

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 CONFIDENCE = 0.95
 BETTER, WORSE = "better", "worse"
@@ -112,16 +113,35 @@ def summarize(scores: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair]) 
     best = min(means, key=means.__getitem__)
     against = [_seen_from(pair, best) for pair in pairs if best in (pair.a, pair.b)]
     against = [pair for pair in against if pair.b in runs]
-    nearest = min(against, key=lambda pair: pair.difference or 0.0)
-    shown = f"(95% interval {_bits(nearest.low)} to {_bits(nearest.high)}, {nearest.seeds} seeds)"
-    if all(pair.verdict == WORSE for pair in against):
-        less = f"{_bits(nearest.difference)} bits per byte less than {nearest.b}"
-        return f"{best} is best: {less} {shown}."
-    alike = [pair.b for pair in against if pair.verdict != WORSE]
+    alike = [pair for pair in against if pair.verdict != WORSE]
+    nearest = min(alike or against, key=lambda pair: pair.difference or 0.0)
+    shown = f"95% interval {show_bits(nearest.low)} to {show_bits(nearest.high)}"
+    shown += f", {nearest.seeds} seeds"
+    if not alike:
+        less = f"{show_bits(nearest.difference)} bits per byte less than {nearest.b}"
+        return f"{best} is best: {less} ({shown})."
+    if len(alike) > 1:
+        shown = f"to {nearest.b}: {shown}"
     return (
         f"No winner: {best} has the lowest mean, but no difference is shown to "
-        f"{' and '.join(alike)} {shown}."
+        f"{' and '.join(pair.b for pair in alike)} ({shown})."
     )
+
+
+def pair_in_words(pair: Mapping[str, Any]) -> str:
+    """A pair of a race's result: the verdict, with its interval if there is one.
+
+    Example:
+        >>> pair = compare("a", "b", {1: 2.0, 2: 2.1}, {1: 2.5, 2: 2.6})
+        >>> pair_in_words(vars(pair))
+        'b against a: worse; +0.500 bits per byte, 95% interval +0.500 to +0.500; 2 seeds'
+    """
+    words = f"{pair['b']} against {pair['a']}: {pair['verdict']}"
+    if pair["low"] is not None:
+        names = ("difference", "low", "high")
+        difference, low, high = (show_bits(pair[name], "+") for name in names)
+        words += f"; {difference} bits per byte, 95% interval {low} to {high}"
+    return f"{words}; {pair['seeds']} seed{'s' * (pair['seeds'] != 1)}"
 
 
 def _seen_from(pair: Pair, name: str) -> Pair:
@@ -143,5 +163,15 @@ def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _bits(value: float | None) -> str:
-    return "?" if value is None else f"{round(value, 3) + 0.0:.3f}"  # never -0.000
+def show_bits(value: float | None, sign: str = "") -> str:
+    """Bits per byte as a sentence has them, never -0.000.
+
+    Args:
+        value: None gives a question mark.
+        sign: "+" to write that of a number above zero, too.
+
+    Example:
+        >>> show_bits(-6e-8), show_bits(0.0125, "+")
+        ('0.000', '+0.013')
+    """
+    return "?" if value is None else f"{round(value, 3) + 0.0:{sign}.3f}"

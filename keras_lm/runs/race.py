@@ -187,6 +187,30 @@ def parse_values(setting: str, words: Sequence[str]) -> tuple:
         ) from None
 
 
+def count_in_words(runs: Sequence[RaceRun]) -> str:
+    """How many runs of a race have finished, and how many ended in another way.
+
+    Example:
+        >>> ended = RunSummary("20260131-093000-1f2e3d", run_folder.FAILED, None, {})
+        >>> count_in_words([RaceRun("norm=rmsnorm", 1, "", None), RaceRun("b", 1, "", ended)])
+        '0 of 2 runs finished, 1 failed'
+    """
+    states = [run.state for run in runs]
+    others = [run_folder.FAILED, *RESUMABLE]
+    counts = [f"{states.count(state)} {state}" for state in others if state in states]
+    finished = f"{states.count(run_folder.FINISHED)} of {len(runs)} runs finished"
+    return ", ".join([finished, *counts])
+
+
+def progress_in_words(runs: Sequence[RaceRun]) -> str:
+    """The counts of a race, and how far the run is that trains."""
+    words = count_in_words(runs)
+    for run in runs:
+        if run.summary and run.state in (run_folder.PREPARING, run_folder.TRAINING):
+            words += f"; {run.entry}, seed {run.seed}: step {run.summary.status.get('step', 0):,}"
+    return words
+
+
 class Race:
     """A race on the disk.
 

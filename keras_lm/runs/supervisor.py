@@ -38,6 +38,7 @@ class RunSummary:
         status: what fits of `status.json`.
         damage: a sentence about the first of its files that cannot be used; "" when all is well.
         notes: what fits of a person's notes about it.
+        notes_damage: a sentence about what does not, without which the run is as good; or "".
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class RunSummary:
     status: dict
     damage: str = ""
     notes: dict = field(default_factory=dict)
+    notes_damage: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -84,6 +86,7 @@ class Supervisor:
     def __init__(self, root: Path):
         self.root = root
         self._children: dict[str, subprocess.Popen] = {}  # by the run they were started for
+        self._ended: dict[str, tuple[tuple, RunSummary]] = {}  # by id: read with this signature
         self._lock = threading.Lock()  # tabs are threads
 
     def folder(self, run_id: str) -> RunFolder:
@@ -166,14 +169,32 @@ class Supervisor:
         self.folder(run_id).request(action)
 
     def summary(self, run_id: str) -> RunSummary | None:
-        """One run as it is now; None when there is none. A run whose process died is marked so."""
+        """One run as it is now; None when there is none. A run whose process died is marked so.
+
+        A sound run that has ended is read again only after a file of it has changed; until then
+        the summary is the same object.
+        """
         folder = self.folder(run_id)
+        self._reap()
+        signature = folder.signature()
+        known = self._ended.get(run_id)
+        if known is not None and known[0] == signature:
+            return known[1]
+        summary = self._read(folder)
+        if summary is not None and not summary.is_active and not summary.damage:
+            self._ended[run_id] = (signature, summary)
+        else:
+            self._ended.pop(run_id, None)
+        return summary
+
+    def _read(self, folder: RunFolder) -> RunSummary | None:
+        """The summary of a run's files as they are."""
+        run_id = folder.run_id
         if os.path.isdir(folder.path) and not os.access(folder.path, os.R_OK | os.X_OK):
             damage = f"The folder {folder.path} cannot be read: permission denied."
             return RunSummary(run_id, run_folder.INTERRUPTED, None, {}, damage)
         if not folder.is_made_here:
             return None
-        self._reap()
         status, damage = folder.status_and_damage()
         if status.get("state") in run_folder.ACTIVE_STATES:
             if run_id not in self._children and not is_alive(folder):
@@ -185,9 +206,9 @@ class Supervisor:
         except ValueError as error:
             config, damage = None, damage or f"config.json cannot be used: {error!s:.300}"
         notes, notes_damage = folder.notes_and_damage()
-        damage = damage or folder.events_damage() or notes_damage
+        damage = damage or folder.events_damage()
         state = status.get("state", run_folder.INTERRUPTED)
-        return RunSummary(run_id, state, config, status, damage, notes)
+        return RunSummary(run_id, state, config, status, damage, notes, notes_damage)
 
     def _settle(self, folder: RunFolder, status: dict) -> dict:
         """Marks a run whose process is gone; what it wrote in between counts."""

@@ -180,6 +180,18 @@ class RunFolder:
         """Whether the folder is a run's, even if its config is damaged."""
         return (os.path.isfile(self.lock_file) and self.lock_is_own) or self.holds_run
 
+    def signature(self) -> tuple:
+        """What changes when what a list shows of the run does: identity and times of its files."""
+        files = (self.config_file, self.status_file, self.events_file, self.notes_file)
+        found = []
+        for path in (self.path, self.lock_file, *files):
+            try:
+                stat = os.stat(path)
+                found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+            except OSError:
+                found.append(None)
+        return tuple(found)
+
     def other_names(self) -> list[str]:
         """What the folder holds that no run makes."""
         return other_names(self.path, [*self._files, self.checkpoints.name])

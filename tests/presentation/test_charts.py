@@ -36,7 +36,7 @@ def test_tables_hold_every_curve_that_there_is(count, validate_at):
     assert "ln(vocabulary)" in set(loss["curve"])
     assert (loss["curve"] == "train").sum() == count
     both = {"perplexity": "train", "val_perplexity": "validation"}
-    assert len(charts.curve_table(frame, both)) == count + len(validate_at)
+    assert len(charts.curve_table(frame, both)) == 2 * count + len(validate_at)
 
 
 def test_without_smoothing_the_curve_itself_is_drawn():
@@ -49,13 +49,32 @@ def test_without_smoothing_the_curve_itself_is_drawn():
     assert list(learned["value"]) == list(frame["perplexity"])
 
 
+@pytest.mark.parametrize("smoothing", [0, 1, 4])
+@pytest.mark.parametrize("column", ["loss", "perplexity", "grad_norm", "val_loss", "learning_rate"])
+def test_a_smoothed_curve_is_called_so_and_lies_over_the_curve_itself(column, smoothing):
+    options, names = ChartOptions(smoothing=smoothing), {column: "x"}
+    if column == "val_loss":
+        names = {column: charts.VALIDATION}
+    frame = pd.DataFrame({"step": range(9), column: [float(n % 2) for n in range(9)]})
+    shown = {
+        name: list(points["value"])
+        for name, points in charts.curve_table(frame, names, options).groupby("curve", sort=False)
+    }
+    assert [name for name, _ in charts.curve_looks(names, options)] == [*shown]
+    raw, *smoothed = shown
+    assert shown[raw] == list(frame[column])
+    can_be = smoothing and column not in ("val_loss", "learning_rate")
+    assert smoothed == [f"{raw}, smoothed"] * bool(can_be)
+    assert all(shown[name] != shown[raw] for name in smoothed)
+
+
 def test_what_was_validated_or_planned_is_never_smoothed():
     frame = charts.metrics_frame(events(50, tuple(range(1, 51))))
     jagged = [float(step % 2) for step in frame["step"]]
     names = {"perplexity": "train", "val_perplexity": "validation", "learning_rate": "rate"}
     table = charts.curve_table(frame.assign(**dict.fromkeys(names, jagged)), names)
     shown = {name: list(points["value"]) for name, points in table.groupby("curve")}
-    assert shown["validation"] == shown["rate"] == jagged != shown["train"]
+    assert shown["validation"] == shown["rate"] == jagged != shown["train, smoothed"]
 
 
 def test_the_best_validation_and_where_a_run_was_trained_longer_are_marked():

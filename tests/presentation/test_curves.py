@@ -1,20 +1,23 @@
 """Curves: smoothing, what hovering and the alternative text say, and a drawing that stays."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
 
-from keras_lm.presentation import charts
+from keras_lm.presentation import charts, race_charts
 from keras_lm.presentation.curves import (
     ABOVE,
     AXES,
+    BEST,
     MARK,
     MAX_POINTS,
     MOST_SMOOTHING,
     TABLE,
+    WHOLE,
     ZOOM,
     ZOOMED,
     Look,
@@ -22,6 +25,7 @@ from keras_lm.presentation.curves import (
     describe,
     hover_table,
     join,
+    part_of,
     reference,
     rows,
     smooth,
@@ -44,6 +48,47 @@ def test_smoothing_does_not_lag_behind_a_falling_curve():
     np.testing.assert_allclose(smooth(falling), falling, rtol=1e-12)
     noisy = falling + np.resize([1.0, -1.0], len(falling))
     assert abs(smooth(noisy) - falling)[10:-10].max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("part", "steps", "beside"),
+    [
+        (WHOLE, range(1, 12), {"far", "near", "mark"}),
+        ((0, 100), range(1, 12), {"far", "near", "mark"}),
+        ((50, 100), range(6, 12), {"near", "mark"}),
+        ((0, 50), range(1, 7), {"near"}),
+        ((90, 90), [10], set()),
+        ((91, 92), [], set()),
+    ],
+)
+def test_a_part_of_a_chart_has_its_points_and_the_lines_that_fit_beside_them(part, steps, beside):
+    lines = [("far", 99.0, ABOVE, 11), ("near", 6.0, BEST, 11), ("mark", 1.0, MARK, 8)]
+    curve = rows("a", range(1, 12), range(11, 0, -1))
+    table = part_of(join([curve], [reference(*line) for line in lines], False), part)
+    shown = table[table["curve"] == "a"]
+    assert list(shown["x"]) == [*steps]
+    assert {*table["curve"]} - {"a"} == beside
+    if part != WHOLE and len(shown):  # the axis ends where the curve does
+        assert (table["low"].min(), table["high"].max()) == (
+            shown["low"].min(),
+            shown["high"].max(),
+        )
+
+
+@pytest.mark.parametrize("width", [250, 430, 1_000])
+def test_no_name_of_a_legend_is_cut_off_and_each_line_has_its_dashes(width):
+    names = [f"attention={'x' * length}" for length in (5, 8, 18)]
+    looks = race_charts.compared_looks(names)
+    drawing = curves_spec(looks, "loss") | {"width": width, "height": 200}
+    table = pd.concat([rows(name, [1.0, 2.0], [2.0, 1.0]) for name in names])
+    drawing["datasets"] = {TABLE: table.to_dict("records"), "hover": []}
+    svg = vl_convert.vegalite_to_svg(drawing)
+    assert all(f">{name}<" in svg for name in names)
+    legend = svg[svg.index("role-legend-symbol") : svg.index("role-legend-label")]
+    dashes = re.findall('<path[^>]*stroke-dasharray="([0-9,]+)"', svg[svg.index("role-legend") :])
+    assert [*dict.fromkeys(dashes)] == [",".join(map(str, look.dash)) for _, look in looks]
+    whole = float(re.search('width="([0-9.]+)"', svg)[1])
+    assert legend and whole <= width + 60  # an axis beside the plot, nothing of the legend
 
 
 def test_hovering_says_every_curve_at_that_point():

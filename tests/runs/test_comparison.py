@@ -80,6 +80,14 @@ def test_means_and_spreads_of_few_values():
         ({"a": [2.0, 2.0, 2.0], "b": [2.0001, 2.0, 2.0]}, r"No .* interval 0.000 to 0.000"),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": [1.2, 1.1]}, "No winner: a .* is shown to c "),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": []}, "a is best: 1.000 bits per byte less than b"),
+        (  # of the entries that are alike, whose interval it is; b is nearer, but surely worse
+            {"a": [1.0, 1.0, 1.0], "b": [1.1, 1.1, 1.1], "c": [1.0, 1.0, 4.0]},
+            r"No winner: a .* is shown to c \(95% interval -3.303 to 5.303, 3 seeds\)",
+        ),
+        (
+            {"a": [1.0, 1.1], "b": [1.2, 1.1], "c": [1.3, 1.1]},
+            r"No .* to b and c \(to b: 95% interval -1.171 to 1.371, 2 seeds\)",
+        ),
     ],
 )
 def test_the_sentence_says_what_is_supported_and_no_more(scores, sentence):

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from keras_lm.runs.race import RACE_FILE, RESULT_FILE, Race, RaceConfig, parse_values
+from keras_lm.presentation.curves import ChartOptions
+from keras_lm.presentation.race_charts import MEASURES, VALIDATION, compared_table, race_table
+from keras_lm.runs.race import (
+    RACE_FILE,
+    RESULT_FILE,
+    Race,
+    RaceConfig,
+    count_in_words,
+    parse_values,
+    progress_in_words,
+)
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -178,6 +188,28 @@ def test_the_result_is_what_the_events_say(race):
     assert (pair["a"], pair["b"], pair["verdict"]) == ("norm=rmsnorm", "norm=layernorm", "worse")
     assert pair["difference"] == pytest.approx(0.1)
     assert result["summary"].startswith("norm=rmsnorm is best: 0.100 bits per byte less")
+
+
+def test_progress_says_which_run_trains_and_what_did_not_finish(race):
+    assert progress_in_words(race.runs()) == "0 of 4 runs finished"
+    race.go_on()
+    finish(race, "norm=rmsnorm", 1, 2.0)
+    states = (run_folder.TRAINING, run_folder.INTERRUPTED, run_folder.FAILED)
+    for run, state in zip(race.runs()[1:], states, strict=True):
+        race.supervisor.folder(run.run_id).write_status(state=state, step=1_200, message="x")
+    counts = "1 of 4 runs finished, 1 failed, 1 interrupted"
+    assert count_in_words(race.runs()) == counts
+    assert progress_in_words(race.runs()) == f"{counts}; norm=layernorm, seed 1: step 1,200"
+
+
+def test_curves_are_in_the_order_of_the_entries_with_the_solid_one_below(race):
+    race.go_on()
+    for entry, bits in (("norm=layernorm", 2.0), ("norm=rmsnorm", 2.1)):
+        finish(race, entry, 1, bits)
+    begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs()]
+    table = race_table(begun, MEASURES[VALIDATION])
+    assert [*table["entry"]] == ["norm=rmsnorm", "norm=layernorm"]
+    assert [*compared_table(table, ChartOptions(smoothing=0))["curve"]] == [*table["entry"]]
 
 
 def test_a_run_that_failed_is_reported_and_the_rest_counts(race):

@@ -1,5 +1,6 @@
 """The Train page in use: a run in one view where nothing moves, a form that forgets nothing."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -121,7 +122,17 @@ def test_samples_play_to_the_end_and_the_newest_comes_unless_another_is_chosen(
     no_traceback(page)
 
 
-def test_a_zoom_stays_when_points_come(new_page, address, runs_folder, living):
+@contextlib.contextmanager
+def holding(page, key: str):
+    """While a key is pressed."""
+    page.keyboard.down(key)
+    yield
+    page.keyboard.up(key)
+
+
+def test_a_wheel_scrolls_with_ctrl_it_zooms_and_the_zoom_stays_when_points_come(
+    new_page, address, runs_folder, living
+):
     folder = RunFolder(runs_folder / "20260113-000000-abcdef")
     folder.create()
     folder.write_config(QUICK_START.to_dict())
@@ -144,7 +155,14 @@ def test_a_zoom_stays_when_points_come(new_page, address, runs_folder, living):
     expect(far.first).to_be_visible()
     expect(words).to_contain_text("train: from 3 at step 100 to 1.034 at step 290")
     chart.hover()
-    page.mouse.wheel(0, -900)
+    whole = numbers.all_text_contents()
+    page.mouse.wheel(0, 200)  # scrolls the page
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop > 0")
+    page.wait_for_timeout(SECOND / 2)
+    assert numbers.all_text_contents() == whole
+    chart.hover()
+    with holding(page, "Control"):
+        page.mouse.wheel(0, -900)
     expect(far).to_have_count(0)
     page.wait_for_timeout(SECOND / 2)
     zoomed = numbers.all_text_contents()
@@ -159,7 +177,9 @@ def test_a_zoom_stays_when_points_come(new_page, address, runs_folder, living):
 
 
 def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_folder):
-    put_ended_run(runs_folder, "20260107-000000-abcdef")
+    folder = put_ended_run(runs_folder, "20260107-000000-abcdef")
+    for number in range(9):
+        folder.append_event({"kind": "note", "step": 9, "message": f"{number} {'note ' * 40}."})
     put_ended_run(runs_folder, "20260108-000000-abcdef", loss=8.08)
     page = new_page(viewport={"width": 390, "height": 844})
     page.goto(f"{address}/?run=20260107-000000-abcdef")
@@ -169,7 +189,10 @@ def test_an_ended_run_says_when_how_long_and_how_well(new_page, address, runs_fo
     chart = page.locator(".st-key-curve .stVegaLiteChart")
     expect(chart).to_be_visible()
     assert chart.bounding_box()["y"] < 1.5 * 844
-    page.get_by_text("Log", exact=True).click()
+    last_note = page.get_by_text(re.compile("^8 note")).bounding_box()
+    title = page.get_by_text("Log", exact=True)
+    assert last_note["y"] + last_note["height"] <= title.bounding_box()["y"]  # nothing is cut off
+    title.click()
     log = page.locator(".log")
     log.scroll_into_view_if_needed()
     assert log.evaluate("(box) => box.scrollTop") == 0  # counted from its end

@@ -9,14 +9,17 @@ from typing import NamedTuple
 import streamlit as st
 
 from keras_lm.presentation.formatting import (
+    TABLE_ROW,
     describe_run,
     escape_markdown,
     plural,
     show_seconds,
+    show_stamp,
     text_title,
 )
 from keras_lm.presentation.race_charts import race_table
 from keras_lm.presentation.runs_table import result_table
+from keras_lm.runs.comparison import pair_in_words
 from keras_lm.runs.race import (
     MOST,
     NEVER,
@@ -25,13 +28,16 @@ from keras_lm.runs.race import (
     SETTINGS,
     Race,
     RaceConfig,
+    RaceRun,
     budget_of,
+    count_in_words,
     parse_values,
+    progress_in_words,
     same_start,
 )
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
-from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED
+from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED, TRAINING
 from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.parts.draft import OwnText, draft
 from keras_lm.ui.parts.fields import explain
@@ -140,11 +146,12 @@ def choose_race(chosen: str) -> None:
 
 
 def label(name: str) -> str:
-    """A race in a few words."""
+    """A race in a few words, and when it began."""
     try:
-        return describe(Race(supervisor().root / RACES / name, supervisor()).read())
+        words = describe(Race(supervisor().root / RACES / name, supervisor()).read())
     except ValueError:
-        return f"{name} · damaged"
+        words = "damaged"
+    return f"{show_stamp(name)} · {words}"
 
 
 def describe(config: RaceConfig) -> str:
@@ -321,12 +328,12 @@ def draw_race(name: str, was_over: bool) -> None:
         config, runs = race.read(), race.runs()
     except ValueError:
         st.rerun()  # which says that it is gone or damaged
-    finished = sum(run.state == FINISHED for run in runs)
     active = [run for run in runs if run.state in ACTIVE_STATES]
-    st.progress(finished / len(runs), text=f"{finished} of {plural(len(runs), 'run')} finished")
-    announce(f"{finished} of {len(runs)} runs finished.", key="reach-race")
+    st.progress(sum(map(share, runs)) / len(runs), escape_markdown(progress_in_words(runs)))
+    announce(f"{count_in_words(runs)}.", key="reach-race")
     buttons(race, config, bool(active), any(run.state in ("", *RESUMABLE) for run in runs))
-    is_over = was_over or finished == len(runs)  # the last run may end while this is drawn
+    has_finished = all(run.state == FINISHED for run in runs)  # the last may while this is drawn
+    is_over = was_over or has_finished
     if is_over:
         with shown_disk_errors():
             race.write_result()
@@ -334,11 +341,22 @@ def draw_race(name: str, was_over: bool) -> None:
     st.subheader(escape_markdown(result["summary"]), anchor=False)
     begun = [(run, supervisor().folder(run.run_id)) for run in runs if run.summary]
     draw_compared(config.names, lambda measure: race_table(begun, measure), "race")
-    st.dataframe(result_table(result["entries"]), hide_index=True)
+    height = TABLE_ROW * (len(result["entries"]) + 1) + 3
+    with st.container(height=height, border=False):  # its room, before its code comes
+        st.dataframe(result_table(result["entries"]), hide_index=True, height=height)
     for entry in result["entries"]:
         for failure in entry["failed"]:
             st.warning(escape_markdown(f"{entry['name']}, {failure}"), icon=":material/error:")
-    verdicts(result["pairs"])
+    pairs = [escape_markdown(pair_in_words(pair)) for pair in result["pairs"]]
+    st.markdown("\n".join(f"- {pair}" for pair in pairs))
+
+
+def share(run: RaceRun) -> float:
+    """How much of a run is done, from 0 to 1."""
+    if run.summary is None or run.state != TRAINING:
+        return float(run.state == FINISHED)
+    status = run.summary.status
+    return min(1.0, status.get("step", 0) / max(1, status.get("steps", 1)))
 
 
 def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) -> None:
@@ -374,17 +392,3 @@ def write_report(race: Race) -> str:
     from keras_lm.presentation.report import race_report
 
     return race_report(race)
-
-
-def verdicts(pairs: list[dict]) -> None:
-    """Each pair in a line, with its interval."""
-    lines = []
-    for pair in pairs:
-        line = f"- {pair['b']} against {pair['a']}: **{pair['verdict']}**"
-        if pair["low"] is not None:
-            line += (
-                f"; {pair['difference']:+.3f} bits per byte, 95% interval {pair['low']:+.3f} to "
-                f"{pair['high']:+.3f}"
-            )
-        lines.append(f"{line}; {plural(pair['seeds'], 'seed')}")
-    st.markdown("\n".join(lines))

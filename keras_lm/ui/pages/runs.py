@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from keras_lm.presentation.formatting import escape_markdown, label_runs, plural
+from keras_lm.presentation.formatting import TABLE_ROW, escape_markdown, label_runs, plural
 from keras_lm.presentation.runs_table import (
     CURVE_POINTS,
     DRAWN_POINTS,
@@ -20,14 +20,14 @@ from keras_lm.presentation.runs_table import (
     short_names,
 )
 from keras_lm.runs.supervisor import RunSummary
-from keras_lm.storage.run_folder import ACTIVE_STATES, RunFolder, list_runs
+from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.parts.notes import edit_notes
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
 MOST_NAMED = 10  # of the runs that are to be deleted
-TABLE_HEIGHT, TABLE_ROW, FILTER_WIDTH = 420, 35, 160  # pixels
+TABLE_HEIGHT, FILTER_WIDTH = 420, 160  # pixels
 TABLE = "runs.table"
 SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
 INTRODUCTION = (
@@ -55,38 +55,20 @@ def page() -> None:
 
 
 def known_runs() -> list[tuple[RunSummary, dict[str, Any]]]:
-    """All runs with their rows, newest first; an ended run is read again only if it changed."""
+    """All runs with their rows, newest first; events are read again only if a run changed."""
     cache = _cache()
-    found = []
-    for folder in list_runs(supervisor().root):
-        signature = _signature(folder)
-        known = cache.get(folder.run_id)
-        if known is None or known[0] != signature or known[1].state in ACTIVE_STATES:
-            summary = supervisor().summary(folder.run_id)
-            if summary is None:
-                continue
+    for summary in (summaries := supervisor().summaries()):
+        known = cache.get(summary.run_id)
+        if known is None or known[0] is not summary:  # which stays the same where nothing changed
+            folder = supervisor().folder(summary.run_id)
             events = folder.read_thinned(CURVE_POINTS // 2)  # beside those that validate
-            known = (signature, summary, run_row(summary, events))
-            cache[folder.run_id] = known
-        found.append(known[1:])
-    return found
+            cache[summary.run_id] = (summary, run_row(summary, events))
+    return [cache[summary.run_id] for summary in summaries]
 
 
 @st.cache_resource
 def _cache() -> dict[str, tuple]:
     return {}
-
-
-def _signature(folder: RunFolder) -> tuple:
-    """What changes when a run does."""
-    found = []
-    for file in (folder.status_file, folder.events_file, folder.config_file, folder.notes_file):
-        try:
-            stat = file.stat()
-            found.append((stat.st_mtime_ns, stat.st_size))
-        except OSError:
-            found.append(None)
-    return tuple(found)
 
 
 def choose_runs(table: pd.DataFrame) -> list[str]:

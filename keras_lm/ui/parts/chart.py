@@ -11,16 +11,18 @@ from keras_lm.presentation.curves import (
     MOST_SMOOTHING,
     SMOOTHING,
     TABLE,
+    WHOLE,
     ZOOM,
     ChartOptions,
     Look,
     curves_spec,
     describe,
     hover_table,
+    part_of,
 )
 from keras_lm.presentation.formatting import CHART_HEIGHT, OPTIONS_HEIGHT
 
-HOW_TO_ZOOM = "Wheel: zoom. Drag: move. Double click: all of it."
+HOW_TO_ZOOM = "Ctrl and wheel: zoom. Drag: move. Double click: all of it."
 
 
 def chart_options() -> ChartOptions:
@@ -56,8 +58,19 @@ def chart_options() -> ChartOptions:
                 persist_state="session",
                 help="Equal ratios get equal heights; perplexity is always drawn so.",
             )
+            part = st.slider(
+                "Part",
+                *WHOLE,
+                WHOLE,
+                format="%d%%",
+                key="chart.part",
+                persist_state="session",
+                help="Which part is drawn, from its begin to its end. With a mouse or a touchpad "
+                "you can also zoom in the chart: hold Ctrl (⌘ on a Mac) and turn the wheel, or "
+                "pinch; drag to move; click twice to see all of it again.",
+            )
         st.caption(HOW_TO_ZOOM)
-    return ChartOptions(axis, smoothing, log)
+    return ChartOptions(axis, smoothing, log, part)
 
 
 def draw_chart(
@@ -76,6 +89,7 @@ def draw_chart(
         options: what was chosen.
         key: of this chart.
     """
+    table = part_of(table, options.part)
     tables = {TABLE: table, HOVER: hover_table(table, [name for name, _ in looks])}
     drawing = curves_spec(looks, title, options.axis, options.log)
     words = describe(table, options.axis)
@@ -84,7 +98,7 @@ def draw_chart(
         # words as its alternative text the chart would be drawn anew: they stand beside it.
         st.vega_lite_chart(
             drawing | {"datasets": tables},
-            key=f"{key}.{options.axis}.{options.log}",
+            key=".".join([key, options.axis, *map(str, (options.log, *options.part))]),
             alt=f"Curves: {title}",
             on_select="rerun",
             selection_mode=ZOOM,

@@ -5,7 +5,13 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 
-from keras_lm.presentation.race_charts import MEASURES, compared_looks, compared_table, title
+from keras_lm.presentation.race_charts import (
+    MEASURES,
+    VALIDATION,
+    compared_looks,
+    compared_table,
+    title,
+)
 from keras_lm.ui.parts.chart import chart_options, draw_chart
 
 
@@ -21,6 +27,8 @@ def draw_compared(names: Sequence[str], table_of: Callable[[str], pd.DataFrame],
         "Loss", [*MEASURES], default="Validation", required=True, key=f"{key}.measure"
     )
     options = chart_options()
+    if measure == VALIDATION:  # of so few points each is seen as it is
+        options = options._replace(smoothing=0)
     table = compared_table(table_of(MEASURES[measure]), options)
     key = ".".join([key, "chart", measure, *names])
-    draw_chart(compared_looks(names), title(measure), table, options, key)
+    draw_chart(compared_looks(names), title(measure, options), table, options, key)

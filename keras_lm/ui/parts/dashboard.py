@@ -28,6 +28,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.chart import chart_options, draw_chart
 from keras_lm.ui.parts.copied import show_copies
+from keras_lm.ui.parts.notes import NOTES_LOST
 from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_course import curve_remark, spoken
 from keras_lm.ui.parts.run_settings import run_settings
@@ -43,7 +44,7 @@ LONG_RUN_SECONDS, LONG_RUN_CALM = 180.0, 2.0  # who waits for minutes need not s
 STILL = "<style>.stMain * {transition: none !important}</style>"
 # Pixels: every part has its room from the first moment on, so that nothing moves when something
 # comes. On a telephone, where what is written may need more, style.css lifts some of them.
-TITLE_HEIGHT, PROGRESS_HEIGHT, REMARK_HEIGHT, COURSE_HEIGHT = 36, 42, 84, 176
+TITLE_HEIGHT, PROGRESS_HEIGHT = 36, 42
 NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
 NONE_YET = "–"
 
@@ -146,7 +147,7 @@ def draw_body(run_id: str, had_curve: bool) -> None:
         curves, written = st.columns([3, 2], gap="medium")
         with curves, st.container(gap="xsmall"):
             draw_curves(frame, summary, events)
-            with st.container(height=COURSE_HEIGHT, border=False, key="curve-remark"):
+            with st.container(border=False, key="curve-remark"):
                 curve_remark(summary, events)
         with written, st.container(gap="xsmall"):
             samples(events, summary)
@@ -196,6 +197,8 @@ def head(summary: RunSummary, events: list[dict]) -> None:
         advice = "Correct that, or delete the run."
         damage = escape_markdown(f"This run is damaged. {summary.damage} {advice}")
         st.error(damage, icon=":material/error:")
+    if summary.notes_damage:
+        st.warning(escape_markdown(f"{NOTES_LOST} {summary.notes_damage}"), icon=icon)
     step, steps = status.get("step", 0), max(1, status.get("steps", 1))
     parts = waiting(summary) or [position(summary), *course(summary, events)]
     with st.container(height=PROGRESS_HEIGHT, border=False, key="run-progress"):
@@ -314,7 +317,7 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) ->
         if tab.open:
             chosen = options._replace(log=options.log or log)
             table = charts.curve_table(frame, columns, chosen)
-            looks = charts.curve_looks([*columns.values()])
+            looks = charts.curve_looks(columns, chosen)
             with tab:
                 draw_chart(looks, title, table, chosen, key=f"chart.{title}.{summary.run_id}")
 
@@ -328,7 +331,7 @@ def samples(events: list[dict], summary: RunSummary) -> None:
             show_timeline(summary.run_id, timeline)
         else:
             st.caption(no_samples(summary))
-    with st.container(height=REMARK_HEIGHT, border=False, key="sample-remark"):
+    with st.container(border=False, key="sample-remark"):
         newest = [event for event in events if event["kind"] == "sample"][-1:]
         if newest:
             sample_remark(newest[0], summary)

@@ -4,12 +4,13 @@ from typing import Any
 
 import streamlit as st
 
-from keras_lm.presentation.formatting import describe_run
+from keras_lm.presentation.formatting import describe_run, escape_markdown
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage.records import NAME_LENGTH, NOTE_LENGTH
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 NOTE_HEIGHT = 100  # pixels
+NOTES_LOST = "Some notes of this run cannot be read; the run itself is sound."
 
 
 def edit_notes(summary: RunSummary) -> None:
@@ -24,6 +25,11 @@ def edit_notes(summary: RunSummary) -> None:
         st.session_state[key] = summary.notes.get(field, empty)
         return {"key": key, "on_change": _keep, "args": (summary.run_id, field, key)}
 
+    if summary.notes_damage:
+        st.warning(
+            escape_markdown(f"{NOTES_LOST} {summary.notes_damage} What you write replaces them."),
+            icon=":material/edit_off:",
+        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Name",
