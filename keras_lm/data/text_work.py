@@ -1,7 +1,8 @@
 """What the page asks of a text and takes long for a large one: that is done in another process.
 
 For a larger text `python -m keras_lm.data.text_work` reads one JSON line, {"do": "facts",
-"data": {...}, "context_length": 64}, answers with one, and ends. One such process works at a time.
+"data": {...}, "context_length": 64}, answers with one, and ends. One process works on each kind of
+question at a time.
 """
 
 import json
@@ -18,10 +19,8 @@ from keras_lm.data.reading import TextError
 from keras_lm.settings.config import DataConfig
 from keras_lm.system.paths import PROJECT
 
-SMALL_BYTES = 2_000_000  # a text of this size is read sooner than a process starts
+SMALL_BYTES = 2_000_000
 EXCERPT_TOKENS = 400
-
-_one_at_a_time = threading.Lock()
 
 
 def facts(data: DataConfig, context_length: int) -> dict[str, Any]:
@@ -50,6 +49,12 @@ def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> di
 
 
 WORK = {work.__name__: work for work in (facts, training_size, copies)}
+_one_at_a_time = {name: threading.Lock() for name in WORK}
+
+
+def is_small(data: DataConfig) -> bool:
+    """Whether the text is read sooner than a process starts."""
+    return texts.size_on_disk(data.data) <= SMALL_BYTES
 
 
 def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
@@ -62,12 +67,12 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
 
     Raises ValueError with one sentence when the text cannot be used.
     """
-    if texts.size_on_disk(data.data) <= SMALL_BYTES:
+    if is_small(data):
         return WORK[do](data, **values)
     request = json.dumps({"do": do, "data": data.to_dict(), **values})
     project = str(PROJECT)
     path = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
-    with _one_at_a_time:
+    with _one_at_a_time[do]:
         process = subprocess.run(
             [sys.executable, "-m", "keras_lm.data.text_work"],
             input=request.encode(),

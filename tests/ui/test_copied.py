@@ -1,8 +1,11 @@
 """What is said about copies under a model's text."""
 
+import threading
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from keras_lm.data import text_work
 from keras_lm.ui.parts import copied
 
 LONG = "sat down with her among the candles and the flowers"
@@ -61,3 +64,32 @@ def test_a_text_that_is_gone_is_said_under_generated_texts_only(brief):
     assert [caption.value for caption in page.caption] == [
         "Its training text is gone, so copies from it cannot be found."
     ] * (not brief)
+
+
+def test_nobody_waits_until_a_large_text_is_looked_through(tmp_path, monkeypatch):
+    path = tmp_path / "text.txt"
+    path.write_text(LONG)
+    may_end = threading.Event()
+
+    def ask(do, *_, **values):
+        assert may_end.wait(30)
+        return {"num_bytes": len(LONG), "copy": values.get("sample"), "novelty": 0.0}
+
+    monkeypatch.setattr(text_work, "SMALL_BYTES", -1)
+    monkeypatch.setattr(text_work, "ask", ask)
+    program = (
+        "import streamlit as st\n"
+        "from keras_lm.settings.config import DataConfig\n"
+        "from keras_lm.ui.parts.copied import show_copies\n"
+        f"show_copies(DataConfig(data={str(path)!r}), {LONG!r})\n"
+        "st.text('The page is complete.')"
+    )
+    page = AppTest.from_string(program).run(timeout=10)
+    assert [text.value for text in page.text] == ["The page is complete."]
+    assert "Looking for copies" in page.caption[0].value and not page.get("html")
+    may_end.set()
+    for _ in range(100):
+        if page.run(timeout=10).get("html"):
+            break
+    (line,) = page.get("html")
+    assert f"at most {len(LONG)} characters" in line.proto.body and not page.caption

@@ -1,6 +1,10 @@
 """Under a model's text: what of it was copied from the text it was trained on."""
 
 import html
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, lru_cache
 
 import streamlit as st
 
@@ -11,24 +15,44 @@ from keras_lm.settings.config import DataConfig
 RUN_LENGTH = 4  # words
 SHOWN_COPY = 120  # characters
 LONG_COPY, LONG_COPY_WORDS = 40, 8  # shorter ones happen to anybody who writes the language
+POLL_SECONDS = 1.0
+
+Copies = tuple[str, float | None]  # the longest copy, and how many of the phrases are new
 
 
-@st.cache_data(max_entries=100, show_spinner=False)
+@cache
 def training_size(data: DataConfig) -> int:
     """How many bytes of its text a run trains on."""
     return text_work.ask("training_size", data)["num_bytes"]
 
 
-@st.cache_data(max_entries=1_000, show_spinner=False)
-def compare(data: DataConfig, sample: str) -> tuple[str, float | None]:
+@lru_cache(1_000)
+def compare(data: DataConfig, sample: str) -> Copies:
     """The sample's longest copy from the training text, and how many of its phrases are new."""
     size = training_size(data)
     found = text_work.ask("copies", data, num_bytes=size, sample=sample, run_length=RUN_LENGTH)
     return found["copy"], found["novelty"]
 
 
+@lru_cache(1_000)
+def search(data: DataConfig, sample: str) -> Future[Copies]:
+    """What `compare` will find in a large text, while the page goes on."""
+    found: Future[Copies] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(compare(data, sample))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return found
+
+
 def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> None:
     """Writes the line; nothing when the training text is not known.
+
+    For a large text it comes later, so that nobody waits for it.
 
     Args:
         data: of the training text.
@@ -37,8 +61,25 @@ def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> No
     """
     if data is None or not sample or (brief and not is_long(sample)):
         return
+    if text_work.is_small(data):
+        write_line(lambda: compare(data, sample), brief)
+    elif (found := search(data, sample)).done():
+        write_line(found.result, brief)
+    else:
+        st.fragment(wait_for_line, run_every=POLL_SECONDS)(found)
+
+
+def wait_for_line(found: Future[Copies]) -> None:
+    """Draws the page again, with the line, as soon as the text has been looked through."""
+    if found.done():
+        st.rerun()
+    st.caption("Looking for copies in the training text, which is large.")
+
+
+def write_line(find: Callable[[], Copies], brief: bool) -> None:
+    """Writes what `find` finds; `brief` as for `show_copies`."""
     try:
-        copy, novelty = compare(data, sample)
+        copy, novelty = find()
     except ValueError:
         if not brief:
             st.caption("Its training text is gone, so copies from it cannot be found.")
