@@ -83,7 +83,7 @@ class FeedForward(keras.layers.Layer):
         self.ffn_dim = check_value("ffn_dim", ffn_dim, int, 1)
         self.activation = check_value("activation", activation, str, choices=ACTIVATIONS)
         self.supports_masking = True
-        self.use_bias = use_bias
+        self.use_bias = check_value("use_bias", use_bias, bool)
         self.output_initializer = keras.initializers.get(output_initializer)
 
     def build(self, input_shape):
@@ -171,8 +171,8 @@ class DecoderBlock(keras.layers.Layer):
             "activation": activation,
             "dropout": plain(dropout),
             "positions": positions,
-            "qk_norm": qk_norm,
-            "use_bias": use_bias,
+            "qk_norm": plain(qk_norm),
+            "use_bias": plain(use_bias),
             "options": options,
         }
         self.output_initializer = keras.initializers.get(output_initializer)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from keras_lm.data import text_work
 from keras_lm.presentation.formatting import escape_markdown
@@ -71,13 +72,17 @@ def matrix_flops_per_second() -> float:
 
 
 @contextlib.contextmanager
-def shown_disk_errors() -> Iterator[None]:
-    """Shows in a sentence what the disk or the supervisor refuses."""
+def shown_disk_errors(where: DeltaGenerator | None = None) -> Iterator[None]:
+    """Shows in a sentence what the disk or the supervisor refuses.
+
+    Args:
+        where: a container with room for a sentence; None: where everything is drawn.
+    """
     try:
         with disk_in_words():
             yield
     except ValueError as error:
-        st.error(escape_markdown(str(error)))
+        (where or st).error(escape_markdown(str(error)))
 
 
 def runs_with_models() -> list[RunSummary]:

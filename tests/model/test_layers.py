@@ -175,6 +175,7 @@ def test_a_block_passes_a_mask_on_and_refuses_what_it_cannot_be():
         mask = keras.src.backend.get_keras_mask(block(x))
     np.testing.assert_array_equal(mask, [[True, True, False]])
     assert type(block.get_config()["num_heads"]) is int
-    for arguments in ({"attention": "full"}, {"ffn_dim": 0}, {"num_heads": 0}, {"dropout": 1}):
-        with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} must be"):
-            DecoderBlock(**{"num_heads": 2, "ffn_dim": 5, **arguments})
+    bad = {"attention": "full", "ffn_dim": 0, "num_heads": 0, "dropout": 1}
+    for name, value in (bad | {"qk_norm": 1, "use_bias": "no"}).items():
+        with pytest.raises(ConfigError, match=f"^{name} must be"):
+            DecoderBlock(**{"num_heads": 2, "ffn_dim": 5, name: value})

@@ -105,8 +105,8 @@ class CausalSelfAttention(keras.layers.Layer):
         self.dropout = check_part("dropout", dropout)
         self.positions = check_value("positions", positions, str, choices=POSITIONS)
         self.supports_masking = True
-        self.qk_norm = qk_norm
-        self.use_bias = use_bias
+        self.qk_norm = check_value("qk_norm", qk_norm, bool)
+        self.use_bias = check_value("use_bias", use_bias, bool)
         self.output_initializer = keras.initializers.get(output_initializer)
 
     def build(self, input_shape):

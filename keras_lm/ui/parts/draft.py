@@ -152,7 +152,10 @@ def show_in_address() -> None:
 
 
 def draft_of(config: RunConfig) -> Draft:
-    """The draft that gives a run with these settings, its text kept where it is not a known one."""
+    """The draft that gives a run with these settings, its text kept where it is not a known one.
+
+    A text that is gone is left out, and the form asks for it. ConfigError when the disk refuses.
+    """
     preset, changes = nearest_preset(config)
     data = config.data.data
     if data in TEXTS or data in TASK_NAMES:
@@ -160,8 +163,8 @@ def draft_of(config: RunConfig) -> Draft:
     try:
         separator = config.data.separator_text or "\n"
         text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
-        path = supervisor().keep_upload(text.encode(), ".txt")
-    except ValueError:  # it is gone, or the disk is full: the form asks for it
+    except ValueError:
         return Draft(preset, changes, UPLOAD)
+    path = supervisor().keep_upload(text.encode(), ".txt")
     own = OwnText(path.stem, config.data.label)
     return Draft(preset, changes, UPLOAD, {UPLOAD: own})

@@ -1,6 +1,7 @@
 """What can be done with a run: stop, try, download, resume, duplicate, delete."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from keras_lm.presentation.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.runs.supervisor import RunSummary
@@ -16,15 +17,17 @@ MOST_OFFERED = 1_000  # steps that a longer training begins with in the form
 
 def buttons(summary: RunSummary) -> None:
     """Stop while it is active; after that the model first and Delete last."""
-    with st.container(
+    row = st.container(
         horizontal=True, gap="xsmall", height=ROW_HEIGHT, border=False, key="run-buttons"
-    ):
+    )
+    below = st.container()  # for a sentence, which the row would cut off
+    with row:
         if summary.is_active:
-            stop_button(summary)
+            stop_button(summary, below)
             return
         model_buttons(summary)
         if summary.state != run_folder.FINISHED:
-            resume_button(summary)
+            resume_button(summary, below)
         longer_button(summary)
         if summary.config is not None and st.button(
             "Duplicate",
@@ -33,16 +36,17 @@ def buttons(summary: RunSummary) -> None:
             width=130,
             help="Opens a new run with the same settings, for you to change and start.",
         ):
-            keep(draft_of(summary.config))
-            st.session_state["duplicated"] = draft()
-            st.query_params["run"] = "new"
-            st.rerun()
+            with shown_disk_errors(below):
+                keep(draft_of(summary.config))
+                st.session_state["duplicated"] = draft()
+                st.query_params["run"] = "new"
+                st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
             confirm_deletion(summary.run_id)
 
 
-def stop_button(summary: RunSummary) -> None:
-    """Asks the run to end after the present step."""
+def stop_button(summary: RunSummary, below: DeltaGenerator) -> None:
+    """Asks the run to end after the present step; `below` is where it says why it cannot."""
     stopping = supervisor().folder(summary.run_id).control_file.exists()
     if st.button(
         "Stopping" if stopping else "Stop",
@@ -51,7 +55,7 @@ def stop_button(summary: RunSummary) -> None:
         key="stop",
         help="Ends the run after the present step and keeps the model.",
     ):
-        with shown_disk_errors():
+        with shown_disk_errors(below):
             supervisor().request(summary.run_id, "stop")
             st.rerun()  # the whole page: from now on it looks often
 
@@ -77,8 +81,8 @@ def model_buttons(summary: RunSummary) -> None:
     )
 
 
-def resume_button(summary: RunSummary) -> None:
-    """Lets a run that ended early go on, in the queue like a new one."""
+def resume_button(summary: RunSummary, below: DeltaGenerator) -> None:
+    """Lets a run that ended early go on, in the queue; `below` is where it says why it cannot."""
     has_checkpoint = supervisor().folder(summary.run_id).has_checkpoint
     if st.button(
         "Resume" if has_checkpoint else "Start again",
@@ -89,7 +93,7 @@ def resume_button(summary: RunSummary) -> None:
         if has_checkpoint
         else "It has no checkpoint to resume from.",
     ):
-        with shown_disk_errors():
+        with shown_disk_errors(below):
             supervisor().resume(summary.run_id)
             st.rerun()
 

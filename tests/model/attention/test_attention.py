@@ -279,6 +279,8 @@ def test_every_precision_is_finite_and_close_to_float32(make_layer, name, policy
         ({"num_heads": 2.0}, "num_heads must be a whole number, but got 2.0."),
         ({"dropout": -1}, "dropout must be at least 0, but got -1."),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1, but got 1."),
+        ({"qk_norm": 3}, "qk_norm must be true or false, but got 3."),
+        ({"use_bias": "no"}, "use_bias must be true or false, but got 'no'."),
         (
             {"positions": "rotory"},
             f"positions must be one of {', '.join(POSITIONS)}, but got 'rotory'.",
