@@ -29,6 +29,7 @@ from keras_lm.presentation.timeline import (
     shade,
     thin,
 )
+from keras_lm.runs.comparison import pair_in_words
 from keras_lm.runs.race import Race, RaceRun
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
@@ -58,7 +59,8 @@ h1 { font-size: 1.6rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid #8886; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; font-size: 0.85rem; }
+.wide :is(th, td) { padding-right: 0.5rem; }
 .wide th, .wide td { overflow-wrap: normal; }
 pre, .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 pre { max-height: 20rem; padding: 0.8rem; overflow: auto; background: #8881;
@@ -78,6 +80,7 @@ tr, figure { break-inside: avoid; }
 @media print {
   body { max-width: none; margin: 0; }
   pre { max-height: none; }
+  .wide { overflow: visible; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 """
@@ -137,7 +140,7 @@ def race_report(race: Race) -> str:
         _drawing(drawing, table),
         _table(result_table(result["entries"])),
         "<h2>Pairs</h2>",
-        _table(pd.DataFrame(result["pairs"]).round(4).replace(-0.0, 0.0)),
+        f"<ul>{''.join(f'<li>{_text(pair_in_words(pair))}</li>' for pair in result['pairs'])}</ul>",
         "<h2>What they write</h2>",
         *_last_samples(begun),
         "<h2>Settings</h2>",

@@ -29,7 +29,7 @@ HOSTILE = [
     "😀 é",
 ]
 TAGS = set("html meta title style main h1 h2 p figure table thead tbody tr th td div b i".split())
-TAGS |= set("span details summary pre strong".split())
+TAGS |= set("span details summary pre strong ul li".split())
 DRAWN = {"svg", "g", "path", "text", "rect", "line", "defs", "clippath", "circle"}
 ATTRIBUTES = {"lang", "charset", "name", "content", "class", "scope", "dir", "style", "role"}
 ATTRIBUTES |= {"aria-label", "tabindex", "border"}
@@ -185,6 +185,7 @@ def test_a_race_has_its_sentence_its_table_and_its_command(finish_race):
     assert "--vary=norm=rmsnorm,layernorm --seeds=1,2" in report and "<svg" in report
     assert re.search('aria-label="[^"]*norm=rmsnorm: 2.15 at step 10', report)
     assert "2.150 ± 0.071" in report
+    assert "<li>norm=layernorm against norm=rmsnorm: worse; +0.500 bits per byte, 95%" in report
     assert [f"by norm=rmsnorm, {seed}" in report for seed in (1, 2)] == [True, False]
     assert report.count("<p>machine of seed 1.</p>") == report.count("seed 2.</p>") == 1
 
