@@ -27,7 +27,8 @@ class LanguageModel(keras.Model):
         Logits in float32, (batch, length, vocab_size).
 
     Raises:
-        ConfigError: for ids out of their range, or too many for learned positions.
+        ConfigError: for ids of another shape, out of their range, or too many for learned
+            positions.
     """
 
     def __init__(self, config: ModelConfig, tokenizer: dict | None = None, **kwargs):
@@ -107,6 +108,8 @@ class LanguageModel(keras.Model):
 
     def _check_ids(self, ids):
         context_length, vocab_size = self.config.context_length, self.config.vocab_size
+        if len(ids.shape) != 2:
+            raise ConfigError(f"The ids must be (batch, length), but got the shape {ids.shape}.")
         if self.position_embedding is not None and (ids.shape[1] or 0) > context_length:
             raise ConfigError(
                 "With learned positions, the ids must have a length of at most "

@@ -40,7 +40,10 @@ function keepFocus() {
   });
   let run = shownRun();
   const check = () => {
-    if (run !== shownRun()) document.querySelector(".stMain")?.scrollTo(0, 0);
+    if (run !== shownRun()) {
+      const parts = '.stMain, [data-testid="stSidebarContent"]';
+      document.querySelectorAll(parts).forEach((part) => part.scrollTo(0, 0));
+    }
     run = shownRun();
     const nowhere = document.activeElement === document.body || !document.activeElement;
     if (nowhere && last && (!last.isConnected || last.disabled)) focusHeading();

@@ -292,6 +292,7 @@ def test_it_writes_what_gpt2_writes(transformers_gpt2):
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
+        ([0, 3], r"The ids must be \(batch, length\), but got the shape \(2,\)."),
         ([[0, 23]], "The ids must be between 0 and 22, but got 23."),
         ([[-1, 3]], "The ids must be between 0 and 22, but got -1."),
         ([[0] * 12], "the ids must have a length of at most 11, the context, but got 12."),

@@ -133,6 +133,8 @@ def test_by_keyboard_the_text_is_one_stop_and_another_text_begins_at_its_end(ins
 def test_on_a_telephone_a_tap_describes_a_token_of_a_long_text(inspected):
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     page = inspected(STANDARD, (TEXT * 15)[:1024], color_scheme="dark", **phone)
+    cards = page.locator("[data-testid=stMetric]")
+    assert cards.nth(0).bounding_box()["y"] == cards.nth(1).bounding_box()["y"]
     page.locator(".text span").nth(500).tap()
     expect(page.locator(".description")).to_contain_text("token 500: ")
     expect(page.get_by_text("best guesses for token 500,")).to_be_visible()

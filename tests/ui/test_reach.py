@@ -91,6 +91,14 @@ def visit(page: Page, view: str, address: str) -> None:
     no_traceback(page)
 
 
+# Whether nothing cuts off a link's upper and lower edge.
+IS_WHOLE = """(link) => {
+    const box = link.getBoundingClientRect();
+    return [box.top + 1, box.bottom - 1].every((y) =>
+        link.contains(document.elementFromPoint(box.left + box.width / 2, y)));
+}"""
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing_serious_in_light_and_dark(view, new_page, views):
     page = new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
@@ -123,6 +131,7 @@ def test_a_telephone_has_the_links_of_the_pages_and_targets_for_a_finger(view, n
     )
     for link in links.all():
         link.click(trial=True)
+        assert link.evaluate(IS_WHOLE)
     small = [target for target in page.evaluate(TARGETS) if min(target[1:]) < SMALLEST]
     assert small == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

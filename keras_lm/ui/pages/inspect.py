@@ -12,6 +12,7 @@ from keras_lm.ui.parts import maps
 from keras_lm.ui.parts.models import BUSY, binding, choose_model, find_worker, loading_error
 from keras_lm.ui.parts.tokens import choose_token
 
+CARD_WIDTH = 170  # pixels: two in a row on a telephone
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 0.6  # most answers come sooner, and the page need not be drawn twice
 SAME_TEXT_SECONDS = 3.0  # another token of a text: what stands there stays until its answer comes
@@ -189,7 +190,7 @@ def numbers(result: dict) -> None:
     ]
     with st.container(horizontal=True, key="inspect-numbers"):
         for label, value, help_text in cells:
-            st.metric(label, value, help=help_text, border=True, width=190)
+            st.metric(label, value, help=help_text, border=True, width=CARD_WIDTH)
 
 
 def draw_attention(result: dict) -> None:
