@@ -109,7 +109,11 @@ def summarize(scores: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair]) 
         return "Nothing to compare: fewer than two entries have a finished run."
     if any(pair.verdict == TOO_FEW_SEEDS for pair in pairs if pair.a in runs and pair.b in runs):
         return "Too few seeds for a verdict: at least two are needed, and five are better."
-    means = {name: statistics.fmean(seeds.values()) for name, seeds in runs.items()}
+    common = set.intersection(*map(set, runs.values()))  # another seed may be an easier one
+    means = {
+        name: statistics.fmean([seeds[seed] for seed in common or seeds])
+        for name, seeds in runs.items()
+    }
     best = min(means, key=means.__getitem__)
     against = [_seen_from(pair, best) for pair in pairs if best in (pair.a, pair.b)]
     against = [pair for pair in against if pair.b in runs]

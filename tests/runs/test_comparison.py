@@ -84,6 +84,7 @@ def test_means_and_spreads_of_few_values():
             {"a": [1.0, 1.0, 1.0], "b": [1.1, 1.1, 1.1], "c": [1.0, 1.0, 4.0]},
             r"No winner: a .* is shown to c \(95% interval -3.303 to 5.303, 3 seeds\)",
         ),
+        ({"a": [1.0, 1.2], "b": [1.2, 1.1, 0.1]}, "No winner: a has the lowest mean"),
         (
             {"a": [1.0, 1.1], "b": [1.2, 1.1], "c": [1.3, 1.1]},
             r"No .* to b and c \(to b: 95% interval -1.171 to 1.371, 2 seeds\)",
