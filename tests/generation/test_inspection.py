@@ -123,7 +123,8 @@ def test_the_maps_are_what_the_block_mixes_its_values_by(small_model, small_ids,
         stream = layer(stream)
     layer = model.blocks[block]
     x, attention = layer.attention_norm(stream), layer.attention
-    values = np.array(attention.project(x, np.arange(CONTEXT))[2])[0]  # (heads, length, head_dim)
+    values = attention.project(x, np.arange(CONTEXT)).values
+    values = np.array(values)[0]  # (heads, length, head_dim)
     mixed = maps.tokens @ values
     seen = (maps.tokens > 0).any(axis=0)
     if mechanism is SLOTS:

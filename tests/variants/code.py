@@ -17,8 +17,8 @@ class SlidingWindowAttention(CausalSelfAttention):
         return ops.matmul(ops.cast(weights, values.dtype), values)
 
     def attention_weights(self, x):
-        queries, keys, _ = self.project(x, ops.arange(x.shape[1]))
-        return self._weigh(queries, keys)
+        heads = self.project(x, ops.arange(x.shape[1]))
+        return self._weigh(heads.queries, heads.keys)
 
     def _weigh(self, queries, keys):
         positions = ops.arange(ops.shape(queries)[2])

@@ -54,6 +54,14 @@ def masked_softmax(scores, allowed):
     return ops.softmax(ops.where(allowed, ops.cast(scores, "float32"), MASKED), axis=-1)
 
 
+class Heads(NamedTuple):
+    """Queries, keys and values, each (batch, num_heads, length, head_dim)."""
+
+    queries: tf.Tensor
+    keys: tf.Tensor
+    values: tf.Tensor
+
+
 class Rings(NamedTuple):
     """A state for generation: the last keys and values, each (batch * num_heads, size, head_dim).
 
@@ -149,23 +157,26 @@ class CausalSelfAttention(keras.layers.Layer):
         return self.output_dropout(self.merge_heads(mixed), training=training)
 
     def project(self, x, positions):
-        """What `attend` takes: queries, keys and values of `x`, turned by `positions`."""
-        queries, keys, values = self.split_heads(x)
-        return self.turn(queries, positions), self.turn(keys, positions), values
+        """What `attend` takes, in its order: the heads of `x`, turned by `positions`."""
+        return self.turn_heads(self.split_heads(x), positions)
 
-    def split_heads(self, x):
-        """Queries (scaled by 1 / sqrt(head_dim)), keys and values of `x`, without positions."""
+    def split_heads(self, x) -> Heads:
+        """The heads of `x` without positions, queries scaled by 1 / sqrt(head_dim)."""
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         # (batch, length, 3 * d_model) -> (3, batch, num_heads, length, head_dim)
         qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, self.head_dim))
         queries, keys, values = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
         if self.qk_norm:
             queries, keys = ops.rms_normalization(queries), ops.rms_normalization(keys)
-        return queries * self.head_dim**-0.5, keys, values
+        return Heads(queries * self.head_dim**-0.5, keys, values)
 
-    def turn(self, x, positions):
-        """Queries or keys turned by their positions, where the scheme does so."""
-        return self.turning(x, positions) if self.turning else x
+    def turn_heads(self, heads: Heads, positions) -> Heads:
+        """Queries and keys turned by their positions, where the scheme does so."""
+        if not self.turning:
+            return heads
+        return heads._replace(
+            queries=self.turning(heads.queries, positions), keys=self.turning(heads.keys, positions)
+        )
 
     def merge_heads(self, mixed):
         """(batch, num_heads, length, head_dim) -> (batch, length, d_model), projected."""
@@ -206,8 +217,8 @@ class CausalSelfAttention(keras.layers.Layer):
             variant may put weights on other things than tokens before these.
         """
         length = x.shape[1]
-        queries, keys, *_ = self.project(x, ops.arange(length))
-        scores = ops.matmul(queries, ops.swapaxes(keys, 2, 3))
+        heads = self.project(x, ops.arange(length))
+        scores = ops.matmul(heads.queries, ops.swapaxes(heads.keys, 2, 3))
         return masked_softmax(scores, ops.arange(length) <= ops.arange(length)[:, None])
 
     @property

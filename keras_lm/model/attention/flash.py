@@ -20,6 +20,8 @@ pass has it: in a sum with a large maximum, the logarithm would lose its last di
 A tensor in blocks is (blocks, batch, num_heads, block, head_dim).
 """
 
+from typing import NamedTuple
+
 from keras_lm.model.attention.base import MASKED, CausalSelfAttention
 from keras_lm.model.backend import keras, ops, tf
 
@@ -59,14 +61,13 @@ def flash_attention(queries, keys, values):
     """
     length = ops.shape(queries)[2]
     queries, keys, values = (_split(x) for x in (queries, keys, values))
-    outputs, maxima, totals = _forward(queries, keys, values)
+    result = _forward(queries, keys, values)
 
     def gradient(upstream):
-        upstream = _split(upstream)
-        gradients = _backward(queries, keys, values, outputs, maxima, totals, upstream)
+        gradients = _backward(queries, keys, values, result, _split(upstream))
         return tuple(_join(x, length) for x in gradients)
 
-    return _join(outputs, length), gradient
+    return _join(result.outputs, length), gradient
 
 
 def _split(x):
@@ -113,8 +114,16 @@ def _empty(like):
     return tf.TensorArray("float32", ops.shape(like)[0]).unstack(zeros)
 
 
-def _forward(queries, keys, values):
-    """O in the values' dtype, m and l (..., block, 1) in float32, all in blocks."""
+class _Forward(NamedTuple):
+    """O in the values' dtype; m and l, (..., block, 1) in float32. All in blocks."""
+
+    outputs: tf.Tensor
+    maxima: tf.Tensor
+    totals: tf.Tensor
+
+
+def _forward(queries, keys, values) -> _Forward:
+    """The mixture of values, and what the gradient needs of each row's softmax."""
 
     def attend_row(row, outputs, maxima, totals):
         q = _read(queries, row)
@@ -143,14 +152,14 @@ def _forward(queries, keys, values):
         attend_row,
         (tf.constant(0), _empty(queries), _empty(one_per_row), _empty(one_per_row)),
     )
-    return tf.cast(outputs.stack(), values.dtype), maxima.stack(), totals.stack()
+    return _Forward(tf.cast(outputs.stack(), values.dtype), maxima.stack(), totals.stack())
 
 
-def _backward(queries, keys, values, outputs, maxima, totals, upstream):
+def _backward(queries, keys, values, result: _Forward, upstream):
     """Gradients of queries, keys and values, in blocks and in their dtype."""
     num_blocks = ops.shape(queries)[0]
     upstream_dot_output = tf.reduce_sum(
-        tf.cast(upstream, "float32") * tf.cast(outputs, "float32"), axis=-1, keepdims=True
+        tf.cast(upstream, "float32") * tf.cast(result.outputs, "float32"), axis=-1, keepdims=True
     )
 
     def visit_column(column, dq, dk, dv):
@@ -158,7 +167,8 @@ def _backward(queries, keys, values, outputs, maxima, totals, upstream):
 
         def add_row(row, dq, dk_column, dv_column):
             q, d_out = _read(queries, row), _read(upstream, row)
-            weights = tf.exp(_scores(q, k, row, column) - maxima[row]) / totals[row]
+            weights = tf.exp(_scores(q, k, row, column) - result.maxima[row])
+            weights /= result.totals[row]
             d_weights = tf.matmul(d_out, v, transpose_b=True)
             d_scores = weights * (d_weights - upstream_dot_output[row])
             dq = dq.write(row, dq.read(row) + tf.matmul(d_scores, k))

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_lm.model.attention.base import MASKED, CausalSelfAttention, Rings
+from keras_lm.model.attention.chunks import decayed_sum, shift_chunks, split_chunks
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.settings.checks import check_value
 
@@ -34,6 +35,27 @@ FIRST_GATES = (-6.0, -10.0)
 GATE_SPEED = 8.0  # beta is this times its weight
 LONGEST_MEMORY = 64.0  # chunks; the slots' first time constants go from 1 to this
 EMPTY = 1e-20  # a slot that holds less than this part of a token counts as empty
+
+
+class Projected(NamedTuple):
+    """What the window and the slots need of a sequence.
+
+    Attributes:
+        queries, keys, values: (batch, num_heads, length, head_dim), queries scaled, both turned.
+        slot_queries, slot_keys: the same queries and keys, unturned.
+        shares: phi, (batch, num_heads, length, num_slots), in float32.
+    """
+
+    queries: tf.Tensor
+    keys: tf.Tensor
+    values: tf.Tensor
+    slot_queries: tf.Tensor
+    slot_keys: tf.Tensor
+    shares: tf.Tensor
+
+    def split(self, chunk_length: int) -> "Projected":
+        """The same in chunks: each (batch, num_heads, chunks, chunk_length, size)."""
+        return Projected(*(split_chunks(part, chunk_length) for part in self))
 
 
 class WindowAndSlots(NamedTuple):
@@ -83,18 +105,20 @@ class LinearAttention(CausalSelfAttention):
         self.slots.build(input_shape)
 
     def project(self, x, positions):
-        """Turned queries and keys, values; and for the slots, unturned ones and phi."""
-        queries, keys, values = self.split_heads(x)
-        turned = self.turn(queries, positions), self.turn(keys, positions)
-        return *turned, values, queries, keys, self.slots(x)
+        """What `attend` takes: `Projected`."""
+        heads = self.split_heads(x)
+        turned = self.turn_heads(heads, positions)
+        return Projected(*turned, heads.queries, heads.keys, self.slots(x))
 
     def attend(self, queries, keys, values, slot_queries, slot_keys, shares):
         chunk_length, length = self.chunk_length, queries.shape[2]
         if length is not None:  # two chunks are exact however short, and short ones are cheaper
             chunk_length = min(chunk_length, (length + 1) // 2)
-        gate, log_decay = self.slots.gate_and_decay()
         return attend_to_window_and_slots(
-            queries, keys, values, slot_queries, slot_keys, shares, gate, log_decay, chunk_length
+            Projected(queries, keys, values, slot_queries, slot_keys, shares),
+            self.slots.scaled_gate(),
+            self.slots.log_decay(),
+            chunk_length,
         )
 
     def attention_weights(self, x):
@@ -103,22 +127,19 @@ class LinearAttention(CausalSelfAttention):
         A slot stands for everything before the window; a token outside the window has 0.
         """
         length, chunk_length = x.shape[1], self.chunk_length
-        queries, keys, values, slot_queries, slot_keys, shares = self.project(x, ops.arange(length))
-        gate, log_decay = self.slots.gate_and_decay()
-        queries, slot_queries, values, slot_keys, shares = (
-            split_chunks(part, chunk_length)
-            for part in (queries, slot_queries, values, slot_keys, shares)
-        )
-        sums = slot_sums(slot_keys, values, shares, log_decay)
-        keys = ops.repeat(keys[:, :, None], sums.shape[2], axis=2)  # all of them for every chunk
+        projected = self.project(x, ops.arange(length))
+        chunks = projected.split(chunk_length)
+        sums = slot_sums(chunks, self.slots.log_decay())
+        # All keys for every chunk.
+        keys = ops.repeat(projected.keys[:, :, None], sums.shape[2], axis=2)
         row = ops.reshape(ops.arange(sums.shape[2] * chunk_length), (-1, chunk_length, 1))
         column = ops.arange(length)
         allowed = (column <= row) & (column // chunk_length >= row // chunk_length - 1)
-        slot_keys, _, counts = slot_means(sums, keys.dtype)
-        scores = score_together(queries, keys, slot_queries, slot_keys)
-        weights = weigh(scores, allowed, counts, gate[:, None, None, :])
+        means = slot_means(sums, keys.dtype)
+        scores = score_together(chunks.queries, keys, chunks.slot_queries, means.keys)
+        weights = weigh(scores, allowed, means.counts, self.slots.scaled_gate()[:, None, None, :])
         # (batch, num_heads, chunks, chunk_length, num_slots + length)
-        weights = ops.reshape(weights, (*queries.shape[:2], -1, weights.shape[-1]))
+        weights = ops.reshape(weights, (*scores.shape[:2], -1, weights.shape[-1]))
         return weights[:, :, :length]
 
     @property
@@ -147,26 +168,24 @@ class LinearAttention(CausalSelfAttention):
         all_values = ops.slice_update(all_values, (0, position % window, 0), values)
         gate, log_decay = (  # (batch * num_heads, num_slots)
             ops.tile(x, (queries.shape[0] // self.num_heads, 1))
-            for x in self.slots.gate_and_decay()
+            for x in (self.slots.scaled_gate(), self.slots.log_decay())
         )
         begins = ops.equal(in_chunk, 0)  # a new chunk
         slots = ops.where(begins, ops.exp(log_decay)[:, :, None] * slots + previous, slots)
         previous = ops.where(begins, own, previous)
         own = ops.where(begins, 0.0, own) + write_slots(slot_keys, values, shares)
         later = ops.arange(queries.shape[1])[:, None]  # how many tokens of this call precede each
-        age = (
-            position + later - ops.arange(window)
-        ) % window  # of the token at each index of the ring
+        age = (position + later - ops.arange(window)) % window  # of the token at each ring index
         allowed = age <= ops.minimum(position, self.chunk_length + in_chunk) + later
         # Two products here, as few rows are not worth copying the rings.
-        slot_keys, slot_values, counts = slot_means(slots, all_keys.dtype)
+        means = slot_means(slots, all_keys.dtype)
         scores = ops.concatenate(
-            [ops.matmul(slot_queries, ops.swapaxes(slot_keys, 1, 2))]
+            [ops.matmul(slot_queries, ops.swapaxes(means.keys, 1, 2))]
             + [ops.matmul(queries, ops.swapaxes(all_keys, 1, 2))],
             axis=-1,
         )  # (batch * num_heads, tokens, num_slots + window)
-        weights = ops.cast(weigh(scores, allowed, counts, gate[:, None]), values.dtype)
-        mixed = ops.matmul(weights[:, :, : self.num_slots], slot_values)
+        weights = ops.cast(weigh(scores, allowed, means.counts, gate[:, None]), values.dtype)
+        mixed = ops.matmul(weights[:, :, : self.num_slots], means.values)
         mixed += ops.matmul(weights[:, :, self.num_slots :], all_values)
         return mixed, WindowAndSlots(all_keys, all_values, slots, previous, own)
 
@@ -221,25 +240,20 @@ class Slots(keras.layers.Layer):
         batch, length, _ = input_shape
         return batch, self.num_heads, length, self.num_slots
 
-    def gate_and_decay(self):
-        """beta and log gamma, each (num_heads, num_slots).
+    def scaled_gate(self):
+        """beta, (num_heads, num_slots)."""
+        return GATE_SPEED * ops.reshape(self.gate, (self.num_heads, self.num_slots))
 
-        gamma = exp(-exp(log_rate)) lies in [0, 1] and reaches both ends.
-        """
-        shape = (self.num_heads, self.num_slots)
-        gate = GATE_SPEED * ops.reshape(self.gate, shape)
-        return gate, ops.reshape(-ops.exp(self.log_rate), shape)
+    def log_decay(self):
+        """log gamma, (num_heads, num_slots); gamma lies in [0, 1] and reaches both ends."""
+        return ops.reshape(-ops.exp(self.log_rate), (self.num_heads, self.num_slots))
 
 
-def attend_to_window_and_slots(
-    queries, keys, values, slot_queries, slot_keys, shares, gate, log_decay, chunk_length: int
-):
+def attend_to_window_and_slots(projected: Projected, gate, log_decay, chunk_length: int):
     """The equations above for a whole sequence.
 
     Args:
-        queries, keys, values: (batch, num_heads, length, head_dim), queries scaled, both turned.
-        slot_queries, slot_keys: the same queries and keys, unturned.
-        shares: phi, (batch, num_heads, length, num_slots), in float32.
+        projected: of the sequence.
         gate: beta, (num_heads, num_slots).
         log_decay: log gamma, (num_heads, num_slots), at most 0.
         chunk_length: C.
@@ -247,22 +261,20 @@ def attend_to_window_and_slots(
     Returns:
         (batch, num_heads, length, head_dim).
     """
-    batch, num_heads, length, head_dim = ops.shape(queries)
-    queries, keys, values, slot_queries, slot_keys, shares = (
-        split_chunks(x, chunk_length)
-        for x in (queries, keys, values, slot_queries, slot_keys, shares)
-    )
-    sums = slot_sums(slot_keys, values, shares, log_decay)
-    num_chunks = ops.shape(queries)[2]
+    batch, num_heads, length, head_dim = ops.shape(projected.queries)
+    chunks = projected.split(chunk_length)
+    sums = slot_sums(chunks, log_decay)
+    num_chunks = ops.shape(sums)[2]
     chunk = ops.arange(num_chunks)[:, None, None]
     row, column = ops.arange(chunk_length)[:, None], ops.arange(2 * chunk_length)
     has_previous = chunk > 0
     allowed = (column <= row + chunk_length) & (has_previous | (column >= chunk_length))
-    slot_keys, slot_values, counts = slot_means(sums, keys.dtype)
-    keys = ops.concatenate([shift_chunks(keys, 1), keys], axis=3)
-    scores = score_together(queries, keys, slot_queries, slot_keys)
-    weights = ops.cast(weigh(scores, allowed, counts, gate[:, None, None, :]), values.dtype)
-    values = ops.concatenate([slot_values, shift_chunks(values, 1), values], axis=3)
+    means = slot_means(sums, chunks.keys.dtype)
+    keys = ops.concatenate([shift_chunks(chunks.keys, 1), chunks.keys], axis=3)
+    scores = score_together(chunks.queries, keys, chunks.slot_queries, means.keys)
+    values = chunks.values
+    weights = ops.cast(weigh(scores, allowed, means.counts, gate[:, None, None, :]), values.dtype)
+    values = ops.concatenate([means.values, shift_chunks(values, 1), values], axis=3)
     mixed = ops.matmul(weights, values)  # (batch, num_heads, chunks, chunk_length, head_dim)
     mixed = ops.reshape(mixed, (batch, num_heads, num_chunks * chunk_length, head_dim))
     return mixed[:, :, :length]
@@ -317,17 +329,25 @@ def pad_last(x, before: int, after: int):
     return ops.pad(x, (*((0, 0),) * (len(x.shape) - 1), (before, after)))
 
 
-def slot_means(sums, dtype):
-    """K~ and V~ in `dtype`, (..., num_slots, head_dim), and Z, (..., num_slots, 1), of `sums`."""
+class SlotMeans(NamedTuple):
+    """K~ and V~, (..., num_slots, head_dim), and Z in float32, (..., num_slots, 1)."""
+
+    keys: tf.Tensor
+    values: tf.Tensor
+    counts: tf.Tensor
+
+
+def slot_means(sums, dtype) -> SlotMeans:
+    """The means of `sums` over what the slots hold, keys and values in `dtype`."""
     head_dim, counts = sums.shape[-1] // 2, sums[..., -1:]
     # Empty slots are masked before the division, so that no gradient is NaN.
     means = ops.cast(sums[..., :-1] / ops.where(counts > EMPTY, counts, 1.0), dtype)
-    return means[..., :head_dim], means[..., head_dim:], counts
+    return SlotMeans(means[..., :head_dim], means[..., head_dim:], counts)
 
 
-def slot_sums(keys, values, shares, log_decay):
-    """S^K, S^V and Z of every chunk side by side, of keys, values and shares in chunks."""
-    sums = shift_chunks(write_slots(keys, values, shares), 2)
+def slot_sums(chunks: Projected, log_decay):
+    """S^K, S^V and Z of every chunk side by side: (batch, num_heads, chunks, num_slots, size)."""
+    sums = shift_chunks(write_slots(chunks.slot_keys, chunks.values, chunks.shares), 2)
     return decayed_sum(sums, log_decay[:, None, :, None])
 
 
@@ -336,70 +356,3 @@ def write_slots(keys, values, shares):
     keys, values = ops.cast(keys, "float32"), ops.cast(values, "float32")
     tokens = ops.concatenate([keys, values, ops.ones_like(keys[..., :1])], axis=-1)
     return ops.matmul(ops.swapaxes(shares, -1, -2), tokens)
-
-
-def split_chunks(x, chunk_length: int):
-    """(batch, heads, length, size) -> (batch, heads, chunks, chunk_length, size), zeros at the end.
-
-    Zero shares write nothing to a slot, and zero keys come after every row that counts.
-
-    Example:
-        >>> split_chunks(ops.ones((1, 1, 5, 8)), chunk_length=2).shape
-        TensorShape([1, 1, 3, 2, 8])
-    """
-    batch, num_heads, length, size = ops.shape(x)
-    missing = -length % chunk_length
-    x = ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
-    num_chunks = (length + missing) // chunk_length
-    return ops.reshape(x, (batch, num_heads, num_chunks, chunk_length, size))
-
-
-def shift_chunks(x, count: int):
-    """Every chunk (axis 2) gets what was `count` chunks before it, the first ones zeros.
-
-    Example:
-        >>> shift_chunks(ops.reshape(ops.arange(3), (1, 1, 3)), 1).numpy().tolist()
-        [[[0, 0, 1]]]
-    """
-    return ops.concatenate([ops.zeros_like(x[:, :, :count]), x[:, :, :-count]], axis=2)
-
-
-def decayed_sum(x, log_decay):
-    """x_c + gamma x_{c-1} + gamma^2 x_{c-2} + ... along the chunks.
-
-    Args:
-        x: (batch, num_heads, chunks, num_slots, size) in float32.
-        log_decay: log gamma; broadcasts to x with 1 chunk and size 1.
-
-    Returns:
-        The same shape as x.
-
-    Example:
-        >>> x = ops.ones((1, 1, 3, 1, 1))
-        >>> decayed_sum(x, ops.log(ops.array([[[[[0.5]]]]]))).numpy().ravel().tolist()
-        [1.0, 1.5, 1.75]
-    """
-    decay = ops.broadcast_to(ops.exp(log_decay), ops.shape(x[:, :, :1, :, :1]))
-    return ops.moveaxis(_decayed_sum(ops.moveaxis(x, 2, 0), decay[:, :, 0]), 0, 2)
-
-
-@tf.autograph.experimental.do_not_convert  # or AutoGraph may drop the next line
-@tf.custom_gradient
-def _decayed_sum(x, decay):
-    """Of chunks first, (chunks, ...), with a gradient that is a sum from the end back."""
-    sums = _scan_chunks(x, decay)
-
-    def gradient(upstream):
-        of_x = _scan_chunks(upstream, decay, reverse=True)
-        of_decay = tf.reduce_sum(of_x[1:] * sums[:-1], axis=(0, -1))
-        return of_x, tf.expand_dims(of_decay, -1)
-
-    return sums, gradient
-
-
-def _scan_chunks(x, decay, reverse=False):
-    def add(total, chunk):
-        total = decay * total + chunk
-        return total, total
-
-    return ops.scan(add, ops.zeros_like(x[0]), x, reverse=reverse)[1]

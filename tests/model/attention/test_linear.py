@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from keras_lm.model.attention import LinearAttention, StandardAttention, rotate
-from keras_lm.model.attention.linear import GATE_SPEED, attend_to_window_and_slots, decayed_sum
+from keras_lm.model.attention.chunks import decayed_sum
+from keras_lm.model.attention.linear import GATE_SPEED, Projected, attend_to_window_and_slots
 from tests.reference import decode, draw
 
 BATCH, HEADS, HEAD_DIM, CHUNK, SLOTS = 2, 3, 6, 4, 5
@@ -132,9 +133,8 @@ def test_with_a_slot_for_each_token_it_equals_standard_attention(length, spare_s
     ungated = NO_GATE.repeat(length + spare_slots, axis=1)
 
     def attend(queries, keys, values):
-        return attend_to_window_and_slots(
-            queries, keys, values, queries, keys, shares, ungated, ungated, CHUNK
-        )
+        projected = Projected(queries, keys, values, queries, keys, shares)
+        return attend_to_window_and_slots(projected, ungated, ungated, CHUNK)
 
     expected = mixture_and_gradients(StandardAttention(HEADS).attend, queries, keys, values)
     actual = mixture_and_gradients(attend, queries, keys, values)
@@ -149,17 +149,16 @@ def test_tokens_of_one_key_may_share_a_slot_without_loss(length):
     keys = draw(BATCH, HEADS, SLOTS, HEAD_DIM, seed=2)[:, :, kinds]
     shares = np.broadcast_to(np.eye(SLOTS, dtype="float32")[kinds], (*keys.shape[:3], SLOTS))
     ungated = NO_GATE.repeat(SLOTS, axis=1)
-    mixed = attend_to_window_and_slots(
-        queries, keys, values, queries, keys, shares, ungated, ungated, CHUNK
-    )
+    projected = Projected(queries, keys, values, queries, keys, shares)
+    mixed = attend_to_window_and_slots(projected, ungated, ungated, CHUNK)
     expected = StandardAttention(HEADS).attend(*map(tf.constant, (queries, keys, values)))
     np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-5)
 
 
 def test_weights_sum_to_one(make_layer):
     layer = make_layer()
-    projected = list(layer.project(draw(BATCH, 7 * CHUNK + 2, D_MODEL), np.arange(7 * CHUNK + 2)))
-    projected[2] = tf.ones_like(projected[2])
+    projected = layer.project(draw(BATCH, 7 * CHUNK + 2, D_MODEL), np.arange(7 * CHUNK + 2))
+    projected = projected._replace(values=tf.ones_like(projected.values))
     np.testing.assert_allclose(layer.attend(*projected), 1.0, rtol=0, atol=1e-6)
 
 
@@ -214,9 +213,10 @@ def test_fresh_slots_learn_and_weigh_less_in_each_further_head():
         loss = tf.reduce_sum(out * draw(*out.shape, seed=1))
     for gradient in tape.gradient(loss, [weight.value for weight in layer.slots.weights]):
         assert np.isfinite(gradient).all() and (np.abs(gradient) > 0).all()
-    projected = list(layer.project(x, np.arange(16 * CHUNK)))
-    projected[2] = np.ones(projected[2].shape, "float32")
-    projected[2][:, :, 14 * CHUNK :] = 0.0  # so that the last chunk's outputs are the slots' weight
+    projected = layer.project(x, np.arange(16 * CHUNK))
+    values = np.ones(projected.values.shape, "float32")
+    values[:, :, 14 * CHUNK :] = 0.0  # so that the last chunk's outputs are the slots' weight
+    projected = projected._replace(values=values)
     weights = np.array(layer.attend(*projected))[:, :, 15 * CHUNK :].mean(axis=(0, 2, 3))
     assert 1e-5 < weights[2] < weights[1] / 5 < weights[0] / 25 < 0.05 / 25
 
@@ -328,7 +328,7 @@ def test_a_slot_can_learn_to_forget_nothing_and_to_forget_at_once(make_layer):
     slots = make_layer().slots
     slots.log_rate.assign(np.resize([-20.0, 6.0], slots.log_rate.shape))
     with tf.GradientTape() as tape:
-        decay = tf.exp(slots.gate_and_decay()[1])
+        decay = tf.exp(slots.log_decay())
     np.testing.assert_array_equal(np.unique(decay), [0.0, 1.0])
     assert np.isfinite(tape.gradient(decay, slots.log_rate.value)).all()
 
@@ -353,7 +353,7 @@ def test_16_bits_are_close_to_32_beyond_the_window(make_layer, policy, dtype, to
     expected = make_layer(qk_norm=True)(x)
     np.testing.assert_allclose(tf.cast(out, "float32"), expected, rtol=0, atol=tolerance)
     assert layer.initial_state(BATCH, 1000)[2].dtype == "float32"
-    assert all(part.dtype == "float32" for part in layer.slots.gate_and_decay())
+    assert layer.slots.scaled_gate().dtype == layer.slots.log_decay().dtype == "float32"
 
 
 def test_its_sizes_come_back_from_its_config(make_layer):
