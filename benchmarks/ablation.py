@@ -1,9 +1,9 @@
-"""What each ingredient of Quick start is worth: the loss without it, and what a token takes.
+"""What each ingredient of Quick start is worth: the loss without it, and the time per token.
 
     python -m benchmarks.ablation [--seeds 1] [--texts moby-dick]
 
-Equal tokens but where a row says otherwise, so that a busy machine does not change a loss; the time
-of a token is shown beside it.
+Equal tokens except where a row says otherwise, so that a busy machine does not change a loss; the
+time per token is shown beside it.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def measure(flags: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints a table a text."""
+    """Prints a table per text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--texts", nargs="*", default=TEXTS)
@@ -59,7 +59,7 @@ def main() -> None:
     for data in arguments.texts:
         table = Report(f"Ablation of Quick start, {data}, {STEPS} steps")
         table.line(
-            "| variant | validation loss | more than as it is | us a token | times as it is |"
+            "| variant | validation loss | more than as it is | us per token | times as it is |"
         )
         table.line("|---" * 5 + "|")
         as_it_is = None

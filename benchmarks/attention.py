@@ -5,7 +5,7 @@
 
 First the mixture alone (queries, keys and values are given) beside PyTorch's fused kernel, in turn,
 on two shapes. Then a whole layer (d_model 128, 8 heads, one sequence) at growing lengths, each in a
-process of its own: time of a step, most memory taken beyond what was there before it, time to
+process of its own: time per step, most memory taken beyond what was there before it, time to
 compile. "full square" is the layer with all scores at once, as a plain implementation has them.
 `--write` renews the table from which the page draws.
 """
@@ -32,7 +32,7 @@ FULL = "full square"
 LAYERS = (*ATTENTIONS, FULL)
 LONGEST = {FULL: 4096, "standard": 4096}  # beyond, memory or compilation are out of proportion
 D_MODEL, NUM_HEADS = 128, 8
-ROUNDS, SECONDS_A_ROUND = 7, 0.4
+ROUNDS, SECONDS_PER_ROUND = 7, 0.4
 
 
 def attention_class(name: str) -> type:
@@ -49,7 +49,7 @@ def attention_class(name: str) -> type:
     return FullSquareAttention if name == FULL else ATTENTIONS[name].load()
 
 
-def seconds_a_call(call: Callable[[], object], seconds: float) -> float:
+def seconds_per_call(call: Callable[[], object], seconds: float) -> float:
     """The mean over as many calls as fit into that time."""
     begin, count = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
@@ -117,7 +117,7 @@ def compare_mixtures() -> None:
             for name, call in calls.items():
                 time.sleep(0.2)  # the other library's threads go to sleep
                 call()
-                times[name].append(seconds_a_call(call, SECONDS_A_ROUND))
+                times[name].append(seconds_per_call(call, SECONDS_PER_ROUND))
         fused = times["PyTorch, fused"]
         for name, own in times.items():
             ratio = statistics.median(a / b for a, b in zip(own, fused, strict=True))
@@ -125,7 +125,7 @@ def compare_mixtures() -> None:
 
 
 def measure_layer(name: str, length: int) -> dict[str, float]:
-    """In this process: seconds per step and to compile, and MB that a step takes on top."""
+    """In this process: seconds per step and to compile, and MB that a step adds."""
     import numpy as np
     import tensorflow as tf
 
@@ -152,7 +152,7 @@ def measure_layer(name: str, length: int) -> dict[str, float]:
     run = functools.partial(step, tf.constant(True))
     run()[0].numpy()
     extra = memory_mb("VmRSS") - before  # TensorFlow keeps what it once had
-    times = [seconds_a_call(lambda: run()[0].numpy(), SECONDS_A_ROUND) for _ in range(ROUNDS)]
+    times = [seconds_per_call(lambda: run()[0].numpy(), SECONDS_PER_ROUND) for _ in range(ROUNDS)]
     seconds = statistics.median(times)
     return {"seconds": seconds, "megabytes": extra, "compile_seconds": compile_seconds}
 
@@ -164,7 +164,7 @@ def memory_mb(field: str) -> float:
 
 
 def measure_lengths() -> list[dict]:
-    """One row a layer and length, printed as they come."""
+    """One row per layer and length, printed as they come."""
     print("\n| length | mechanism | ms per step | microseconds per token | MB | compiled in s |")
     print("|---|---|---|---|---|---|")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}

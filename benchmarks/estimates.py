@@ -72,7 +72,7 @@ def measure(preset: str, *changes: dict) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints a row a run."""
+    """Prints a row per run."""
     table = Report("Estimates")
     table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
     table.line("|---" * 7 + "|")

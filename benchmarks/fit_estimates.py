@@ -2,7 +2,7 @@
 
     python -m benchmarks.fit_estimates RUN_FOLDER...
 
-Each run gives two equations: the seconds of a step, and the seconds before its first step. Least
+Each run gives two equations: the seconds per step, and the seconds before its first step. Least
 squares of relative errors, no constant below 0. The runs must differ in what the constants stand
 for (sizes, attention, dropout, optimizer), have been alone on the machine, and have had an empty
 cache (KERAS_LM_CACHE). Memory is not fitted: the peak is not in the events; for that,

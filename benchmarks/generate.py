@@ -4,7 +4,7 @@
     python -m benchmarks.generate [--rounds 3] [--shapes first second] [--peers keras_lm ...]
 
 Every measurement is a process of its own, in turn: keras_lm, the GPT-2 of `transformers` (one
-thread and all), that of keras-hub (as it comes, and compiled by XLA, which one has to ask for);
+thread and all), that of keras-hub (by default, and compiled by XLA, which is an option);
 float32, random weights, temperature 0.8, top-k 40, top-p 0.9. Tokens per second: a prompt of 8
 tokens continued to the end of the context. First token: from the call to the first token of a
 prompt of half the context, warm. A second table has keras_lm alone: every attention with rotary
@@ -30,7 +30,7 @@ from keras_lm.settings.variants import ATTENTIONS
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 PROMPT_LENGTH = 8
 LEAST_SECONDS, LEAST_CALLS = 4.0, 5
-CONTEXTS = (1, 2, 4, 8, 16)  # how long the texts are whose time a token is compared
+CONTEXTS = (1, 2, 4, 8, 16)  # how long the texts are whose time per token is compared
 
 # Prompt ids, number of new tokens, seed -> the new ids, as they come.
 Continue = Callable[[list[int], int, int], Iterator[int]]
@@ -149,7 +149,7 @@ def measure(peer: str, shape: dict[str, int]) -> dict[str, float]:
 
 
 def measure_flatness(attention: str, shape: dict[str, int]) -> dict[str, list]:
-    """Milliseconds a token of texts of some lengths, and how many programs were compiled."""
+    """Milliseconds per token of texts of some lengths, and how many programs were compiled."""
     from keras_lm.settings.config import GenerationConfig
 
     generator, context = build_generator(shape, attention=attention), shape["context_length"]
@@ -186,9 +186,9 @@ def report_peers(table: Report, shape: str, results: dict[str, list[dict]]) -> N
 
 
 def report_flatness(table: Report, shape: str) -> None:
-    """One line an attention."""
+    """One line per attention."""
     lengths = [f"{n * SHAPES[shape]['context_length']:,}" for n in CONTEXTS]
-    table.line(f"\n| ms a token of a text of | {' | '.join(lengths)} | compilations |")
+    table.line(f"\n| ms per token, length of the text | {' | '.join(lengths)} | compilations |")
     table.line("|---" * (len(lengths) + 2) + "|")
     for attention in ATTENTIONS:
         row = in_new_process("generate", attention, shape)
@@ -198,7 +198,7 @@ def report_flatness(table: Report, shape: str) -> None:
 
 
 def main() -> None:
-    """Prints two tables a shape."""
+    """Prints two tables per shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shapes", nargs="*", default=["first", "second"], choices=SHAPES)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.quality [--texts moby-dick] [--table]
 
-Measures the time of a step first (leave the machine alone), then trains; every result is a row of
+Measures the seconds per step first (leave the machine alone), then trains; every result is a row of
 `quality.csv` at once, and what is there is not done again. `--table` prints the tables alone. The
 budget of seconds is what the fastest of the three takes for STEPS steps at that context. "window"
-is `linear` with its slots shut.
+is `linear` with its slots switched off.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TEXTS = ("moby-dick", "sense-and-sensibility")
 CONTEXTS = (256, 1024, 2048)
 SEEDS = range(1, 6)
 STEPS = 200
-TOKENS_A_STEP = 2048
+TOKENS_PER_STEP = 2048
 WINDOW = "window"
 ATTENTIONS = (*variants.ATTENTIONS, WINDOW)
 MODEL = ModelConfig(
@@ -65,7 +65,7 @@ class Experiment:
             attention="linear" if self.is_window else attention,
         )
         self.training_config = dataclasses.replace(
-            TRAINING, steps=steps, batch_size=TOKENS_A_STEP // context
+            TRAINING, steps=steps, batch_size=TOKENS_PER_STEP // context
         )
         self.training = None
 
@@ -106,14 +106,14 @@ class Experiment:
             self.training.train_steps(offsets)
 
     def validation_loss(self, seed: int) -> float:
-        """Nats a token on the text's last tenth, after a whole run."""
+        """Nats per token on the text's last tenth, after a whole run."""
         self.reset(seed)
         self.train(0, self.training_config.steps)
         batch_size = self.training_config.batch_size
         return self.training.validate(self.corpus.validation, batch_size).loss
 
     def step_seconds(self) -> float:
-        """The fastest of some compiled calls, a step."""
+        """Seconds per step of the fastest of some compiled calls."""
         from keras_lm.training.train_step import STEPS_PER_CALL
 
         self.reset(seed=0)
@@ -170,12 +170,12 @@ def measure_times() -> dict[tuple[int, str], float]:
 
 
 def fastest(times: dict[tuple[int, str], float], context: int) -> str:
-    """Which of the three takes the least time a step."""
+    """Which of the three takes the least time per step."""
     return min((name for name in ATTENTIONS if name != WINDOW), key=lambda n: times[context, n])
 
 
 def plan(times: dict[tuple[int, str], float]) -> list[tuple[int, str, str, int]]:
-    """Context, attention, budget and steps of all there is to train."""
+    """Context, attention, budget and steps of everything that is trained."""
     found = []
     for context in CONTEXTS:
         quickest = fastest(times, context)
@@ -205,7 +205,7 @@ def measure_losses(texts: tuple[str, ...], times: dict[tuple[int, str], float]) 
 
 
 def print_tables() -> None:
-    """Mean and spread over seeds, one table a budget."""
+    """Mean and spread over seeds, one table per budget."""
     results = read_results()
     times = results.query("measure == 'step_seconds'")
     known = {(row.context, row.attention): row.value for row in times.itertuples()}

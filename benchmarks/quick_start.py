@@ -111,7 +111,7 @@ def watching_cost(root: Path) -> None:
 
 
 def main() -> None:
-    """Prints a row a run, and the medians."""
+    """Prints a row per run, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--watched", action="store_true")

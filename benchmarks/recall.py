@@ -4,10 +4,11 @@
 
 A sequence of 128 tokens has eight facts among blanks, each a token that stands for one of 16 keys
 and one of 16 values; later each key is asked for once, and its value must follow. How much later is
-drawn so that every doubling of the distance is as likely. The facts are drawn anew for every
-sequence, so nothing can be learnt by heart; only the answers are trained. `linear` and its window
-alone (its slots shut) have chunks of 8 tokens, so the window sees all that is up to 8 tokens back,
-nothing that is more than 15. Chance is 1/16, or 1/8 for who knows which values occur.
+drawn so that every doubling of the distance is as likely. New facts are drawn for every
+sequence, so nothing can be learned by heart; only the answers are trained. `linear` and its window
+alone (its slots switched off) have chunks of 8 tokens, so the window sees all that is up to 8
+tokens back, nothing that is more than 15. Chance is 1/16, or 1/8 for a
+model that knows which values occur.
 """
 
 import argparse
@@ -37,25 +38,25 @@ def draw_sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for row in range(count):
         keys, values = generator.permutation(NUM_KEYS), generator.permutation(NUM_VALUES)
         for key, value in zip(keys[:NUM_FACTS], values[:NUM_FACTS], strict=True):
-            fact, question = draw_places(generator, tokens[row])
+            fact, question = draw_positions(generator, tokens[row])
             tokens[row, fact] = FIRST_FACT + NUM_VALUES * key + value
             tokens[row, question : question + 2] = FIRST_QUESTION + key, value
             distances[row, question + 1] = question - fact
     return tokens, distances
 
 
-def draw_places(generator: np.random.Generator, sequence: np.ndarray) -> tuple[int, int]:
-    """Places for a fact and, further on, for its question and answer, that are still blank."""
+def draw_positions(generator: np.random.Generator, sequence: np.ndarray) -> tuple[int, int]:
+    """Positions for a fact and, further on, for its question and answer, that are still blank."""
     while True:
         distance = int(np.exp(generator.uniform(np.log(DISTANCES[0]), np.log(LENGTH - 1))))
         fact = int(generator.integers(LENGTH - distance))
-        places = [fact, fact + distance, fact + distance + 1]
-        if (sequence[places] == BLANK).all():
+        positions = [fact, fact + distance, fact + distance + 1]
+        if (sequence[positions] == BLANK).all():
             return fact, fact + distance
 
 
 def train(attention: str, seed: int):
-    """A model that has learnt to answer on sequences never seen twice."""
+    """A model that has learned to answer on sequences never seen twice."""
     import keras
     import tensorflow as tf
 
@@ -89,7 +90,7 @@ def train(attention: str, seed: int):
 
 
 def accuracies(model, seed: int) -> list[float]:
-    """How often the likeliest token is the value asked for, a range of DISTANCES."""
+    """How often the likeliest token is the value asked for, per range of DISTANCES."""
     tokens, distances = draw_sequences(TEST_SEQUENCES, seed)
     logits = model.predict(tokens[:, :-1], batch_size=64, verbose=0)
     right = logits.argmax(axis=-1) == tokens[:, 1:]

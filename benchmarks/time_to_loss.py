@@ -3,7 +3,7 @@
     pip install torch==2.13.0
     python -m benchmarks.time_to_loss [--seeds 3] [--texts ...] [--tokenizer char]
 
-The peer has four blocks of 128, a context of 64, 12 windows a step and 2,000 steps of AdamW, 1e-3
+The peer has four blocks of 128, a context of 64, 12 windows per step and 2,000 steps of AdamW, 1e-3
 to 1e-4. Its time T runs from the start of its process to its validation on all of the text's last
 tenth. Then Quick start (with GPT-2's tokens, Word pieces) gets T / 4, T / 3 and T: as many steps as
 two short runs promise to fit.
@@ -39,7 +39,7 @@ SHORT_RUNS = (50, 300)  # steps
 
 
 def train_peer(data: str, tokenizer: str, seed: int) -> float:
-    """Trains the PyTorch GPT in this process; returns its validation loss, nats a token."""
+    """Trains the PyTorch GPT in this process; returns its validation loss, nats per token."""
     import torch
 
     from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
@@ -119,7 +119,7 @@ def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[
 
 @dataclasses.dataclass
 class Pace:
-    """How long Quick start takes: start and end together, and a step, in seconds."""
+    """How long Quick start takes: start and end together, and one step, in seconds."""
 
     start: float
     step: float
@@ -140,7 +140,7 @@ class Pace:
 
 
 def main() -> None:
-    """Prints a row a run, and the medians."""
+    """Prints a row per run, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", nargs="*", default=TEXTS)

@@ -3,7 +3,7 @@
     pip install torch==2.13.0 transformers==5.23.0 keras-hub==0.32.0
     python -m benchmarks.train [--rounds 15] [--shapes first second third]
 
-Each is a process of its own, and a second of each in turn is a round: keras_lm, the GPT-2 of
+Each is a process of its own; in a round each works for a second in turn: keras_lm, the GPT-2 of
 `transformers` (eager and compiled), a lean GPT in PyTorch, the GPT-2 of keras-hub; float32, AdamW,
 clipped gradients. Memory is the peak beyond what the imports take; the loss is the mean of steps 90
 to 99. keras_lm keeps its compiled programs, as its users do: a first run needs more memory than the
@@ -32,10 +32,10 @@ SHAPES = {
     "third": dict(zip(NAMES, (65, 256, 384, 6, 6, 1536, 16), strict=True)),
 }
 RATE, BETAS, DECAY, EPSILON, CLIP_NORM = 1e-3, (0.9, 0.99), 0.1, 1e-8, 1.0
-STEPS_A_CALL = 10
+STEPS_PER_CALL = 10
 LOSS_STEPS = range(90, 100)
 SLICE_SECONDS = 1.0
-PRODUCTS_A_CALL = 200
+PRODUCTS_PER_CALL = 200
 LIMIT = "matrix products alone"
 SPEED = "tokens_per_second"
 
@@ -176,15 +176,15 @@ def prepare(peer: str, shape: dict[str, int]) -> Callable[[], dict[str, float]]:
     calls = itertools.count()
 
     def train_on() -> list[float]:
-        first = STEPS_A_CALL * next(calls)
-        rows = range(first, first + STEPS_A_CALL)
+        first = STEPS_PER_CALL * next(calls)
+        rows = range(first, first + STEPS_PER_CALL)
         return run(np.stack([order.offsets(row, shape["batch"]) for row in rows]))
 
     def measure() -> dict[str, float]:
         tokens, begin = 0, time.perf_counter()
         while (seconds := time.perf_counter() - begin) < SLICE_SECONDS:
             train_on()
-            tokens += STEPS_A_CALL * shape["batch"] * shape["context_length"]
+            tokens += STEPS_PER_CALL * shape["batch"] * shape["context_length"]
         memory = resident_mb("VmHWM") - before
         return {
             SPEED: tokens / seconds,
@@ -193,13 +193,13 @@ def prepare(peer: str, shape: dict[str, int]) -> Callable[[], dict[str, float]]:
             "memory_mb": memory,
         }
 
-    losses = [loss for _ in range(LOSS_STEPS.stop // STEPS_A_CALL) for loss in train_on()]
+    losses = [loss for _ in range(LOSS_STEPS.stop // STEPS_PER_CALL) for loss in train_on()]
     loss = statistics.mean(losses[step] for step in LOSS_STEPS)
     return measure
 
 
 def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
-    """FLOP/s of tokens times a feed-forward matrix; tokens per second if all else were free."""
+    """FLOP/s of tokens times a feed-forward matrix; tokens per second if the rest took no time."""
     import tensorflow as tf
 
     from keras_lm.settings.config import ModelConfig, TrainingConfig
@@ -214,10 +214,10 @@ def products_limit(shape: dict[str, int]) -> Callable[[], dict[str, float]]:
         def there_and_back(i, x):
             return i + 1, tf.matmul(tf.matmul(x, up), up, transpose_b=True)
 
-        return tf.while_loop(lambda i, _: i < PRODUCTS_A_CALL // 2, there_and_back, (0, x))[1]
+        return tf.while_loop(lambda i, _: i < PRODUCTS_PER_CALL // 2, there_and_back, (0, x))[1]
 
     multiply(x)
-    products = PRODUCTS_A_CALL * 2 * tokens * shape["d_model"] * shape["ffn_dim"]
+    products = PRODUCTS_PER_CALL * 2 * tokens * shape["d_model"] * shape["ffn_dim"]
     model = ModelConfig(
         **{name: shape[name] for name in NAMES[:-1]}, activation="gelu", tie_embeddings=True
     )
@@ -240,7 +240,7 @@ def resident_mb(field: str) -> float:
 
 
 def main() -> None:
-    """Prints a table a shape."""
+    """Prints a table per shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--shapes", nargs="*", default=SHAPES, choices=SHAPES)

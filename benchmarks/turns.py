@@ -23,7 +23,7 @@ def _command(module: str, *words: str) -> list[str]:
 
 
 def in_turn(module: str, names: list[str], shape: str, rounds: int) -> dict[str, list[dict]]:
-    """A row a round for each name, measured one after the other, round by round."""
+    """One row per name and round, measured one after the other, round by round."""
     rows = {name: [] for name in names}
     for round_number in range(1, rounds + 1):
         for name in names:

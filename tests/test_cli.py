@@ -65,7 +65,7 @@ def test_generate_prints_the_continuation_only_and_the_same_for_a_seed(trained):
     words = ["generate", "--model", trained[0] / "model.keras", "--max-new-tokens", 9]
     first = run(*words, "--prompt", "on the \u2603", "--seed", 3)
     assert first.returncode == 0 and len(first.stdout) == 9 + 1
-    assert "\u2603" in first.stderr  # the dropped character is told
+    assert "\u2603" in first.stderr  # the message names the dropped character
     assert run(*words, "--prompt", "on the ", "--seed", 3).stdout == first.stdout
 
 

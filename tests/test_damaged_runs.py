@@ -167,7 +167,7 @@ def look(supervisor: Supervisor) -> None:
 def test_no_damage_of_a_run_harms_the_list_or_another_run(tmp_path, template):
     for run_id in SOUND:
         make_run(tmp_path, run_id)
-    listed = told = 0
+    listed = explained = 0
     for seed in range(COUNT):
         supervisor = Supervisor(tmp_path)
         folder = RunFolder(tmp_path / DAMAGED)
@@ -178,14 +178,14 @@ def test_no_damage_of_a_run_harms_the_list_or_another_run(tmp_path, template):
             look(supervisor)
             summary = supervisor.summary(DAMAGED)
             listed += summary is not None
-            told += bool(summary and summary.damage)
+            explained += bool(summary and summary.damage)
             supervisor.delete(DAMAGED)
         except Exception as error:
             raise AssertionError(f"seed {seed}: {done}") from error
         assert time.process_time() - begin < PATIENCE, f"seed {seed}: {done}"
         assert supervisor.summary(DAMAGED) is None, f"seed {seed}: {done}"
         shutil.rmtree(folder.path, ignore_errors=True)  # what was put in place of our files
-    assert listed == COUNT and told > COUNT // 2
+    assert listed == COUNT and explained > COUNT // 2
 
 
 def test_the_page_shows_damaged_runs_without_an_exception(tmp_path, template, monkeypatch):

@@ -8,7 +8,7 @@ from keras_lm.presentation.curves import AXES, ChartOptions, Look, join, rows, s
 from keras_lm.runs.race import RaceRun
 from keras_lm.storage.run_folder import RunFolder
 
-# Okabe and Ito's colours, which colour-blind people tell apart; dashes besides.
+# Okabe and Ito's colours, which colour-blind people can distinguish; dashes besides.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"]
 DASHES = [(1, 0), (6, 3), (2, 2), (10, 3), (4, 1), (1, 3)]
 VALIDATION, TRAINING = "Validation", "Training"

@@ -100,7 +100,9 @@ class RunConfig:
     def from_dict(cls, values: Any) -> Self:
         """Reads what `to_dict` wrote; ConfigError when it is something else."""
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-            raise ConfigError(f'A run\'s config needs "schema": {SCHEMA}; this one is not of ours.')
+            raise ConfigError(
+                f'A run\'s config needs "schema": {SCHEMA}; choose a run of keras_lm.'
+            )
         data = values.get("data")
         if isinstance(data, dict):  # earlier versions cut all texts between tokens
             data = {"cut": BETWEEN_TOKENS} | data

@@ -61,7 +61,7 @@ def start(folder: RunFolder, corpus) -> int:
         os._exit(code)
 
 
-def told(folder: RunFolder) -> list[dict]:
+def events_of(folder: RunFolder) -> list[dict]:
     """The events without what the clock decides."""
     return [
         {key: value for key, value in event.items() if key not in CLOCK}
@@ -70,7 +70,7 @@ def told(folder: RunFolder) -> list[dict]:
 
 
 def last_step(folder: RunFolder) -> int:
-    """The last step that the run told of."""
+    """The last step that the run reported."""
     return max((event["step"] for event in folder.read_events()[0]), default=0)
 
 
@@ -111,7 +111,9 @@ def run(kills: int, root: Path, result: dict[str, int], seed: int = 1) -> None:
             arrays = read_model_file(folder.model_file).arrays
             same = all(np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
             result["left something behind"] += any(folder.path.rglob(f"{PARTIAL}*"))
-            result["differ from the straight run"] += not same or told(folder) != told(straight)
+            result["differ from the straight run"] += not same or events_of(folder) != events_of(
+                straight
+            )
             folder = None
         else:
             raise RuntimeError(folder.read_status())

@@ -58,9 +58,9 @@ def forked(work) -> tuple[int, int]:
 def end(child: int, words: int) -> tuple[int, int]:
     """Waits for the process; the last step it acknowledged (0: none), and the signal it died of."""
     with os.fdopen(words, "rb") as pipe:
-        told = pipe.read()
+        reported = pipe.read()
     _, status = os.waitpid(child, 0)
-    return int.from_bytes(told[len(told) // 8 * 8 - 8 :][:8], "little"), status & 127
+    return int.from_bytes(reported[len(reported) // 8 * 8 - 8 :][:8], "little"), status & 127
 
 
 def kill_at_random(folder: Path, count: int, seed: int = 1) -> dict:
@@ -150,7 +150,7 @@ def count_down(number: int) -> None:
 
 def damage(folder: Path, count: int, seed: int = 1) -> dict:
     """A bit of a file of the newest checkpoint is flipped, or the file cut."""
-    result = {"flips": 0, "cuts": 0, "bad selected": 0, "previous used and told": 0}
+    result = {"flips": 0, "cuts": 0, "bad selected": 0, "previous used and reported": 0}
     shutil.rmtree(folder, ignore_errors=True)
     for step in (1, 2):
         save(folder, step)
@@ -169,7 +169,7 @@ def damage(folder: Path, count: int, seed: int = 1) -> dict:
             result["cuts"] += 1
         found, damaged = latest_checkpoint(folder)
         result["bad selected"] += not is_sound(found)
-        result["previous used and told"] += found.step == 1 and damaged == [2]
+        result["previous used and reported"] += found.step == 1 and damaged == [2]
         file.write_bytes(content)
     return result
 
@@ -190,7 +190,7 @@ def main() -> int:
         print(f"{title}: {', '.join(f'{value} {key}' for key, value in result.items())}")
         broken |= bool(result["bad selected"]) or bool(result.get("lost"))
     harmed = results["damaged"]
-    broken |= harmed["previous used and told"] != harmed["flips"] + harmed["cuts"]
+    broken |= harmed["previous used and reported"] != harmed["flips"] + harmed["cuts"]
     return int(broken)
 
 

@@ -95,8 +95,8 @@ def main() -> int:
                 result = in_a_process(path, tokenizer, cleaning)
                 results.append(result)
                 if not arguments.short:
-                    told = "{seconds:6.2f} s {megabytes:5.0f} MB".format(**result)
-                    print(f"{name:24} {tokenizer:4} {told} {result['refusal'] or ''}"[:150])
+                    figures = "{seconds:6.2f} s {megabytes:5.0f} MB".format(**result)
+                    print(f"{name:24} {tokenizer:4} {figures} {result['refusal'] or ''}"[:150])
         with path.open("wb") as file:
             file.truncate(1000 * MEGABYTE)
         gigabyte = in_a_process(path, "gpt2", "none")

@@ -110,8 +110,8 @@ def test_whatever_texts_and_names_hold_the_elements_are_the_same(evil, tmp_path)
     assert parsed.attributes <= ATTRIBUTES
     texts = "".join(parsed.texts)
     assert texts.count(evil) >= 6  # in the title, the heading, and as samples, to the letter
-    for told in (f"keras_lm 9 {evil}", f"abacus {evil}"):
-        assert told[:LONGEST_LINE] in texts
+    for line in (f"keras_lm 9 {evil}", f"abacus {evil}"):
+        assert line[:LONGEST_LINE] in texts
     document.encode()
 
 

@@ -61,7 +61,7 @@ FOLDERS = (repository, other_checkpoints, copied_config, other_state, links, rea
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Every file, folder and link below `root`, with what tells whether it was changed."""
+    """Every file, folder and link below `root`, with what shows whether it was changed."""
     found = {}
     for path in sorted(root.rglob("*")):
         if path.is_symlink():

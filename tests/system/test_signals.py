@@ -48,18 +48,18 @@ def wait_for(process: subprocess.Popen, condition) -> None:
 
 def end(process: subprocess.Popen, name: signal.Signals) -> tuple[int, str]:
     process.send_signal(name)
-    _, told = process.communicate(timeout=60)
-    return process.returncode, told
+    _, output = process.communicate(timeout=60)
+    return process.returncode, output
 
 
 def test_a_run_whose_terminal_is_closed_keeps_its_model(tmp_path):
     folder = RunFolder(tmp_path / "run")
     process = start(folder)
     wait_for(process, lambda: folder.read_events()[0])
-    code, told = end(process, signal.SIGHUP)
-    assert (code, folder.read_status()["state"]) == (0, STOPPED), told
+    code, output = end(process, signal.SIGHUP)
+    assert (code, folder.read_status()["state"]) == (0, STOPPED), output
     assert load(folder.model_file).config.context_length == 7
-    assert "Traceback" not in told
+    assert "Traceback" not in output
 
 
 def test_what_nohup_started_outlives_its_terminal(restored):
@@ -77,11 +77,11 @@ def test_a_run_that_ends_before_its_first_step_says_so(tmp_path, moment):
     process = start(folder)
     wait_for(process, lambda: folder.read_status().get("message") == moment)
     time.sleep(BEFORE_TRAINING[moment])
-    code, told = end(process, signal.SIGHUP)
+    code, output = end(process, signal.SIGHUP)
     status = folder.read_status()
-    assert (code, status["state"]) == (130, STOPPED), told
+    assert (code, status["state"]) == (130, STOPPED), output
     assert "before it trained a step" in status["message"]
-    assert "Traceback" not in told
+    assert "Traceback" not in output
     assert not [name for name in os.listdir(folder.path) if name.startswith(".")]
 
 
@@ -93,8 +93,8 @@ def test_generating_ends_without_a_traceback(sound, loaded):
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     libraries = psutil.Process(process.pid).memory_maps
     wait_for(process, lambda: any(f"/{loaded}/" in library.path for library in libraries()))
-    code, told = end(process, signal.SIGINT)
-    assert code in (130, -signal.SIGINT) and told == ""
+    code, output = end(process, signal.SIGINT)
+    assert code in (130, -signal.SIGINT) and output == ""
 
 
 def test_a_signal_waits_for_the_end_of_a_block_that_cannot_bear_it(restored):

@@ -40,7 +40,7 @@ def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) ->
     return folder
 
 
-def told(folder: RunFolder) -> list[dict]:
+def events_of(folder: RunFolder) -> list[dict]:
     """The events without what depends on the clock and on the process."""
     clock = {"seconds", "train_seconds", "tokens_per_second", "memory_mb"}
     events, _ = folder.read_events()

@@ -130,10 +130,10 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_of_a_damaged_checkpoint_the_previous_one_is_used(tmp_path, damage):
     paths = [save_checkpoint(tmp_path, step, variables_of(step), {}) for step in (5, 7)]
-    for path, expected, told in ((paths[1], 5, [7]), (paths[0], None, [7, 5])):
+    for path, expected, reported in ((paths[1], 5, [7]), (paths[0], None, [7, 5])):
         damage(path)
         found, damaged = latest_checkpoint(tmp_path)
-        assert (found and found.step, damaged) == (expected, told)
+        assert (found and found.step, damaged) == (expected, reported)
 
 
 def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):

@@ -11,7 +11,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.training import checkpoint, loop
 from keras_lm.training.train_step import CompiledSteps
-from tests.training.small_run import PLAIN, told, train
+from tests.training.small_run import PLAIN, events_of, train
 
 pytestmark = pytest.mark.xla
 
@@ -40,7 +40,7 @@ def test_a_run_begun_again_after_a_crash_repeats_from_its_checkpoint(tmp_path, c
         train(crashing.path, corpus, monkeypatch, report=crash)
     assert [p.name for p in crashing.checkpoints.iterdir()] == ["step-00000005"]
     train(crashing.path, corpus, monkeypatch)
-    assert told(crashing) == told(straight)
+    assert events_of(crashing) == events_of(straight)
 
 
 def test_a_run_that_diverges_goes_back_once_with_a_lower_rate_and_then_fails_with_advice(
@@ -52,7 +52,7 @@ def test_a_run_that_diverges_goes_back_once_with_a_lower_rate_and_then_fails_wit
     status = folder.read_status()
     assert (status["state"], status["rate_factor"]) == (run_folder.FAILED, 0.25)
     assert "diverged" in status["message"] and "Lower the learning rate" in status["message"]
-    note = told(folder)[-1]
+    note = events_of(folder)[-1]
     assert (note["kind"], note["step"]) == ("note", 5)
     assert "went back to step 5" in note["message"] and "quarter" in note["message"]
     assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000005"]
@@ -66,11 +66,11 @@ def test_a_run_that_diverged_once_finishes_at_the_lower_rate(
     poison(monkeypatch, lambda _: len(calls) < 2 and calls.append(1) is None)  # compiled, then 1
     train(tmp_path, corpus, monkeypatch, PLAIN)
     assert folder.read_status()["state"] == run_folder.FINISHED
-    events = told(folder)
+    events = events_of(folder)
     assert "went back to step 0" in events[0]["message"]
     pairs = zip(
         [event for event in events if event["kind"] == "metrics"],
-        [event for event in told(straight) if event["kind"] == "metrics"],
+        [event for event in events_of(straight) if event["kind"] == "metrics"],
         strict=True,
     )
     for lower, usual in pairs:
@@ -114,7 +114,7 @@ def test_the_learning_rate_told_is_that_of_the_updates_made(tmp_path, corpus, mo
     folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=101))
     assert folder.read_status()["state"] == run_folder.FINISHED
     assert updates[0] == 0 and 3 < updates[-1] < 90  # past the warm-up, and many were left out
-    rates = [event["learning_rate"] for event in told(folder) if event["kind"] == "metrics"]
+    rates = [event["learning_rate"] for event in events_of(folder) if event["kind"] == "metrics"]
     assert rates == [float(schedules[-1](max(0, done - 1))) for done in updates]
 
 
@@ -165,7 +165,7 @@ def test_a_disk_that_refuses_pauses_the_run_which_then_goes_on(
     monkeypatch.setattr(checkpoint, "write_atomically", real_write)
     train(folder.path, corpus, monkeypatch, PLAIN)
     assert folder.read_status()["state"] == run_folder.FINISHED
-    assert told(folder) == told(straight)
+    assert events_of(folder) == events_of(straight)
 
 
 def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
@@ -178,11 +178,11 @@ def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     train(folder.path, corpus, monkeypatch, PLAIN)
-    notes = [event for event in told(folder) if event["kind"] == "note"]
+    notes = [event for event in events_of(folder) if event["kind"] == "note"]
     assert [(note["step"], note["message"]) for note in notes] == [
         (10, "The checkpoint of step 13 is damaged: went on from step 10.")
     ]
-    assert [event for event in told(folder) if event not in notes] == told(straight)
+    assert [event for event in events_of(folder) if event not in notes] == events_of(straight)
 
 
 def test_another_text_or_tokenizer_is_refused_and_harms_nothing(

@@ -85,7 +85,7 @@ def test_each_sample_has_the_probabilities_of_one_fixed_text(train, corpus):
 
 
 def test_it_changes_no_loss_no_weight_and_no_sample(train, monkeypatch):
-    def told(folder):
+    def events_of(folder):
         clock = {"seconds", "train_seconds", "tokens_per_second", "memory_mb"}
         events = of_kind(folder, "metrics") + of_kind(folder, "sample")
         return [{k: v for k, v in event.items() if k not in clock} for event in events]
@@ -93,7 +93,7 @@ def test_it_changes_no_loss_no_weight_and_no_sample(train, monkeypatch):
     written = train("with")
     monkeypatch.setattr(HeldOutWindow, "write_probabilities", lambda *_: None)
     bare = train("without")
-    assert not of_kind(bare, "probabilities") and told(bare) == told(written)
+    assert not of_kind(bare, "probabilities") and events_of(bare) == events_of(written)
     ours, theirs = (load(f.model_file).model.get_weights() for f in (written, bare))
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 

@@ -15,23 +15,23 @@ from keras_lm.system import machine
 from keras_lm.training import checkpoint
 from keras_lm.training import run as trainer
 from keras_lm.training.progress import Progress, Requests, Run
-from tests.training.small_run import CONFIG, PLAIN, told, train
+from tests.training.small_run import CONFIG, PLAIN, events_of, train
 
 pytestmark = pytest.mark.xla
 
 
 @pytest.mark.slow
-def test_loss_falls_and_sizes_are_told(tmp_path, corpus, monkeypatch):
+def test_loss_falls_and_sizes_are_shown(tmp_path, corpus, monkeypatch):
     training = dataclasses.replace(CONFIG.training, steps=150, log_every=50, learning_rate=0.02)
     folder = train(tmp_path, corpus, monkeypatch, dataclasses.replace(CONFIG, training=training))
-    losses = [e["loss"] for e in told(folder) if e["kind"] == "metrics"]
+    losses = [e["loss"] for e in events_of(folder) if e["kind"] == "metrics"]
     assert losses == sorted(losses, reverse=True) and losses[-1] < corpus.unigram_entropy + 0.1
     status = folder.read_status()
     assert status["parameters"] == load(folder.model_file).config.parameter_count()
     assert status["precision"] == "float32"
     assert status["versions"] == machine.versions()
     assert status["machine"] == machine.describe_machine()
-    last = [event for event in told(folder) if event["kind"] == "metrics"][-1]
+    last = [event for event in events_of(folder) if event["kind"] == "metrics"][-1]
     assert last["bits_per_byte"] == pytest.approx(last["loss"] / np.log(2), rel=0.02)
     assert last["perplexity"] == pytest.approx(np.exp(last["loss"]))
 
@@ -45,7 +45,7 @@ def test_samples_continue_the_text_s_own_words_unless_set(
     settings = dataclasses.replace(CONFIG.training, steps=2, sample_prompt=set_prompt)
     config = dataclasses.replace(CONFIG, training=settings)
     folder = train(tmp_path / "run", corpus, monkeypatch, config)
-    metrics, sample, _ = told(folder)[-3:]
+    metrics, sample, _ = events_of(folder)[-3:]
     assert (sample["prompt"], sample.get("unknown")) == (prompt, unknown)
     assert folder.read_status()["loss"] == metrics["val_loss"]
 
@@ -60,7 +60,7 @@ def test_validation_comes_at_its_own_steps_and_means_cover_every_update_once(
         training = dataclasses.replace(PLAIN.training, checkpoint_every=checkpoint_every, **changes)
         config = dataclasses.replace(PLAIN, training=training)
         folder = train(tmp_path / f"run-{changes['log_every']}", corpus, monkeypatch, config)
-        return {event["step"]: event for event in told(folder) if event["kind"] == "metrics"}
+        return {event["step"]: event for event in events_of(folder) if event["kind"] == "metrics"}
 
     found, every = events(log_every=4, eval_every=5), events(log_every=1)
     steps = PLAIN.training.steps
@@ -96,7 +96,7 @@ def test_a_paused_and_resumed_run_equals_the_straight_one_to_the_bit(
     train(halting.path, corpus, monkeypatch, config)
     assert halting.read_status()["state"] == run_folder.FINISHED
 
-    assert told(halting) == told(straight)
+    assert events_of(halting) == events_of(straight)
     ours, theirs = (load(f.model_file).model.get_weights() for f in (halting, straight))
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -140,7 +140,7 @@ def test_a_run_goes_on_to_the_bit_from_every_one_of_its_steps(
         progress.pending, progress.val_loss = {}, None
         training_loop.go_to(checkpoint.latest_checkpoint(again.checkpoints)[0])
         assert training_loop.train() == run_folder.FINISHED
-        assert told(again) == told(straight)
+        assert events_of(again) == events_of(straight)
         found = [np.asarray(variable) for variable in training_loop.variables]
         final = final or found
         assert all(np.array_equal(a, b) for a, b in zip(found, final, strict=True))

@@ -280,5 +280,5 @@ def test_sums_over_rows_are_not_cut_into_windows(monkeypatch, prepare, has_windo
     """In a process of its own: XLA reads its flags once."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     script = SUMS_OVER_ROWS.format(prepare=prepare)
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert told.stdout.split() == [str(has_windows)], told.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.stdout.split() == [str(has_windows)], process.stderr

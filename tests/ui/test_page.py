@@ -52,7 +52,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     page.reload()  # while it trains
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     second_tab = new_page()
-    second_tab.goto(address)  # finds the run without being told
+    second_tab.goto(address)  # finds the run by itself
     expect(second_tab.get_by_role("button", name="Stop")).to_be_visible(timeout=30 * SECOND)
     second_tab.close()
 

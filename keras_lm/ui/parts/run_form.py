@@ -76,7 +76,7 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
     group = st.pills("Advanced", [*advanced], key="advanced")
     if group:  # all forty fields at once would take a browser a second
         draw(advanced[group])
-    tell_changes()
+    describe_changes()
     return beside_length.caption, lambda: config_of(own)
 
 
@@ -178,7 +178,7 @@ def number_input(label: str, value: float, step: float, **shared) -> None:
     st.number_input(label, value=value, step=kind(step), format=form, **shared)
 
 
-def tell_changes() -> None:
+def describe_changes() -> None:
     """What differs from the preset, and the way back."""
     changes, title = draft().changes, TITLES[draft().preset]
     for problem in st.session_state["draft.problems"]:
