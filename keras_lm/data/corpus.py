@@ -226,6 +226,10 @@ def unigram_entropy(ids: Sequence[int] | np.ndarray) -> float:
     """The entropy of the token frequencies in nats per token: the loss of a model without memory.
 
     TextError when `ids` is empty.
+
+    Example:
+        >>> round(unigram_entropy([0, 1, 0, 1]), 3)  # ln 2
+        0.693
     """
     if not len(ids):
         raise TextError("An entropy needs at least one token, but got none; choose another text.")

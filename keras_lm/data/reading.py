@@ -81,7 +81,12 @@ def is_pattern(name: str) -> bool:
 
 
 def shorten(name: str) -> str:
-    """A name in quotes, of a long one the end."""
+    """A name in quotes, of a long one the end.
+
+    Example:
+        >>> shorten("alice.txt")
+        "'alice.txt'"
+    """
     return repr(name if len(name) <= 80 else f"…{name[-79:]}")
 
 

@@ -138,6 +138,10 @@ def smooth(values: pd.Series, points: int = SMOOTHING) -> np.ndarray:
     Args:
         values: of the curve, in order.
         points: on either side, fewer at the ends.
+
+    Example:
+        >>> smooth(pd.Series([4.0, 1.0, 1.0]), points=1).tolist()
+        [4.0, 2.0, 1.0]
     """
     count = len(values)
     index = np.arange(count)

@@ -16,7 +16,12 @@ MOST_CHANGES = 4  # named in a title
 
 
 def show_value(value: object) -> str:
-    """A setting's value for people: 2,000, 0.0035, on, off."""
+    """A setting's value for people: 2,000, 0.0035, on, off.
+
+    Example:
+        >>> show_value(2_000), show_value(0.0035), show_value(True)
+        ('2,000', '0.0035', 'on')
+    """
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:,}" if isinstance(value, int) else str(value) or "(empty)"
@@ -86,7 +91,12 @@ def _outcome(summary: RunSummary) -> list[str]:
 
 
 def plural(count: int, noun: str) -> str:
-    """1 block, 2 blocks."""
+    """1 block, 2 blocks.
+
+    Example:
+        >>> plural(1, "block"), plural(2_000, "step")
+        ('1 block', '2,000 steps')
+    """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -125,7 +135,12 @@ def show_best(status: dict) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """A duration for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    """A duration for people: 42 s, 3 min 05 s, 2 h 10 min.
+
+    Example:
+        >>> show_seconds(42), show_seconds(185), show_seconds(7_800)
+        ('42 s', '3 min 05 s', '2 h 10 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -77,12 +77,22 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def shade(probability: float) -> float:
-    """How opaque a token's colour is: the more, the less likely it was."""
+    """How opaque a token's colour is: the more, the less likely it was.
+
+    Example:
+        >>> shade(1.0), shade(0.0)
+        (0.0, 0.6)
+    """
     return round(DARKEST * float(np.log(max(probability, FLOOR)) / np.log(FLOOR)) + 0.0, 2)
 
 
 def unsureness(of_next: Sequence[float]) -> float:
-    """Among how many equally likely tokens the model would be as unsure: its perplexity."""
+    """Among how many equally likely tokens the model would be as unsure: its perplexity.
+
+    Example:
+        >>> round(unsureness([0.5, 0.125]), 3)
+        4.0
+    """
     return float(np.exp(-np.log(np.maximum(of_next, LEAST)).mean()))
 
 

@@ -73,6 +73,10 @@ def compare(a: str, b: str, of_a: Mapping[int, float], of_b: Mapping[int, float]
     Args:
         a, b: their names.
         of_a, of_b: by seed, the bits per byte of the validation text.
+
+    Example:
+        >>> compare("a", "b", of_a={1: 2.0, 2: 2.1}, of_b={1: 1.5, 2: 1.6}).verdict
+        'better'
     """
     differences = [of_b[seed] - of_a[seed] for seed in sorted(of_a.keys() & of_b.keys())]
     count = len(differences)
@@ -89,7 +93,12 @@ def compare(a: str, b: str, of_a: Mapping[int, float], of_b: Mapping[int, float]
 
 
 def compare_all(scores: Mapping[str, Mapping[int, float]]) -> list[Pair]:
-    """Every pair of entries, in their order; `scores`: bits per byte by entry and seed."""
+    """Every pair of entries, in their order; `scores`: bits per byte by entry and seed.
+
+    Example:
+        >>> [(pair.a, pair.b) for pair in compare_all({"a": {}, "b": {}, "c": {}})]
+        [('a', 'b'), ('a', 'c'), ('b', 'c')]
+    """
     return [compare(a, b, scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)]
 
 

@@ -10,7 +10,12 @@ Item = TypeVar("Item")
 
 
 def parse_event(line: bytes) -> tuple[dict, str]:
-    """The event in a line, and what is wrong with it, or ""."""
+    """The event in a line, and what is wrong with it, or "".
+
+    Example:
+        >>> parse_event(b'{"kind": "met')[0]
+        {}
+    """
     if not line.startswith(b"{"):  # a piece of a line that was torn, or is too long
         return {}, "an event must be a JSON object on one line"
     try:
