@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from keras_lm.commands import export as exports
 from keras_lm.commands import race, report
 from keras_lm.commands.ending import say_course
 from keras_lm.commands.flags import (
@@ -25,9 +26,9 @@ from keras_lm.commands.flags import (
     typed_path,
 )
 from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config, write_out
-from keras_lm.data import corpus, preparation, texts
+from keras_lm.data import corpus, preparation, texts, tokenizers
 from keras_lm.data.reading import MEGABYTE
-from keras_lm.keras_file.opening import ModelFileError, check_model_file
+from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
 from keras_lm.settings import estimates
@@ -46,7 +47,7 @@ from keras_lm.storage import files, run_folder
 from keras_lm.storage.cache import keep_compiled_programs
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system import paths, signals
-from keras_lm.system.terminal import accept_any_character, printable
+from keras_lm.system.terminal import accept_any_character, printable, quiet_stderr, say
 
 STARTED = time.time()
 BAD_INPUT = 2
@@ -75,19 +76,13 @@ def import_of_tensorflow() -> Iterator[None]:
     half a second sooner.
     """
     keep_compiled_programs()
-    sys.stderr.flush()
     gc.disable()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
     try:
-        with signals.ending_later():
+        with quiet_stderr(), signals.ending_later():
             yield
     finally:
         gc.freeze()
         gc.enable()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -120,18 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate_parser.add_argument("--prompt", default="", help="The text to continue.")
     add_config_flags(generate_parser, GenerationConfig)
 
-    export_parser = commands.add_parser("export", help="copy a run's model to a file")
-    export_parser.add_argument(
-        "--run-dir", type=typed_path, required=True, help="The run's folder."
-    )
-    export_parser.add_argument(
-        "--out", type=typed_path, required=True, help="The .keras file to write."
-    )
-    export_parser.add_argument(
-        "--last",
-        action="store_true",
-        help="The newest model, even where an earlier one had a lower validation loss.",
-    )
+    exports.add_parser(commands)
 
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
     check_parser.add_argument("file", type=typed_path, metavar="FILE.keras")
@@ -309,21 +293,21 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """`export`: the best model of a run, which most often is the newest."""
-    folder = existing_run(arguments.run_dir)
-    if not folder.has_model:
-        raise ConfigError(f"The run in {folder.path} has no model yet; let it train longer.")
-    if arguments.out.suffix != ".keras":
-        raise ConfigError(f"--out must end in .keras, but got {arguments.out}.")
-    if arguments.out.exists():
-        try:
-            check_model_file(arguments.out)
-        except ModelFileError:
-            raise ConfigError(
-                f"--out must name a new file or a model made here, but {arguments.out} is "
-                "something else: choose another name."
-            ) from None
-    write_out(arguments.out, folder.model_file if arguments.last else folder.offered_model)
+    """`export`: the best model of a run, which most often is the newest, in some format."""
+    model_file, format = exports.checked_model(arguments)
+    if format.name == exports.KERAS:
+        write_out(arguments.out, model_file)
+        return 0
+    from keras_lm.export.exporting import Exported, write_export
+
+    say("1/4 The model is read.")
+    story = exports.story(RunFolder(arguments.run_dir), model_file)
+    content = read_model_file(model_file)
+    tokenizer = tokenizers.tokenizer_from_dict(content.tokenizer)
+    with import_of_tensorflow() if format.needs_tensorflow else contextlib.nullcontext():
+        format.load()
+    model = Exported(content.config, tokenizer, content.arrays, *story)
+    write_export(model, format, arguments.out, say)
     return 0
 
 

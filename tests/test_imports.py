@@ -33,7 +33,10 @@ PACKAGES: dict[str, tuple[bool, set[str]]] = {
         True,
         {"system", "settings", "storage", "data", "keras_file", "model", "generation", "export"},
     ),
-    "commands": (False, {"system", "settings", "storage", "data", "runs", "presentation"}),
+    "commands": (
+        False,
+        {"system", "settings", "storage", "data", "keras_file", "runs", "presentation"},
+    ),
     "cli": (
         False,
         {
@@ -45,6 +48,7 @@ PACKAGES: dict[str, tuple[bool, set[str]]] = {
             "runs",
             "commands",
             "generation",
+            "export",
             "training",
         },
     ),

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from keras_lm.settings.checks import Checked
@@ -163,3 +164,31 @@ class Task(Variant):
     shortest: int = 1
     longest: int = 500
     size: Callable[[int], int] = lambda length: 2 * length + 2
+
+
+@dataclass(frozen=True)
+class Format(Variant):
+    """A kind of files that a trained model becomes.
+
+    `code` names a function of a `keras_lm.export.exported.Exported` and a folder, into which it
+    writes the model; a ConfigError says why this model cannot be written. Empty: a copy.
+
+    Attributes:
+        file: the name of the model's file, if it is one file that can be used alone.
+        needs: modules that must be installed, of the extra `export`.
+        needs_tensorflow: whether it is loaded.
+    """
+
+    file: str = ""
+    needs: tuple[str, ...] = ()
+    needs_tensorflow: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its file's name, with the dot; "" without one.
+
+        Example:
+            >>> Format("onnx", "ONNX", "runs.", file="model.onnx").suffix
+            '.onnx'
+        """
+        return PurePath(self.file).suffix

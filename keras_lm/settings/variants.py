@@ -14,6 +14,7 @@ from keras_lm.settings.checks import Checked, ConfigError, field
 from keras_lm.settings.kinds import (
     Activation,
     Attention,
+    Format,
     Norm,
     Optimizer,
     Positions,
@@ -33,6 +34,7 @@ POSITIONS: dict[str, Positions] = {}
 TOKENIZERS: dict[str, Tokenizer] = {}
 OPTIMIZERS: dict[str, Optimizer] = {}
 TASKS: dict[str, Task] = {}
+FORMATS: dict[str, Format] = {}  # the entries are in formats.py
 # Of a model's parts, by the setting that chooses among them.
 REGISTRIES: dict[str, dict] = {
     "attention": ATTENTIONS,
@@ -48,6 +50,7 @@ KINDS = {
     Tokenizer: TOKENIZERS,
     Optimizer: OPTIMIZERS,
     Task: TASKS,
+    Format: FORMATS,
 }
 
 

@@ -33,6 +33,7 @@ QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = ST
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 REQUESTS = ("stop", "pause", "sample")
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
+EXPORT_FILE = re.compile(r"export-[a-z0-9_]+\.zip")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
 CONFIG_KEYS = {"schema", "model", "data", "training"}
@@ -117,14 +118,17 @@ class RunFolder:
         """The model of an earlier step whose validation loss was lower than the last one."""
         return self.path / f"best-{step:08d}.keras"
 
-    @property
-    def _best_names(self) -> list[str]:
+    def export_file(self, format: str) -> Path:
+        """The model in another format, for download."""
+        return self.path / f"export-{format}.zip"
+
+    def _names(self, form: re.Pattern[str]) -> list[str]:
         names = os.listdir(self.path) if self.path.is_dir() else []
-        return [name for name in names if BEST_FILE.fullmatch(name)]
+        return [name for name in names if form.fullmatch(name)]
 
     def remove_best_files(self, but: int) -> None:
         """Removes the best models of all steps but one."""
-        for name in {*self._best_names} - {self.best_file(but).name}:
+        for name in {*self._names(BEST_FILE)} - {self.best_file(but).name}:
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
 
@@ -146,7 +150,8 @@ class RunFolder:
         own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
         own += [self.log_file, self.text_file, self.tokenizer_file]
         own += [self.lock_file, self.model_file, self.notes_file]
-        return [*self._best_names, *(file.name for file in (*own, self.config_file))]
+        several = self._names(BEST_FILE) + self._names(EXPORT_FILE)
+        return [*several, *(file.name for file in (*own, self.config_file))]
 
     def _is_own(self, name: str) -> bool:
         """Whether a file with the name of a run's is the run's: two names others use as well."""

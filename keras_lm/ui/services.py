@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from keras_lm.data import text_work
 from keras_lm.presentation.formatting import escape_markdown
+from keras_lm.runs.exports import Exports
 from keras_lm.runs.supervisor import RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 from keras_lm.settings import estimates
@@ -32,6 +33,12 @@ def worker_pool() -> WorkerPool:
     pool = WorkerPool(supervisor().root / "worker.log")
     atexit.register(pool.close)
     return pool
+
+
+@st.cache_resource
+def exports() -> Exports:
+    """The processes that write models in other formats."""
+    return Exports()
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _learn(texts: Sequence[str], size: int) -> list[tuple[int, int]]:
         show_progress=False,
     )
     trained.train_from_iterator(_slices(texts), trainer)
-    byte_of = _byte_of_letter()
+    byte_of = byte_of_letter()
     row_of = {bytes([byte]): byte for byte in range(NUM_BYTES)}
     merges = []
     for pair in json.loads(trained.to_str())["model"]["merges"]:
@@ -160,7 +160,7 @@ def _slices(texts: Sequence[str]) -> Iterator[str]:
             yield text[start : start + _SLICE].encode(errors="ignore").decode()
 
 
-def _byte_of_letter() -> dict[str, int]:
+def byte_of_letter() -> dict[str, int]:
     """The byte that each letter of a byte-level vocabulary stands for.
 
     Bytes that are visible as Latin-1 are themselves, the others follow from U+0100 on.

@@ -122,6 +122,11 @@ class Gpt2Tokenizer(VocabularyTokenizer):
         return parts
 
 
+def gpt2_tokens() -> list[bytes]:
+    """The bytes of each GPT-2 token, by its id, which is also the order in which they are made."""
+    return [_encoding().decode_single_token_bytes(id) for id in range(GPT2_SIZE)]
+
+
 def _gpt2_ids(text: str) -> np.ndarray:
     """The GPT-2 ids of `text`, int32; -1 for a lone surrogate."""
     return encode(_encoding(), text)

@@ -54,6 +54,26 @@ def masked_softmax(scores, allowed):
     return ops.softmax(ops.where(allowed, ops.cast(scores, "float32"), MASKED), axis=-1)
 
 
+def attend_at_once(queries, keys, values):
+    """Causal softmax attention with all scores at once.
+
+    Args:
+        queries, keys, values: (..., length, head_dim), queries scaled.
+
+    Returns:
+        (..., length, head_dim).
+
+    Example:
+        >>> x = ops.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> attend_at_once(0 * x, x, x).numpy().tolist()  # equal scores: means of what is seen
+        [[1.0, 0.0], [0.5, 0.5]]
+    """
+    scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))  # (..., length, length)
+    row = ops.arange(ops.shape(queries)[-2])
+    weights = masked_softmax(scores, row <= ops.expand_dims(row, -1))
+    return ops.matmul(ops.cast(weights, values.dtype), values)
+
+
 class Heads(NamedTuple):
     """Queries, keys and values, each (batch, num_heads, length, head_dim)."""
 
@@ -254,6 +274,10 @@ class CausalSelfAttention(keras.layers.Layer):
     def attend(self, queries, keys, values):
         """The variant's mixture of values, (batch, num_heads, length, head_dim)."""
         raise NotImplementedError(f"{type(self).__name__} must define attend.")
+
+    def attend_without_loops(self, *projected):
+        """The same as `attend`, up to rounding, for exports to formats that have no loops."""
+        return type(self).attend(self, *projected)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -13,9 +13,9 @@ def split_chunks(x, chunk_length: int):
         TensorShape([1, 1, 3, 2, 8])
     """
     batch, num_heads, length, size = ops.shape(x)
-    missing = -length % chunk_length
+    num_chunks = (length + chunk_length - 1) // chunk_length
+    missing = num_chunks * chunk_length - length
     x = ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
-    num_chunks = (length + missing) // chunk_length
     return ops.reshape(x, (batch, num_heads, num_chunks, chunk_length, size))
 
 
@@ -46,6 +46,23 @@ def decayed_sum(x, log_decay):
     """
     decay = ops.broadcast_to(ops.exp(log_decay), ops.shape(x[:, :, :1, :, :1]))
     return ops.moveaxis(_decayed_sum(ops.moveaxis(x, 2, 0), decay[:, :, 0]), 0, 2)
+
+
+def decayed_sum_at_once(x, log_decay):
+    """`decayed_sum` as one product, in time that grows with the square of the chunks.
+
+    Example:
+        >>> x = ops.ones((1, 1, 3, 1, 1))
+        >>> decayed_sum_at_once(x, ops.log(ops.array([[[[0.5]]]]))).numpy().ravel().tolist()
+        [1.0, 1.5, 1.75]
+    """
+    chunk = ops.arange(ops.shape(x)[2])
+    age = ops.expand_dims(chunk, -1) - chunk  # (chunks, chunks)
+    decayed = ops.exp(ops.swapaxes(log_decay, -3, -2) * ops.cast(age, "float32"))
+    # An age of 0 by itself, since the logarithm may be minus infinity.
+    weights = ops.where(age > 0, decayed, ops.cast(age == 0, "float32"))
+    # (batch, num_heads, num_slots, chunks, size) and back
+    return ops.swapaxes(ops.matmul(weights, ops.swapaxes(x, 2, 3)), 2, 3)
 
 
 @tf.autograph.experimental.do_not_convert  # or AutoGraph may drop the next line

@@ -22,7 +22,7 @@ A tensor in blocks is (blocks, batch, num_heads, block, head_dim).
 
 from typing import NamedTuple
 
-from keras_lm.model.attention.base import MASKED, CausalSelfAttention
+from keras_lm.model.attention.base import MASKED, CausalSelfAttention, attend_at_once
 from keras_lm.model.backend import keras, ops, tf
 
 LARGEST_BLOCK = 128  # rows; 64 to 512 take about the same time on a CPU
@@ -42,6 +42,9 @@ class FlashAttention(CausalSelfAttention):
 
     def attend(self, queries, keys, values):
         return flash_attention(queries, keys, values)
+
+    def attend_without_loops(self, queries, keys, values):
+        return attend_at_once(queries, keys, values)
 
 
 @tf.autograph.experimental.do_not_convert  # or AutoGraph may drop the next line

@@ -20,12 +20,18 @@ sums are in float32.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_lm.model.attention.base import MASKED, CausalSelfAttention, Rings
-from keras_lm.model.attention.chunks import decayed_sum, shift_chunks, split_chunks
+from keras_lm.model.attention.chunks import (
+    decayed_sum,
+    decayed_sum_at_once,
+    shift_chunks,
+    split_chunks,
+)
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.settings.checks import check_value
 
@@ -119,6 +125,12 @@ class LinearAttention(CausalSelfAttention):
             self.slots.scaled_gate(),
             self.slots.log_decay(),
             chunk_length,
+        )
+
+    def attend_without_loops(self, *projected):
+        gate, log_decay = self.slots.scaled_gate(), self.slots.log_decay()
+        return attend_to_window_and_slots(
+            Projected(*projected), gate, log_decay, self.chunk_length, decayed_sum_at_once
         )
 
     def attention_weights(self, x):
@@ -249,7 +261,9 @@ class Slots(keras.layers.Layer):
         return ops.reshape(-ops.exp(self.log_rate), (self.num_heads, self.num_slots))
 
 
-def attend_to_window_and_slots(projected: Projected, gate, log_decay, chunk_length: int):
+def attend_to_window_and_slots(
+    projected: Projected, gate, log_decay, chunk_length: int, add_up: Callable = decayed_sum
+):
     """The equations above for a whole sequence.
 
     Args:
@@ -257,13 +271,14 @@ def attend_to_window_and_slots(projected: Projected, gate, log_decay, chunk_leng
         gate: beta, (num_heads, num_slots).
         log_decay: log gamma, (num_heads, num_slots), at most 0.
         chunk_length: C.
+        add_up: `decayed_sum`, or what gives the same.
 
     Returns:
         (batch, num_heads, length, head_dim).
     """
     batch, num_heads, length, head_dim = ops.shape(projected.queries)
     chunks = projected.split(chunk_length)
-    sums = slot_sums(chunks, log_decay)
+    sums = slot_sums(chunks, log_decay, add_up)
     num_chunks = ops.shape(sums)[2]
     chunk = ops.arange(num_chunks)[:, None, None]
     row, column = ops.arange(chunk_length)[:, None], ops.arange(2 * chunk_length)
@@ -345,10 +360,10 @@ def slot_means(sums, dtype) -> SlotMeans:
     return SlotMeans(means[..., :head_dim], means[..., head_dim:], counts)
 
 
-def slot_sums(chunks: Projected, log_decay):
+def slot_sums(chunks: Projected, log_decay, add_up: Callable = decayed_sum):
     """S^K, S^V and Z of every chunk side by side: (batch, num_heads, chunks, num_slots, size)."""
     sums = shift_chunks(write_slots(chunks.slot_keys, chunks.values, chunks.shares), 2)
-    return decayed_sum(sums, log_decay[:, None, :, None])
+    return add_up(sums, log_decay[:, None, :, None])
 
 
 def write_slots(keys, values, shares):

@@ -9,6 +9,7 @@ from keras_lm.settings.longer import Longer
 from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.ui.parts.draft import draft, draft_of, keep
+from keras_lm.ui.parts.exports import choose_format
 from keras_lm.ui.parts.models import open_page
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
@@ -79,6 +80,14 @@ def model_buttons(summary: RunSummary) -> None:
         width=165,
         on_click="ignore",
     )
+    if st.button(
+        "More formats",
+        icon=":material/category:",
+        key="formats",
+        width=145,
+        help="Download the model for the browser, ONNX Runtime, a telephone, NumPy and others.",
+    ):
+        choose_format(summary.run_id)
 
 
 def resume_button(summary: RunSummary, below: DeltaGenerator) -> None:

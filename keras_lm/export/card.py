@@ -1,0 +1,72 @@
+"""The card of an exported model: what it is, how it was made, how it is used."""
+
+from keras_lm.export.exported import Exported
+from keras_lm.settings.kinds import Format
+
+LINKS = {"char": "characters", "bpe": "byte pairs", "gpt2": "GPT-2's word pieces"}
+FILES = {
+    "config.json": "the model's settings",
+    "tokenizer.json": "the vocabulary, for Hugging Face `tokenizers`",
+    "generate.py": "continues a text; needs NumPy and what forward.py imports",
+    "forward.py": "token ids (batch, length) to logits (batch, length, vocab_size)",
+    "tokens.py": "text to token ids and back, in plain Python",
+}
+
+
+def write_card(model: Exported, format: Format, files: list[str]) -> str:
+    """The content of README.md.
+
+    Args:
+        model: that was exported.
+        format: what it became.
+        files: the names of all files beside the card.
+    """
+    config = model.config
+    parts = [f"# {model.title}, a small language model"]
+    parts.append(
+        f"Made with keras_lm: a decoder-only transformer with {config.parameter_count():,} weights "
+        f"in float32, trained from nothing on this text alone: {model.title}."
+    )
+    parts += [model.course] if model.course else []
+    parts.append(_use(model, files))
+    parts.append(
+        "## Limits\n\n"
+        f"It takes any batch and any length up to {config.context_length:,} tokens, its context; "
+        "generate.py then goes on with the last so many. It has read one text and knows nothing "
+        "else: it writes in that text's manner, and what it says is not true."
+    )
+    if model.tokenizer.kind == "gpt2":
+        parts.append(
+            f"tokenizer.json has all of GPT-2's pieces. Those with ids from {config.vocab_size:,} "
+            "on did not occur in the text: the model does not know them. tokens.py puts their "
+            "longest known parts in place of them."
+        )
+    listed = [f"- `{name}`: {FILES[name]}" for name in files if name in FILES]
+    listed += [f"- `{format.file}`: the model as {format.label}"] if format.file else []
+    parts.append("## Files\n\n" + "\n".join(listed))
+    parts.append("## How it was made\n\n" + _table(model))
+    return "\n\n".join(parts) + "\n"
+
+
+def _use(model: Exported, files: list[str]) -> str:
+    if "generate.py" in files:
+        return '## Use\n\n```sh\npython generate.py "The man" --tokens 100\n```'
+    return (
+        "## Use\n\nAny web server can show this folder, such as `python -m http.server`, and then "
+        "http://localhost:8000 in a browser. Nothing is sent anywhere: the model runs in the page."
+    )
+
+
+def _table(model: Exported) -> str:
+    rows = [
+        f"| {part}.{name} | {_plain(value)} |"
+        for part, values in model.run.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    ]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])
+
+
+def _plain(value: object) -> str:
+    """A value that fits into one cell of a table."""
+    return " ".join(f"{value}".split()).replace("|", "\\|")[:200]

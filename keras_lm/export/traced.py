@@ -1,0 +1,25 @@
+"""The model as TensorFlow graphs, for formats that Keras makes of them."""
+
+from pathlib import Path
+
+from keras_lm.export.exported import Exported
+from keras_lm.model.backend import keras
+from keras_lm.model.language_model import build_model
+
+
+def write_traced(model: Exported, path: Path, format: str, without_loops: bool) -> None:
+    """Lets Keras write the model, of any batch and any length up to the context.
+
+    Args:
+        model: what to write.
+        path: the file or folder.
+        format: Keras' name of the format.
+        without_loops: attention takes the form that has no loops.
+    """
+    traced = build_model(model.config, "float32")
+    traced.set_weights(model.arrays)
+    if without_loops:
+        for block in traced.blocks:
+            block.attention.attend = block.attention.attend_without_loops
+    ids = keras.InputSpec(shape=(None, None), dtype="int32", name="ids")
+    traced.export(path, format=format, input_signature=[ids], verbose=False)
