@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from keras_lm.commands.flags import typed_path
 from keras_lm.commands.folders import existing_run, read_config
+from keras_lm.data.texts import TEXTS
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.presentation.course import describe_course
 from keras_lm.settings.config import ConfigError
@@ -99,4 +100,6 @@ def story(folder: RunFolder, model_file: Path) -> Story:
         in_bits = f", {bits:.3f} bits per byte" if bits else ""
         step = f"{chosen[0]['step']:,}"
         parts.append(f"This is the model of step {step}: {loss:.4f} nats per token{in_bits}.")
-    return Story(config.data.label, " ".join(filter(None, parts)), config.to_dict())
+    text = TEXTS.get(config.data.data)
+    title = text.title if text else config.data.label
+    return Story(title, " ".join(filter(None, parts)), config.to_dict())
