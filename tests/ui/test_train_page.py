@@ -221,7 +221,7 @@ def test_all_buttons_of_a_run_fit_into_one_row_on_a_laptop(new_page, address, ru
         page.get_by_role("button", name="Report").click()
     assert "<svg" in download.value.path().read_text()
     row = page.locator(".st-key-run-buttons")
-    expect(row.get_by_role("button")).to_have_count(6)
+    expect(row.get_by_role("button")).to_have_count(7)
     bottom = row.bounding_box()["y"] + row.bounding_box()["height"]
     for button in row.get_by_role("button").all():
         box = button.bounding_box()

@@ -21,10 +21,9 @@ def choose_format(run_id: str) -> None:
     name = st.selectbox(
         "Format", OFFERED, format_func=lambda name: FORMATS[name].label, key="format"
     )
-    st.write(f"{FORMATS[name].label} {FORMATS[name].sentence}")
-    st.caption(
-        "A zip file with the model, its tokenizer, a card that says how it was made"
-        f"{'' if name == 'web' else ', and a script that generates'}."
+    st.write(
+        f"{FORMATS[name].label} {FORMATS[name].sentence} You get a zip file, whose README.md says "
+        "how the model was made and is used."
     )
     st.fragment(offer, run_every=POLL_SECONDS)(run_id, name)
 

@@ -34,7 +34,7 @@ def buttons(summary: RunSummary) -> None:
             "Duplicate",
             icon=":material/content_copy:",
             key="duplicate",
-            width=130,
+            width=113,
             help="Opens a new run with the same settings, for you to change and start.",
         ):
             with shown_disk_errors(below):
@@ -67,7 +67,7 @@ def model_buttons(summary: RunSummary) -> None:
     if not folder.has_model:
         return
     if st.button(
-        "Try this model", type="primary", icon=":material/edit_note:", key="try", width=150
+        "Try this model", type="primary", icon=":material/edit_note:", key="try", width=140
     ):
         open_page("generate", summary.run_id)
     st.download_button(
@@ -77,15 +77,15 @@ def model_buttons(summary: RunSummary) -> None:
         "application/octet-stream",
         icon=":material/download:",
         key="download",
-        width=165,
+        width=155,
         on_click="ignore",
     )
     if st.button(
         "More formats",
-        icon=":material/category:",
+        icon=":material/expand_more:",
         key="formats",
-        width=145,
-        help="Download the model for the browser, ONNX Runtime, a telephone, NumPy and others.",
+        width=44,  # style.css hides its words, for which the row has no room
+        help="More formats: for the browser, ONNX Runtime, telephones, NumPy and others.",
     ):
         choose_format(summary.run_id)
 
@@ -97,7 +97,7 @@ def resume_button(summary: RunSummary, below: DeltaGenerator) -> None:
         "Resume" if has_checkpoint else "Start again",
         icon=":material/resume:",
         key="resume",
-        width=125,
+        width=120,
         help="Goes on from its newest checkpoint to the end that was planned."
         if has_checkpoint
         else "It has no checkpoint to resume from.",
@@ -115,7 +115,7 @@ def longer_button(summary: RunSummary) -> None:
         "Train longer",
         icon=":material/more_time:",
         key="longer",
-        width=140,
+        width=128,
         help="Adds steps or seconds, with a new schedule of the learning rate.",
     ):
         ask_how_long(summary.run_id, summary.config.most_steps)
