@@ -31,6 +31,7 @@ from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
+from keras_lm.runs.race import finish_races
 from keras_lm.settings import estimates
 from keras_lm.settings.config import (
     ConfigError,
@@ -269,6 +270,8 @@ def run(
         message = ENDED_EARLY.format(a="another" if folder.read_status().get("step") else "a")
         folder.write_status(state=run_folder.STOPPED, message=message)
         raise
+    finally:
+        finish_races(folder)
 
 
 def generate(arguments: argparse.Namespace) -> int:

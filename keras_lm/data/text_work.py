@@ -48,6 +48,10 @@ def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> di
     return {"copy": training.longest_copy(sample), "novelty": novelty}
 
 
+class ReadingEnded(TextError):
+    """The process that was to read the text ended before it answered: another try may do."""
+
+
 WORK = {work.__name__: work for work in (facts, training_size, copies)}
 _one_at_a_time = {name: threading.Lock() for name in WORK}
 
@@ -65,7 +69,8 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
         data: which text, and how.
         **values: its other arguments.
 
-    Raises ValueError with one sentence when the text cannot be used.
+    Raises ValueError with one sentence when the text cannot be used; it is ReadingEnded when
+    that was not found out.
     """
     if is_small(data):
         return WORK[do](data, **values)
@@ -73,17 +78,19 @@ def ask(do: str, data: DataConfig, **values: Any) -> dict[str, Any]:
     project = str(PROJECT)
     path = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
     with _one_at_a_time[do]:
-        process = subprocess.run(
-            [sys.executable, "-m", "keras_lm.data.text_work"],
-            input=request.encode(),
-            capture_output=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-    if process.returncode:
-        raise TextError(
-            "Expected to read the text, but the process that reads it ended, perhaps for lack of "
-            "memory; choose a shorter text."
-        )
+        try:
+            process = subprocess.run(
+                [sys.executable, "-m", "keras_lm.data.text_work"],
+                input=request.encode(),
+                capture_output=True,
+                env=os.environ | {"PYTHONPATH": path},
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError):  # it could not start, or ended early
+            raise ReadingEnded(
+                "Expected to read the text, but the process that reads it ended, perhaps for lack "
+                "of memory; choose a shorter text."
+            ) from None
     answer = json.loads(process.stdout)
     if "error" in answer:
         raise TextError(answer["error"])

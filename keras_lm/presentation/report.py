@@ -36,7 +36,7 @@ from keras_lm.settings.config import RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import TITLES, nearest_preset
 from keras_lm.storage.files import open_plain
-from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_folder import FINISHED, RunFolder
 
 WIDTH = 440  # pixels of a drawing, which grows and shrinks with the page
 READABLE = {"labelFontSize": 13, "titleFontSize": 13, "gridColor": "#8884"}  # also when it shrinks
@@ -128,8 +128,9 @@ def race_report(race: Race) -> str:
     Raises:
         ValueError: when the race cannot be read.
     """
-    config, result = race.read(), race.result()
-    begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs() if run.summary]
+    config, runs, result = race.read(), race.runs(), race.result()
+    begun = [(run, race.supervisor.folder(run.run_id)) for run in runs if run.summary]
+    missing = "".join(f"<li>{_text(run.reason)}</li>" for run in runs if run.reason)
     measure, options = race_charts.VALIDATION, curves.ChartOptions(smoothing=0)
     points = race_charts.race_table(begun, race_charts.MEASURES[measure])
     table = race_charts.compared_table(points, options)
@@ -139,6 +140,7 @@ def race_report(race: Race) -> str:
         f"<p><strong>{_text(result['summary'])}</strong></p>",
         _drawing(drawing, table),
         _table(result_table(result["entries"])),
+        f"<p>Not in the table:</p><ul>{missing}</ul>" if missing else "",
         "<h2>Pairs</h2>",
         f"<ul>{''.join(f'<li>{_text(pair_in_words(pair))}</li>' for pair in result['pairs'])}</ul>",
         "<h2>What they write</h2>",
@@ -211,10 +213,11 @@ def _course(summary: RunSummary, frame: pd.DataFrame) -> str:
 
 
 def _words(summary: RunSummary, events: Sequence[Event]) -> list[str]:
-    """How the run went, and what was wrong with it."""
+    """Why the run ended early, how it went, and what was wrong with it."""
     course = describe_course(summary.config, summary.status, events)
+    reason = "" if summary.state == FINISHED else summary.status.get("message", "")
     findings = [finding.text for finding in diagnose(summary.config, summary.status, events)]
-    return [f"<p>{_text(line)}</p>" for line in (course, *findings) if line]
+    return [f"<p>{_text(line)}</p>" for line in (reason, course, *findings) if line]
 
 
 def _points(timeline: Timeline) -> list[str]:

@@ -2,9 +2,11 @@
 
 `race.json` in the race's folder is the only truth: what varies, the seeds, and the run of each
 entry and seed, written before that run starts. So a race goes on after a kill, a restart or a
-closed page: whoever looks again starts what is missing. `result.json` follows from the events.
+closed page: `go_on` starts what is missing. `result.json` follows from the events; the run
+that ends last writes it.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,6 +24,7 @@ from keras_lm.storage.files import read_json, write_atomically
 from keras_lm.storage.run_folder import RunFolder, new_run_id
 
 RACE_FILE, RESULT_FILE = "race.json", "result.json"
+RACES = "races"  # the folder beside the page's runs; a race of the command line has its runs in it
 SCHEMA = 1
 FEWEST, MOST = 2, 6  # entries
 MOST_SEEDS = 20
@@ -51,10 +54,16 @@ class RaceRun(NamedTuple):
 
     @property
     def failure(self) -> str:
-        """Why the run is not in the table; "" while it may still come."""
-        if self.summary is None or self.state not in (run_folder.FAILED, run_folder.STOPPED):
+        """Why the run is not in the table; "" while it may still come by itself."""
+        if self.summary is None or self.state not in (run_folder.FAILED, *RESUMABLE):
             return ""
         return f"seed {self.seed}: {self.summary.status.get('message') or self.state}"
+
+    @property
+    def reason(self) -> str:
+        """The first sentence of `failure`, after the entry's name; "" when there is none."""
+        first, end, _ = self.failure.partition(". ")
+        return f"{self.entry}, {first}{end.strip()}" if first else ""
 
 
 @dataclass(frozen=True)
@@ -303,6 +312,10 @@ class Race:
         write_atomically(self.path / RESULT_FILE, json.dumps(result, indent=1).encode())
         return result
 
+    def run_ids(self) -> list[str]:
+        """The ids of all runs that it has so far."""
+        return [*self._ids().values()]
+
     def _ids(self) -> dict[tuple[str, int], str]:
         """The id of each entry's and seed's run."""
         data = read_json(self.path / RACE_FILE)
@@ -323,6 +336,16 @@ class Race:
         ]
         content = json.dumps(config.to_dict() | {"runs": rows}, indent=1)
         write_atomically(self.path / RACE_FILE, content.encode())
+
+
+def finish_races(folder: RunFolder) -> None:
+    """Writes the result of each race that the run was the last of, whether anybody looks or not."""
+    path = folder.path.resolve()
+    for place in (path.parent, *(path.parent / RACES).glob("*")):
+        race = Race(place, Supervisor(path.parent))
+        with contextlib.suppress(OSError, ValueError):  # a damaged race says so when it is opened
+            if race.exists and path.name in race.run_ids() and race.is_over:
+                race.write_result()
 
 
 def measure(folder: RunFolder, summary: RunSummary) -> dict[str, float | None]:

@@ -66,6 +66,32 @@ def test_the_same_command_goes_on_and_takes_further_seeds(folder, keras_lm):
     assert [run.run_id for run in runs][:2] == before and [run.seed for run in runs] == [1, 1, 5, 5]
 
 
+def test_a_race_whose_run_was_interrupted_is_not_a_success(folder, keras_lm, monkeypatch, capsys):
+    keras_lm("race", "--race-dir", folder, *VARY, "--seeds", "1", *TINY)
+    race = Race(folder, Supervisor(folder))
+    run = race.runs()[0]
+    race.supervisor.folder(run.run_id).write_status(state="interrupted", message="It was killed.")
+    monkeypatch.setattr(Supervisor, "resume", lambda *_: None)
+    assert keras_lm("race", "--race-dir", folder) == command.NOT_ALL_FINISHED
+    assert f"{run.entry}, seed 1: It was killed." in capsys.readouterr().err
+
+
+def test_the_last_run_of_a_race_writes_the_result_when_nobody_waits(
+    folder, keras_lm, monkeypatch, capsys
+):
+    keras_lm("race", "--race-dir", folder, *VARY, "--seeds", "1", *TINY)
+    (folder / "result.json").unlink()
+    race = Race(folder, Supervisor(folder))
+    run = race.supervisor.folder(race.runs()[1].run_id)
+    config = run.read_config()
+    config["data"]["data"] = str(folder / "gone.txt")
+    run.write_config(config)
+    run.write_status(state="stopped")
+    assert keras_lm("resume", "--run-dir", run.path) == 2
+    assert "gone.txt" in capsys.readouterr().err
+    assert "gone.txt" in json.loads((folder / "result.json").read_text())["entries"][1]["failed"][0]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

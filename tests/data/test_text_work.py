@@ -52,7 +52,10 @@ def test_a_text_that_cannot_be_used_is_one_sentence_from_both(outside, monkeypat
         text_work.ask("facts", data, context_length=64)
 
 
-def test_a_process_that_ends_is_said(outside, monkeypatch):
-    monkeypatch.setattr(text_work.sys, "executable", "false")
-    with pytest.raises(TextError, match="the process that reads it ended, .* a shorter text"):
+@pytest.mark.parametrize("program", ["false", "no/such/program"])
+def test_a_process_that_ends_or_cannot_start_is_said(outside, monkeypatch, program):
+    monkeypatch.setattr(text_work.sys, "executable", program)
+    with pytest.raises(
+        text_work.ReadingEnded, match="the process that reads it ended, .* a shorter text"
+    ):
         text_work.ask("facts", DataConfig(), context_length=64)

@@ -10,10 +10,12 @@ from keras_lm.presentation.curves import ChartOptions
 from keras_lm.presentation.race_charts import MEASURES, VALIDATION, compared_table, race_table
 from keras_lm.runs.race import (
     RACE_FILE,
+    RACES,
     RESULT_FILE,
     Race,
     RaceConfig,
     count_in_words,
+    finish_races,
     parse_values,
     progress_in_words,
 )
@@ -21,6 +23,7 @@ from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
+from keras_lm.storage.run_folder import RunFolder, new_run_id
 
 TINY = RunConfig(
     ModelConfig(0, 7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5),
@@ -223,6 +226,53 @@ def test_a_run_that_failed_is_reported_and_the_rest_counts(race):
     assert result["entries"][1]["failed"] == ["seed 2: The loss became nan."]
     assert (result["pairs"][0]["verdict"], result["pairs"][0]["low"]) == ("too few seeds", None)
     assert race.is_over
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "failure", "reason"),
+    [
+        ("failed", "The loss became nan.", "The loss became nan.", "The loss became nan."),
+        ("interrupted", "It was killed. Go on.", "It was killed. Go on.", "It was killed."),
+        ("paused", "It is full. Make room.", "It is full. Make room.", "It is full."),
+        ("stopped", "", "stopped", "stopped"),
+        ("queued", "Waiting.", "", ""),
+        ("training", "", "", ""),
+        ("finished", "Done.", "", ""),
+    ],
+)
+def test_a_run_that_ended_otherwise_has_its_reason_in_one_line(
+    race, state, message, failure, reason
+):
+    race.go_on()
+    run = race.runs()[0]
+    race.supervisor.folder(run.run_id).write_status(state=state, message=message)
+    run = race.runs()[0]
+    assert run.failure == (f"seed 1: {failure}" if failure else "")
+    assert run.reason == (f"norm=rmsnorm, seed 1: {reason}" if reason else "")
+    assert race.result()["entries"][0]["failed"] == ([run.failure] if failure else [])
+
+
+@pytest.mark.parametrize("folder", ["race", f"{RACES}/20260101-000000"])
+def test_the_run_that_ends_last_writes_the_result(tmp_path, launched, folder):
+    path = tmp_path / folder
+    root = path if folder == "race" else tmp_path
+    race = Race(path, Supervisor(root))
+    race.create(NORMS)
+    (root / RACES / "damaged").mkdir(parents=True, exist_ok=True)
+    (root / RACES / "damaged" / RACE_FILE).write_text("{")
+    race.go_on()
+    *others, last = race.runs()
+    for run in others:
+        finish(race, run.entry, run.seed, 2.0)
+        finish_races(race.supervisor.folder(run.run_id))
+    assert not (path / RESULT_FILE).exists()
+    stranger = RunFolder(root / new_run_id())
+    stranger.create()
+    race.supervisor.folder(last.run_id).write_status(state="failed", message="It is full.")
+    finish_races(stranger)
+    assert not (path / RESULT_FILE).exists()
+    finish_races(race.supervisor.folder(last.run_id))
+    assert json.loads((path / RESULT_FILE).read_text()) == race.result()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"vary": {}, "seeds": [], "config": {}}', "{"])

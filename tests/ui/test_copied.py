@@ -1,11 +1,13 @@
 """What is said about copies under a model's text."""
 
 import threading
+import time
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from keras_lm.data import text_work
+from keras_lm.settings.config import DataConfig
 from keras_lm.ui.parts import copied
 
 LONG = "sat down with her among the candles and the flowers"
@@ -93,3 +95,52 @@ def test_nobody_waits_until_a_large_text_is_looked_through(tmp_path, monkeypatch
             break
     (line,) = page.get("html")
     assert f"at most {len(LONG)} characters" in line.proto.body and not page.caption
+
+
+def test_a_search_that_ended_early_says_so_and_begins_again_at_the_next_look(tmp_path, monkeypatch):
+    path = tmp_path / "text.txt"
+    path.write_text(LONG)
+    may_end, tries = threading.Event(), []
+
+    def ask(do, *_, **values):
+        tries.append(do)
+        if len(tries) == 1:
+            raise text_work.ReadingEnded("It ended.")
+        assert may_end.wait(30)
+        return {"num_bytes": len(LONG), "copy": values.get("sample"), "novelty": 0.0}
+
+    monkeypatch.setattr(text_work, "SMALL_BYTES", -1)
+    monkeypatch.setattr(text_work, "ask", ask)
+    data = DataConfig(data=str(path))
+    first = copied.search(data, LONG)
+    with pytest.raises(text_work.ReadingEnded):
+        first.result(30)
+    page = AppTest.from_string(
+        "from keras_lm.settings.config import DataConfig\n"
+        "from keras_lm.ui.parts.copied import show_copies\n"
+        f"show_copies(DataConfig(data={str(path)!r}), {LONG!r})"
+    ).run(timeout=10)
+    assert [caption.value for caption in page.caption] == [copied.ENDED] and len(tries) == 1
+    assert "Looking for copies" in page.run(timeout=10).caption[0].value
+    may_end.set()
+    assert copied.search(data, LONG).result(30) == (LONG, 0.0)
+    assert page.run(timeout=10).get("html") and not page.caption
+
+
+def test_at_most_one_large_text_is_looked_through_at_a_time(tmp_path, monkeypatch):
+    path = tmp_path / "text.txt"
+    path.write_text(LONG)
+    at_once, most = [], []
+
+    def ask(do, *_, **values):
+        at_once.append(do)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return {"num_bytes": 9, "copy": values.get("sample"), "novelty": 0.0}
+
+    monkeypatch.setattr(text_work, "ask", ask)
+    data = DataConfig(data=str(path))
+    searches = [copied.search(data, str(index)) for index in range(4)]
+    assert [found.result(30)[0] for found in searches] == ["0", "1", "2", "3"]
+    assert len(most) > 4 and max(most) == 1

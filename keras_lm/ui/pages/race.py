@@ -24,6 +24,7 @@ from keras_lm.runs.race import (
     MOST,
     NEVER,
     PARTS,
+    RACES,
     RESUMABLE,
     SETTINGS,
     Race,
@@ -52,7 +53,6 @@ from keras_lm.ui.services import (
 
 RACE = "race"  # in the address and in the session: the race that is looked at
 NEW = "new"
-RACES = "races"  # the folder, beside the runs
 RACE_NAME = re.compile("[0-9A-Za-z_][0-9A-Za-z_.-]{0,99}")
 REFRESH_SECONDS = 3.0
 MOST_SEEDS, VALIDATIONS = 10, 10
@@ -344,9 +344,8 @@ def draw_race(name: str, was_over: bool) -> None:
     height = TABLE_ROW * (len(result["entries"]) + 1) + 3
     with st.container(height=height, border=False):  # its room, before its code comes
         st.dataframe(result_table(result["entries"]), hide_index=True, height=height)
-    for entry in result["entries"]:
-        for failure in entry["failed"]:
-            st.warning(escape_markdown(f"{entry['name']}, {failure}"), icon=":material/error:")
+    if reasons := [run.reason for run in runs if run.reason]:
+        st.warning("  \n".join(map(escape_markdown, reasons)), icon=":material/error:")
     pairs = [escape_markdown(pair_in_words(pair)) for pair in result["pairs"]]
     st.markdown("\n".join(f"- {pair}" for pair in pairs))
 

@@ -10,12 +10,19 @@ import streamlit as st
 
 from keras_lm.data import text_work
 from keras_lm.data.copies import WORD
+from keras_lm.data.text_work import ReadingEnded
 from keras_lm.settings.config import DataConfig
 
 RUN_LENGTH = 4  # words
 SHOWN_COPY = 120  # characters
 LONG_COPY, LONG_COPY_WORDS = 40, 8  # shorter ones happen to anybody who writes the language
 POLL_SECONDS = 1.0
+MOST_KNOWN = 1_000  # samples whose copies are remembered
+GONE = "Its training text is gone, so copies from it cannot be found."
+ENDED = (
+    "The search for copies in the training text ended early, perhaps for lack of memory. It begins "
+    "again when the page is opened again."
+)
 
 Copies = tuple[str, float | None]  # the longest copy, and how many of the phrases are new
 
@@ -26,7 +33,7 @@ def training_size(data: DataConfig) -> int:
     return text_work.ask("training_size", data)["num_bytes"]
 
 
-@lru_cache(1_000)
+@lru_cache(MOST_KNOWN)
 def compare(data: DataConfig, sample: str) -> Copies:
     """The sample's longest copy from the training text, and how many of its phrases are new."""
     size = training_size(data)
@@ -34,19 +41,34 @@ def compare(data: DataConfig, sample: str) -> Copies:
     return found["copy"], found["novelty"]
 
 
-@lru_cache(1_000)
+_one_at_a_time = threading.Lock()  # each search has the whole text in memory
+
+
+_searches: dict[tuple[DataConfig, str], Future[Copies]] = {}
+
+
 def search(data: DataConfig, sample: str) -> Future[Copies]:
-    """What `compare` will find in a large text, while the page goes on."""
+    """What `compare` will find in a large text, while the page goes on.
+
+    One that failed is given once, and begun again by who asks after that.
+    """
     found: Future[Copies] = Future()
 
     def work() -> None:
         try:
-            found.set_result(compare(data, sample))
+            with _one_at_a_time:
+                found.set_result(compare(data, sample))
         except Exception as error:
             found.set_exception(error)
 
-    threading.Thread(target=work, daemon=True).start()
-    return found
+    known = _searches.setdefault((data, sample), found)
+    if known is found:
+        if len(_searches) > MOST_KNOWN:
+            _searches.pop(next(iter(_searches)), None)
+        threading.Thread(target=work, daemon=True).start()
+    elif known.done() and known.exception():
+        _searches.pop((data, sample), None)
+    return known
 
 
 def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> None:
@@ -80,9 +102,9 @@ def write_line(find: Callable[[], Copies], brief: bool) -> None:
     """Writes what `find` finds; `brief` as for `show_copies`."""
     try:
         copy, novelty = find()
-    except ValueError:
+    except ValueError as error:
         if not brief:
-            st.caption("Its training text is gone, so copies from it cannot be found.")
+            st.caption(ENDED if isinstance(error, ReadingEnded) else GONE)
         return
     if brief and not is_long(copy):
         return
