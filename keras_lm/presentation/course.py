@@ -16,6 +16,7 @@ RISEN = 0.01  # of the least validation loss: noise is about 0.3%, but where it 
 LATEST = 4  # the newest of so many validations must have risen, and at least two
 MANY = 6  # validations show their noise
 BEND = 1.65  # the median of |a - 2b + c| where each is noise with a standard deviation of 1
+LATELY = 0.75  # of the steps: what falls has its lowest loss after those
 FALLING = 0.02  # of the loss, over the last half of the steps: as many again may give as much
 RECENT = 0.9  # of the steps: a training loss is the mean over those after it
 PARTS = 10  # of a run, each of which is spoken of once
@@ -97,6 +98,12 @@ class Course:
         return 1 - now / before if before > 0 else None
 
     @property
+    def is_falling(self) -> bool:
+        """Whether the loss fell over the last half of the steps, and lately as well."""
+        is_recent = self.best.step >= LATELY * self.now.step
+        return self.fall is not None and self.fall >= FALLING and is_recent
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens that one update reads."""
         training = self.config.training
@@ -112,8 +119,8 @@ class Course:
 
     @property
     def unit(self) -> str:
-        """What the run's tokens are called: tokens, characters."""
-        return TOKENIZERS[self.config.data.tokenizer].load().unit
+        """What the run's tokens are called."""
+        return unit_of(self.config)
 
     def in_words(self) -> str:
         """How far it got, how well it does and where it goes."""
@@ -134,8 +141,13 @@ class Course:
         if self.has_risen:
             parts.append("rising")
         elif self.fall is not None:
-            parts.append("still falling" if self.fall >= FALLING else "level")
+            parts.append("still falling" if self.is_falling else "level")
         return parts
+
+
+def unit_of(config: RunConfig | None) -> str:
+    """What a run's tokens are called: tokens, characters."""
+    return TOKENIZERS[config.data.tokenizer].load().unit if config else "tokens"
 
 
 def course_of(

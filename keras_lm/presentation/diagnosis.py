@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keras_lm.presentation.course import FALLING, Course, Event, course_of
+from keras_lm.presentation.course import Course, Event, course_of
 from keras_lm.presentation.formatting import plural
 from keras_lm.settings.config import ModelConfig, RunConfig, TrainingConfig
 from keras_lm.settings.variants import OPTIMIZERS, Optimizer
@@ -112,8 +112,7 @@ def rate_too_high(course: Course) -> Finding | None:
 def rate_too_low(course: Course) -> Finding | None:
     """The rate is far below the usual one, and the loss falls slowly or is high."""
     rate, usual = course.config.training.learning_rate, _optimizer(course).usual_rate
-    falls = course.fall is not None and course.fall >= FALLING
-    if rate >= TOO_SLOW * usual or not (falls or _knows_nothing(course)):
+    if rate >= TOO_SLOW * usual or not (course.is_falling or _knows_nothing(course)):
         return None
     return Finding(
         "learning rate too low",
@@ -364,8 +363,8 @@ def _has_ended(course: Course) -> bool:
 
 def _ended_early(course: Course) -> bool:
     """Whether it ended after few updates, still learning."""
-    is_falling = course.fall is not None and course.fall >= FALLING
-    return _has_ended(course) and course.metrics[-1]["step"] < FEW_UPDATES and is_falling
+    few = course.metrics[-1]["step"] < FEW_UPDATES
+    return _has_ended(course) and few and course.is_falling
 
 
 def _knows_nothing(course: Course) -> bool:

@@ -15,7 +15,7 @@ import vl_convert
 
 from keras_lm.data.texts import TEXTS
 from keras_lm.presentation import charts, curves, race_charts
-from keras_lm.presentation.course import Event, describe_course
+from keras_lm.presentation.course import Event, describe_course, unit_of
 from keras_lm.presentation.diagnosis import diagnose
 from keras_lm.presentation.formatting import name_run, show_seconds, show_value
 from keras_lm.presentation.repeating import longer_commands, race_command, train_command
@@ -112,7 +112,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         "<h2>Loss</h2>",
         _drawing(curves.curves_spec(charts.loss_looks(), charts.LOSS_TITLE), table),
         "<h2>From noise to language</h2>",
-        *_points(timeline),
+        *_points(timeline, unit_of(summary.config)),
         *_all_samples(timeline.points),
         "<h2>Settings</h2>",
         *_settings(summary.config),
@@ -220,13 +220,13 @@ def _words(summary: RunSummary, events: Sequence[Event]) -> list[str]:
     return [f"<p>{_text(line)}</p>" for line in (reason, course, *findings) if line]
 
 
-def _points(timeline: Timeline) -> list[str]:
+def _points(timeline: Timeline, unit: str) -> list[str]:
     """The first sample, one in the middle and the last, each with the shades of its model."""
     if not timeline.points:
         return ["<p>There is no sample.</p>"]
     rows = [
         f"<tr><th scope=row>After step {point.step:,}</th><td>{_excerpt(point)}</td>"
-        f"<td>{_shaded(timeline.tokens, point)}</td></tr>"
+        f"<td>{_shaded(timeline.tokens, point, unit)}</td></tr>"
         for point in thin(timeline.points, 3)
     ]
     ramp = "".join(f'<i style="--shade:{DARKEST * part / 3:.2f}"></i>' for part in range(4))
@@ -247,7 +247,7 @@ def _excerpt(point: Point) -> str:
     return f'<div class="text" dir="auto"><b>{_text(point.prompt[:EXCERPT])}</b>{_text(text)}</div>'
 
 
-def _shaded(tokens: Sequence[str], point: Point) -> str:
+def _shaded(tokens: Sequence[str], point: Point, unit: str) -> str:
     """The held-out text in the shades of a point, and these in words."""
     if not point.of_next:
         return ""
@@ -256,7 +256,7 @@ def _shaded(tokens: Sequence[str], point: Point) -> str:
         f'<span style="--shade:{opacity}">{_text(token)}</span>'
         for token, opacity in zip(tokens, shades, strict=True)
     )
-    words = _text(describe_window(tokens, point.of_next))
+    words = _text(describe_window(tokens, point.of_next, unit))
     return f'<div class="text shaded" dir="auto">{spans}</div><p>{words}</p>'
 
 

@@ -96,8 +96,13 @@ def unsureness(of_next: Sequence[float]) -> float:
     return float(np.exp(-np.log(np.maximum(of_next, LEAST)).mean()))
 
 
-def describe_window(tokens: Sequence[str], of_next: Sequence[float]) -> str:
+def describe_window(tokens: Sequence[str], of_next: Sequence[float], unit: str = "tokens") -> str:
     """The shades in words: how unsure the model was, and of what the most and the least.
+
+    Args:
+        tokens: of the text.
+        of_next: the probability of each but the first.
+        unit: what they are called.
 
     Example:
         >>> describe_window(["T", "h", "e"], [0.125, 0.5])
@@ -105,7 +110,7 @@ def describe_window(tokens: Sequence[str], of_next: Sequence[float]) -> str:
     """
     best, worst = int(np.argmax(of_next)), int(np.argmin(of_next))
     return (
-        f"As unsure as when choosing among {unsureness(of_next):,.1f} tokens. "
+        f"As unsure as when choosing among {unsureness(of_next):,.1f} {unit}. "
         f"Surest of {tokens[best + 1]!r} ({of_next[best]:.1%}), "
         f"least of {tokens[worst + 1]!r} ({of_next[worst]:.1%})."
     )

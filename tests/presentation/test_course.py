@@ -30,11 +30,19 @@ def curve(*points: tuple[int, float] | tuple[int, float, float]) -> list[dict]:
             "Step 400: validation 1.93, lowest 1.92 at step 200, level.",
         ),
         (
+            curve((290, 2.5, 2.5), (440, 1.6, 2.01), (600, 1.2, 2.03)),
+            "Step 600: validation 2.03, lowest 2.01 at step 440, level.",
+        ),
+        (
+            curve((290, 2.5, 2.5), (450, 1.6, 2.01), (600, 1.2, 2.03)),
+            "Step 600: validation 2.03, lowest 2.01 at step 450, still falling.",
+        ),
+        (
             curve((200, 2.5, 2.0), (400, 2.0, 1.9), (600, 1.8, 2.0), (1800, 1.7, 2.1)),
             "Step 1,800: validation 2.10, lowest 1.90 at step 400, rising.",
         ),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_step_loss_and_trend_are_said(events, words):
     assert describe_course(QUICK_START, STATUS, events).startswith(f"{words} As unsure as")

@@ -124,7 +124,7 @@ def test_the_first_the_middle_and_the_last_sample_stand_side_by_side(tmp_path):
     table = document[document.index('class="points"') : document.index("<details")]
     assert re.findall(r"After step (\d+)<", table) == ["50", "140", "190"]
     assert 'style="--shade:0.12">&lt;b&gt;</span>' in table  # of a probability of 1/4
-    assert "As unsure as when choosing among 63.2 tokens." in table  # the root of 4 and 1,000
+    assert "As unsure as when choosing among 63.2 characters." in table  # the root of 4 and 1,000
     assert "x" * (EXCERPT - 12) + "…" in table and "x" * EXCERPT not in table
     assert document.count("x" * EXCERPT) == 9  # whole, below
 
@@ -196,3 +196,17 @@ def test_no_value_of_a_race_becomes_markup(evil, finish_race):
     assert parsed.inside == [] and parsed.tags - {"svg"} <= TAGS | {"strong"}
     assert parsed.attributes <= ATTRIBUTES
     assert f"by sample_prompt={evil}, 1" in "".join(parsed.texts)
+
+
+def test_a_race_and_a_run_say_why_a_run_ended_early(finish_race, tmp_path):
+    report = finish_race("norm", ("rmsnorm", "layernorm"))
+    assert "Not in the table" not in report
+    race = Race(tmp_path / "race", Supervisor(tmp_path / "race"))
+    run = race.runs()[-1]
+    folder = race.supervisor.folder(run.run_id)
+    folder.write_status(state="paused", message="<b> is full. Make room.")
+    report = race_report(race)
+    reason = "norm=layernorm, seed 2: &lt;b&gt; is full."
+    assert f"<p>Not in the table:</p><ul><li>{reason}</li></ul>" in report
+    report = run_report(folder, Supervisor(tmp_path / "race").summary(run.run_id))
+    assert "<p>&lt;b&gt; is full. Make room.</p>" in report

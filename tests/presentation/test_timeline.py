@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from keras_lm.presentation.course import unit_of
 from keras_lm.presentation.timeline import (
     Point,
     describe_window,
@@ -11,6 +12,7 @@ from keras_lm.presentation.timeline import (
     thin,
     unsureness,
 )
+from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
 
 WINDOW = {"kind": "window", "step": 0, "tokens": ["T", "h", "e"]}
@@ -91,3 +93,5 @@ def test_the_words_say_how_unsure_and_of_what():
     words = describe_window(["x", "a", "\n", "<b>"], [0.5, 0.0001, 0.5])
     assert words.startswith("As unsure as when choosing among 34.2 tokens.")
     assert "Surest of 'a' (50.0%), least of '\\n' (0.0%)." in words
+    words = describe_window(["x", "a"], [0.5], unit_of(QUICK_START))
+    assert words.startswith("As unsure as when choosing among 2.0 characters.")

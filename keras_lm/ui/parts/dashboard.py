@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from keras_lm.presentation import charts
+from keras_lm.presentation.course import unit_of
 from keras_lm.presentation.formatting import (
     CHART_HEIGHT,
     NUMBERS_HEIGHT,
@@ -328,7 +329,7 @@ def samples(events: list[dict], summary: RunSummary) -> None:
     st.markdown("**Samples**")
     with st.container(height=CHART_HEIGHT, border=False):
         if timeline.points:
-            show_timeline(summary.run_id, timeline)
+            show_timeline(summary.run_id, timeline, unit_of(summary.config))
         else:
             st.caption(no_samples(summary))
     with st.container(border=False, key="sample-remark"):

@@ -25,27 +25,29 @@ def _component() -> Any:
     )
 
 
-def show_timeline(run_id: str, timeline: Timeline) -> None:
+def show_timeline(run_id: str, timeline: Timeline, unit: str) -> None:
     """Draws the newest sample, until another one is chosen.
 
     Args:
         run_id: another run begins with its newest sample.
         timeline: of the run, with at least one point.
+        unit: what its tokens are called.
     """
-    points = [point_data(timeline, point) for point in thin(timeline.points, MOST_POINTS)]
+    points = [point_data(timeline, point, unit) for point in thin(timeline.points, MOST_POINTS)]
     data = {"tokens": timeline.tokens, "points": points}
     _component()(key=f"timeline.{run_id}", data=data)
 
 
-def point_data(timeline: Timeline, point: Point) -> dict[str, Any]:
+def point_data(timeline: Timeline, point: Point, unit: str = "tokens") -> dict[str, Any]:
     """What the browser gets of a point."""
     text = point.text
     if len(text) > MOST_CHARACTERS:
         text = text[:MOST_CHARACTERS] + CUT
+    words = describe_window(timeline.tokens, point.of_next, unit) if point.of_next else ""
     return {
         "step": point.step,
         "prompt": point.prompt,
         "text": text,
         "shades": [0.0, *map(shade, point.of_next)] if point.of_next else [],
-        "words": describe_window(timeline.tokens, point.of_next) if point.of_next else "",
+        "words": words,
     }
