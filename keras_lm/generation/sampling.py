@@ -88,7 +88,14 @@ def temperature(candidates: Candidates, value: tf.Tensor) -> Candidates:
 
 
 def top_k(candidates: Candidates, k: tf.Tensor) -> Candidates:
-    """Keeps the k likeliest tokens; 0: all."""
+    """Keeps the k likeliest tokens; 0: all.
+
+    Example:
+        >>> settings = sampling_settings(GenerationConfig(temperature=1.0, top_k=0, top_p=1.0))
+        >>> all_tokens = filter_candidates(tf.math.log([[0.1, 0.5, 0.4]]), settings)
+        >>> top_k(all_tokens, 2).probabilities.numpy().round(2)
+        array([[0.56, 0.44, 0.  ]], dtype=float32)
+    """
     count = candidates.shares.shape[-1]
     left = candidates.keep(candidates.rank < k, when=k > 0)
     return left._replace(complete=left.complete & (k <= count))
@@ -98,6 +105,12 @@ def top_p(candidates: Candidates, p: tf.Tensor) -> Candidates:
     """Keeps the fewest of the tokens that are left whose probabilities reach p.
 
     Nucleus sampling, https://arxiv.org/abs/1904.09751.
+
+    Example:
+        >>> settings = sampling_settings(GenerationConfig(temperature=1.0, top_k=0, top_p=1.0))
+        >>> all_tokens = filter_candidates(tf.math.log([[0.1, 0.5, 0.4]]), settings)
+        >>> top_p(all_tokens, 0.8).probabilities.numpy().round(2)
+        array([[0.56, 0.44, 0.  ]], dtype=float32)
     """
     probabilities = candidates.probabilities
     before = tf.cumsum(probabilities, -1, exclusive=True)
@@ -108,6 +121,12 @@ def min_p(candidates: Candidates, p: tf.Tensor) -> Candidates:
     """Keeps tokens at least p times as likely as the likeliest; 0: all.
 
     https://arxiv.org/abs/2407.01082.
+
+    Example:
+        >>> settings = sampling_settings(GenerationConfig(temperature=1.0, top_k=0, top_p=1.0))
+        >>> all_tokens = filter_candidates(tf.math.log([[0.1, 0.5, 0.4]]), settings)
+        >>> min_p(all_tokens, 0.5).probabilities.numpy().round(2)
+        array([[0.56, 0.44, 0.  ]], dtype=float32)
     """
     return candidates.keep(tf.exp(candidates.logits) >= p)
 

@@ -51,6 +51,12 @@ def held_out_window(corpus: Corpus, context_length: int) -> HeldOutWindow:
         corpus: the run's text. Without a validation part nothing is guessed, nor of a task, whose
             questions are random: nobody could.
         context_length: of the model, in tokens.
+
+    Example:
+        >>> from keras_lm.data.tokenizers import CharTokenizer
+        >>> text = Corpus(CharTokenizer.from_text("ab"), np.zeros(90, "int32"), np.arange(10) % 2)
+        >>> held_out_window(text, context_length=3).ids
+        array([0, 1, 0, 1])
     """
     length = 0 if isinstance(corpus, TaskCorpus) else min(MOST_TOKENS, context_length) + 1
     return HeldOutWindow(corpus, corpus.validation[:length])

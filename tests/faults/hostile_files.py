@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from tests.test_hostile_files import HOSTILE, keras_globals, members_of, write_members
 
 from keras_lm.data.tokenizers import CharTokenizer
 from keras_lm.export.keras_archive import save_model
@@ -20,6 +19,12 @@ from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import ModelConfig
 from tests.bombs import BOMBS, scattered
+from tests.keras_file.test_hostile_files import (
+    HOSTILE,
+    keras_globals,
+    members_of,
+    write_members,
+)
 
 MAX_SECONDS, MAX_MEGABYTES = 2.0, 50.0
 TEXT = "abcdefghijklmnopqrs é😀\n"
@@ -39,20 +44,21 @@ def hostile_files(sound: Path, scattered_count: int):
     for seed in range(scattered_count):
         yield f"cut {seed}", content[: len(content) * seed // scattered_count]
         damaged = np.frombuffer(content, "uint8").copy()
-        places = np.random.default_rng(seed).integers(0, len(content), 1 + seed % 5)
-        damaged[places] ^= 1
+        indices = np.random.default_rng(seed).integers(0, len(content), 1 + seed % 5)
+        damaged[indices] ^= 1
         yield f"flipped bits {seed}", damaged.tobytes()
 
 
 def run(scattered_count: int) -> dict:
     """Reads every file; returns counts and the most that one took."""
-    process, before = psutil.Process(), keras_globals()
+    process = psutil.Process()
     result = {"files": 0, "refused": 0, "sound": 0, "seconds": 0.0, "megabytes": 0.0}
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as temporary:
         sound = Path(folder, "sound.keras")
         tokenizer = CharTokenizer.from_text(TEXT)
         config = ModelConfig(tokenizer.vocab_size, 11, 30, 3, 2, 17)
         save_model(sound, build_model(config), tokenizer.to_dict())
+        before = keras_globals()  # with the layers, which the first model has registered
         path, kept = Path(folder, "hostile.keras"), tempfile.tempdir
         tempfile.tempdir = os.environ["TMPDIR"] = temporary
         for _, content in hostile_files(sound, scattered_count):

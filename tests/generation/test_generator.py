@@ -142,7 +142,7 @@ def test_a_text_of_learned_positions_is_as_long_as_asked(small_model, context_le
 
 
 def test_the_time_of_compiling_is_known(small_model):
-    generator = Generator(small_model())
+    generator = Generator(small_model(num_blocks=1))
     seconds = []
     for _ in range(2):
         begin = time.perf_counter()
@@ -294,7 +294,7 @@ def test_a_text_ends_where_the_model_ends_a_document(stop, text, yielded):
 def test_other_texts_go_on_when_one_has_ended(small_model):
     tokenizer = SeparatedTokenizer(CharTokenizer.from_text("abcdefghijklmnopqrs é😀"), "\n")
     assert tokenizer.vocab_size == VOCAB
-    model = small_model()
+    model = small_model(num_blocks=1)
     bundle = Bundle(model, tokenizer, model.config)
     prompts = ["abc", "é😀qrs", "b", ""]
     ids = [tokenizer.encode(prompt) or [tokenizer.stop] for prompt in prompts]
@@ -311,7 +311,7 @@ def test_other_texts_go_on_when_one_has_ended(small_model):
 def bundle(small_model):
     tokenizer = CharTokenizer.from_text("abcdefghijklmnopqrs é😀\n")
     assert tokenizer.vocab_size == VOCAB
-    model = small_model()
+    model = small_model(num_blocks=1)
     return Bundle(model, tokenizer, model.config)
 
 

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from keras_lm.data.corpus import prepare
-from keras_lm.training import loop
-from tests.training.small_run import CONFIG, PLAIN, WITHOUT_XLA, train
+from tests.training.small_run import CONFIG, PLAIN, leave_out_xla, train
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +18,12 @@ def corpus():
 @pytest.fixture
 def quick(monkeypatch):
     """Leaves XLA's compilation out, where a test is about something else."""
-    monkeypatch.setattr(loop, "CompiledSteps", WITHOUT_XLA)
+    leave_out_xla(monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def straight(tmp_path_factory, corpus):
     """A whole run of PLAIN without XLA."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(loop, "CompiledSteps", WITHOUT_XLA)
+        leave_out_xla(monkeypatch)
         return train(tmp_path_factory.mktemp("straight"), corpus, monkeypatch, PLAIN)

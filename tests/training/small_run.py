@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import time
 
+from keras_lm.generation.generator import Generator
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.training import loop
 from keras_lm.training import run as trainer
 from keras_lm.training.train_step import CompiledSteps
 
@@ -25,10 +27,16 @@ CONFIG = RunConfig(
     ),
 )
 
-WITHOUT_XLA = functools.partial(CompiledSteps, jit_compile=False)
 PLAIN = dataclasses.replace(  # without samples
     CONFIG, training=dataclasses.replace(CONFIG.training, sample_every=0)
 )
+
+
+def leave_out_xla(monkeypatch):
+    """Runs are made without XLA's compilation, of their steps and of their samples."""
+    for compiled in (CompiledSteps, Generator):
+        plain = functools.partial(compiled, jit_compile=False)
+        monkeypatch.setattr(loop, compiled.__name__, plain)
 
 
 def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) -> RunFolder:

@@ -6,16 +6,14 @@ import time
 import numpy as np
 import pytest
 
-from keras_lm.data.corpus import prepare
 from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.generation.bundle import load
 from keras_lm.generation.inspection import probabilities_of_next
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.training import held_out, loop
+from keras_lm.training import held_out
 from keras_lm.training import run as trainer
 from keras_lm.training.held_out import MOST_TOKENS, HeldOutWindow, held_out_window
-from keras_lm.training.train_step import CompiledSteps
 
 CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
@@ -33,24 +31,9 @@ CONFIG = RunConfig(
 )
 
 
-class PlainSteps(CompiledSteps):
-    """Without XLA, whose compilation takes seconds."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments, jit_compile=False)
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    prepared = prepare(CONFIG.data, CONFIG.model.context_length)
-    return dataclasses.replace(prepared, validation=prepared.validation[:100])
-
-
 @pytest.fixture
-def train(tmp_path, corpus, monkeypatch):
+def train(tmp_path, corpus, quick):
     """Trains a run of some settings into a folder of its own."""
-    monkeypatch.setattr(loop, "CompiledSteps", PlainSteps)
-    monkeypatch.setattr(loop, "Generator", lambda model: loop_generator(model, jit_compile=False))
 
     def make(name, corpus=corpus, **training) -> RunFolder:
         settings = dataclasses.replace(CONFIG.training, **training)
@@ -61,9 +44,6 @@ def train(tmp_path, corpus, monkeypatch):
         return folder
 
     return make
-
-
-loop_generator = loop.Generator
 
 
 def of_kind(folder, kind):

@@ -71,7 +71,7 @@ def test_validation_comes_at_its_own_steps_and_means_cover_every_update_once(
         assert found[step]["loss"] == pytest.approx(mean, rel=1e-6)
 
 
-def test_stop_keeps_the_model_of_the_present_step(tmp_path, corpus, monkeypatch):
+def test_stop_keeps_the_model_of_the_present_step(tmp_path, corpus, monkeypatch, quick):
     folder = RunFolder(tmp_path)
     train(tmp_path, corpus, monkeypatch, report=lambda _: folder.request("stop"))
     status = folder.read_status()

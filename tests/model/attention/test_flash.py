@@ -232,13 +232,13 @@ def compile(name, attend, length):
             mixed = attend(queries, keys, values)
         return mixed, *tape.gradient(mixed, (queries, keys, values), upstream)
     step.__name__ = f"{name}_of_{length}_tokens"
-    arguments = [tf.TensorSpec((1, 8, length, 64))] * 4
+    arguments = [tf.TensorSpec((1, 8, length, 16))] * 4
     compiled = tf.function(step, jit_compile=True)
     compiled.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
 
-compile("square", square_attention, 4096)
-compile("flash", flash_attention, 4096)
-compile("flash", flash_attention, 8192)
+compile("square", square_attention, 1024)
+compile("flash", flash_attention, 1024)
+compile("flash", flash_attention, 2048)
 """
 
 
@@ -259,7 +259,7 @@ def test_memory_grows_with_the_length_and_not_with_its_square(tmp_path):
         )
         return int(size)
 
-    square, flash = temporary_bytes("square_of_4096"), temporary_bytes("flash_of_4096")
-    assert square >= 8 * 4096**2 * 4  # the scores at least
-    assert flash <= square / 6
-    assert temporary_bytes("flash_of_8192") <= 2.1 * flash
+    square, flash = temporary_bytes("square_of_1024"), temporary_bytes("flash_of_1024")
+    assert square >= 8 * 1024**2 * 4  # the scores at least
+    assert flash <= square / 20
+    assert temporary_bytes("flash_of_2048") <= 2.1 * flash

@@ -356,16 +356,6 @@ def test_16_bits_are_close_to_32_beyond_the_window(make_layer, policy, dtype, to
     assert layer.slots.scaled_gate().dtype == layer.slots.log_decay().dtype == "float32"
 
 
-def test_its_sizes_come_back_from_its_config(make_layer):
-    layer = make_layer(chunk_length=3, num_slots=7)
-    again = LinearAttention.from_config(layer.get_config())
-    assert (again.chunk_length, again.num_slots) == (3, 7)
-    again.build((None, None, D_MODEL))
-    again.set_weights(layer.get_weights())
-    x = draw(BATCH, 11, D_MODEL)
-    np.testing.assert_array_equal(again(x), layer(x))
-
-
 def test_the_weights_of_the_slots_come_last(make_layer):
     names = [weight.path.split("/")[-2:] for weight in make_layer().weights]
     assert names == [
