@@ -92,9 +92,9 @@ def test_what_is_kept_while_generating_gives_the_logits_of_a_full_pass(registere
 
     model = small_model(attention="sliding", norm="unit", activation="silu", options={"window": 4})
     ids = np.random.default_rng(3).integers(0, 23, (2, 11)).astype("int32")
-    states, rows = model.initial_states(2), []
+    state, rows = model.initial_state(2), []
     for t in range(11):
-        logits, states = model.decode(ids[:, t : t + 1], states, tf.constant(t))
+        logits, state = model.decode(ids[:, t : t + 1], state, tf.constant(t))
         rows.append(logits)
     np.testing.assert_allclose(np.stack(rows, 1), model(ids), rtol=0, atol=3e-6)
     other = ids.copy()

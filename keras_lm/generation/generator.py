@@ -16,7 +16,7 @@ import numpy as np
 from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.generation.sampling import Settings, sample_tokens, sampling_settings
 from keras_lm.model.backend import tf
-from keras_lm.model.language_model import LanguageModel
+from keras_lm.model.language_model import DecodingState, LanguageModel
 from keras_lm.model.tracing import traced
 from keras_lm.settings.config import GenerationConfig
 from keras_lm.settings.variants import POSITIONS
@@ -32,12 +32,12 @@ class State(NamedTuple):
     Attributes:
         logits: (batch, vocab_size), of the next token.
         seen: (batch, vocab_size) booleans, whether the token has occurred.
-        blocks: the states of the model's blocks.
+        kept: what the model keeps of the tokens.
     """
 
     logits: tf.Tensor
     seen: tf.Tensor
-    blocks: list
+    kept: DecodingState
 
 
 class Rows(NamedTuple):
@@ -215,37 +215,37 @@ class Generator:
         read = origin + num_blocks * at_once
         seen = np.zeros((batch, vocab_size), bool)
         np.put_along_axis(seen, ids[:, :read], True, axis=1)
-        logits, states = self._empty(batch)
+        logits, kept = self._empty(batch)
         if num_blocks:
             padded = np.pad(ids[:, origin:read], ((0, 0), (0, (most - num_blocks) * at_once)))
             # (batch, most * at_once) -> (batch, most, at_once)
             blocks = tf.constant(padded.reshape(batch, most, at_once))
-            logits, states = self._call(self._read, blocks, tf.constant(num_blocks), logits, states)
-        return read, State(logits, tf.constant(seen), states)
+            logits, kept = self._call(self._read, blocks, tf.constant(num_blocks), logits, kept)
+        return read, State(logits, tf.constant(seen), kept)
 
     @property
     def _most_blocks(self) -> int:
         """Blocks of a prompt that fills the context."""
         return self.model.config.context_length // self.model.at_once
 
-    def _empty_state(self, batch: int) -> tuple[tf.Tensor, list]:
-        """Logits (batch, vocab_size) and the blocks' states before the first token."""
+    def _empty_state(self, batch: int) -> tuple[tf.Tensor, DecodingState]:
+        """Logits (batch, vocab_size) and the model's state before the first token."""
         logits = tf.zeros((batch, self.model.config.vocab_size))
-        return logits, self.model.initial_states(batch)
+        return logits, self.model.initial_state(batch)
 
     def _read_loop(
-        self, blocks: tf.Tensor, count: tf.Tensor, logits: tf.Tensor, states: list
-    ) -> tuple[tf.Tensor, list]:
+        self, blocks: tf.Tensor, count: tf.Tensor, logits: tf.Tensor, kept: DecodingState
+    ) -> tuple[tf.Tensor, DecodingState]:
         """Feeds the first `count` of the blocks (batch, blocks, at_once) of tokens.
 
-        Returns logits (batch, vocab_size) and the blocks' states after them.
+        Returns logits (batch, vocab_size) and the model's state after them.
         """
 
-        def one_block(index, _, states):
+        def one_block(index, _, kept):
             ids = tf.gather(blocks, index, axis=1)  # (batch, at_once)
-            return index + 1, *self.model.decode(ids, states, index * blocks.shape[2])
+            return index + 1, *self.model.decode(ids, kept, index * blocks.shape[2])
 
-        loop = tf.while_loop(lambda index, *_: index < count, one_block, (0, logits, states))
+        loop = tf.while_loop(lambda index, *_: index < count, one_block, (0, logits, kept))
         return loop[1:]
 
     def _write_loop(
@@ -279,8 +279,8 @@ class Generator:
             token = tf.where(wanted == SAMPLE, sampled, wanted)
             tokens = tf.tensor_scatter_nd_update(tokens, [[index]], [token])
             seen = state.seen | (tf.range(state.seen.shape[1]) == token[:, None])
-            logits, blocks = self.model.decode(token[:, None], state.blocks, start + index)
-            return index + 1, State(logits, seen, blocks), tokens
+            logits, kept = self.model.decode(token[:, None], state.kept, start + index)
+            return index + 1, State(logits, seen, kept), tokens
 
         loop = tf.while_loop(lambda index, *_: index < count, one_token, (0, state, tokens))
         _, state, tokens = loop

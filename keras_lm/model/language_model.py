@@ -1,11 +1,26 @@
 """The language model: embedding, decoder blocks, final norm, output layer."""
 
+from typing import Any, NamedTuple
+
 from keras_lm.model.backend import keras, ops, tf
 from keras_lm.model.layers import DecoderBlock, build_norm
+from keras_lm.model.ngrams import NONE, NgramEmbedding
 from keras_lm.settings.config import ConfigError, ModelConfig
 from keras_lm.settings.variants import POSITIONS
 
 INITIAL_STDDEV = 0.02  # GPT-2's
+
+
+class DecodingState(NamedTuple):
+    """What a model keeps of the tokens that `decode` was given.
+
+    Attributes:
+        blocks: the states of the decoder blocks.
+        recent: (batch, ngram_order - 1) integers, the last tokens; NONE before the first.
+    """
+
+    blocks: list[Any]
+    recent: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
@@ -54,6 +69,16 @@ class LanguageModel(keras.Model):
                 dtype=policy,
                 name="position_embedding",
             )
+        self.ngram_embedding = None
+        if config.ngram_order > 1:
+            self.ngram_embedding = NgramEmbedding(
+                config.vocab_size,
+                config.d_model,
+                config.ngram_order,
+                config.ngram_rows,
+                dtype=policy,
+                name="ngram_embedding",
+            )
         self.blocks = [self._build_block(index) for index in range(config.num_blocks)]
         self.final_norm = build_norm(
             config.norm, config.use_bias, config.own_options(), dtype=policy, name="final_norm"
@@ -94,7 +119,7 @@ class LanguageModel(keras.Model):
 
     def build(self, input_shape):
         stream_shape = (*input_shape, self.config.d_model)
-        for layer in (self.embedding, self.position_embedding):
+        for layer in (self.embedding, self.position_embedding, self.ngram_embedding):
             if layer is not None:
                 layer.build(input_shape)
         for layer in (*self.blocks, self.final_norm, self.output_layer):
@@ -130,11 +155,22 @@ class LanguageModel(keras.Model):
             x = block(x, training=training)
         return self.final_norm(x)
 
-    def embed(self, ids, positions):
-        """Token ids (batch, length) at positions (length,) -> stream (batch, length, d_model)."""
+    def embed(self, ids, positions, recent=None):
+        """The stream before the first block.
+
+        Args:
+            ids: (batch, length) integers.
+            positions: (length,) integers, theirs.
+            recent: as in DecodingState, the tokens before them; None: there are none.
+
+        Returns:
+            (batch, length, d_model).
+        """
         x = self.embedding(ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
+        if self.ngram_embedding is not None:
+            x = x + self.ngram_embedding(ids, recent)
         return x
 
     def output_kernel(self):
@@ -149,37 +185,43 @@ class LanguageModel(keras.Model):
         cap = self.config.logit_soft_cap
         return cap * ops.tanh(logits / cap) if cap else logits
 
-    def initial_states(self, batch_size: int):
-        """The blocks' states before the first token, for `decode`."""
+    def initial_state(self, batch_size: int) -> DecodingState:
+        """The state before the first token, for `decode`."""
         context_length = self.config.context_length
-        return [block.initial_state(batch_size, context_length) for block in self.blocks]
+        blocks = [block.initial_state(batch_size, context_length) for block in self.blocks]
+        recent = tf.fill((batch_size, self.config.ngram_order - 1), NONE)
+        return DecodingState(blocks, recent)
 
     @property
     def at_once(self) -> int:
         """How many tokens of a prompt `decode` may be given at once."""
         return self.blocks[0].attention.at_once
 
-    def decode(self, ids, states, position):
-        """The next tokens of each sequence, after those that `states` has kept.
+    def decode(self, ids, state: DecodingState, position):
+        """The next tokens of each sequence, after those that `state` has kept.
 
         Args:
             ids: (batch, length) integers; `length` is 1, or `at_once` while a prompt is read, from
                 a multiple of `at_once` on and within the context.
-            states: of the blocks, from `initial_states` or the last call.
+            state: from `initial_state` or the last call.
             position: scalar integer, how many tokens precede them. Past the context, rotary models
                 see the last context_length tokens.
 
         Returns:
-            The last token's logits (batch, vocab_size) in float32, and the new states.
+            The last token's logits (batch, vocab_size) in float32, and the new state.
         """
         # Learned positions end with the context; only a text's last token, unused, comes after.
         positions = position + ops.arange(ids.shape[1])
-        x = self.embed(ids, ops.minimum(positions, self.config.context_length - 1))
-        new_states = []
-        for block, state in zip(self.blocks, states, strict=True):
-            x, state = block.decode(x, state, position)
-            new_states.append(state)
-        return self.predict_logits(self.final_norm(x[:, -1:]))[:, 0], new_states
+        positions = ops.minimum(positions, self.config.context_length - 1)
+        x = self.embed(ids, positions, state.recent)
+        blocks = []
+        for block, kept in zip(self.blocks, state.blocks, strict=True):
+            x, kept = block.decode(x, kept, position)
+            blocks.append(kept)
+        logits = self.predict_logits(self.final_norm(x[:, -1:]))[:, 0]
+        # (batch, ngram_order - 1 + length) -> (batch, ngram_order - 1)
+        recent = ops.concatenate([state.recent, ids], axis=1)[:, ids.shape[1] :]
+        return logits, DecodingState(blocks, recent)
 
     def compute_output_shape(self, input_shape):
         return *input_shape, self.config.vocab_size

@@ -21,6 +21,22 @@ MAX_WIDTH = 8_192
 LINEAR: dict[str, Any] = {spec.name: spec for spec in LinearOptions.specs()}
 
 
+def ngram_tables(vocab_size: int, order: int, most_rows: int) -> list[int]:
+    """Rows of the tables of two tokens, of three, ...: one per group of tokens, if these fit.
+
+    Args:
+        vocab_size: how many different tokens there are.
+        order: tokens of the longest groups; 1: no table.
+        most_rows: of one table.
+
+    Example:
+        >>> ngram_tables(vocab_size=65, order=3, most_rows=16_384)
+        [4356, 16384]
+    """
+    groups = ((vocab_size + 1) ** size for size in range(2, order + 1))  # with none before the text
+    return [min(count, most_rows) for count in groups]
+
+
 @dataclass(frozen=True)
 class ModelConfig(WithOptions):
     """The shape of one language model. `parameter_count()` is exact.
@@ -128,6 +144,24 @@ class ModelConfig(WithOptions):
         "Start the output projections at zero, so that each block begins as the identity.",
         label="Zero-initialized outputs",
     )
+    ngram_order: int = field(
+        1,
+        "Also embed the last 2 or 3 tokens together, which teaches a small model the spelling of a "
+        "text in far fewer steps; 1: only the token itself.",
+        low=1,
+        high=3,
+        label="Tokens embedded together (n-grams)",
+        step=1,
+    )
+    ngram_rows: int = field(
+        16_384,
+        "Most rows of a table of 2 or 3 tokens; where there are more such groups, they share rows: "
+        "4,096 to 65,536.",
+        low=1,
+        high=2**24,
+        label="Rows per table of n-grams",
+        step=4_096,
+    )
     # These two are keys of every config.json, whichever the attention.
     chunk_length: int = LINEAR["chunk_length"]
     num_slots: int = LINEAR["num_slots"]
@@ -169,6 +203,9 @@ class ModelConfig(WithOptions):
         layers: dict[str, Shapes] = {"embedding": [(self.vocab_size, self.d_model)]}
         if POSITIONS[self.positions].has_table:
             layers["layers/embedding_1"] = [(self.context_length, self.d_model)]
+        for index, rows in enumerate(self.ngram_tables()):
+            name = f"embedding_{index}" if index else "embedding"
+            layers[f"layers/ngram_embedding/tables/{name}"] = [(rows, self.d_model)]
         block = self._block_shapes()
         for index in range(self.num_blocks):
             name = f"blocks/decoder_block_{index}" if index else "blocks/decoder_block"
@@ -181,6 +218,10 @@ class ModelConfig(WithOptions):
             for layer, shapes in layers.items()
             for index, shape in enumerate(shapes)
         }
+
+    def ngram_tables(self) -> list[int]:
+        """Rows of its tables of two tokens, of three, ..."""
+        return ngram_tables(self.vocab_size, self.ngram_order, self.ngram_rows)
 
     def _block_shapes(self) -> dict[str, Shapes]:
         """The layers of one block and their arrays."""

@@ -38,6 +38,8 @@ def test_the_layout_is_that_of_the_model_and_of_what_keras_writes(
             activation="swiglu" if flag else "relu",
             num_blocks=3,
             qk_norm=True,
+            ngram_order=3 if flag else 1,
+            ngram_rows=600,
             dropout=0.1,
         )
         shapes = model.config.weight_shapes()

@@ -111,9 +111,9 @@ def test_a_fresh_model_is_near_the_uniform_distribution(small_config, small_ids,
 
 def decode(model, ids, at_once=1):
     """Logits after each `at_once` tokens of ids (batch, length), from the states alone."""
-    states, rows = model.initial_states(len(ids)), []
+    state, rows = model.initial_state(len(ids)), []
     for t in range(0, ids.shape[1], at_once):
-        logits, states = model.decode(ids[:, t : t + at_once], states, tf.constant(t))
+        logits, state = model.decode(ids[:, t : t + at_once], state, tf.constant(t))
         rows.append(logits)
     return np.stack(rows, axis=1)
 
@@ -184,6 +184,17 @@ def test_decoding_equals_the_full_pass_with_learned_positions(small_model, small
     )
     ids = small_ids(3, CONTEXT)
     np.testing.assert_allclose(decode(model, ids), model(ids), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_decoding_knows_the_tokens_before(small_model, small_ids, order, at_once):
+    changes = {"ngram_order": order, "ngram_rows": 100, "positions": "learned"}
+    model = small_model(context_length=12, **changes)
+    ids = small_ids(3, 12)
+    expected = model(ids)[:, at_once - 1 :: at_once]
+    np.testing.assert_allclose(decode(model, ids, at_once), expected, rtol=0, atol=1e-5)
+    assert np.abs(small_model(context_length=12, positions="learned")(ids) - model(ids)).max() > 0.1
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
