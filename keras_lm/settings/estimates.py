@@ -33,6 +33,7 @@ STEP_SECONDS = {  # per unit of `step_work`
     "scores": 1.66e-9,
     "activations": 2.67e-9,
     "logits": 3.21e-9,
+    "table updates": 1.3e-9,
     "copies": 3.99e-8,
     "dropout": 1.07e-8,
     "optimizer products": 3.59e-12,
@@ -117,7 +118,8 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
     """What one update does: floating-point operations of products, floats of all else."""
     tokens = training.batch_size * training.gradient_accumulation * model.context_length
     embeddings = model.vocab_size * model.d_model * (0 if model.tie_embeddings else 1)
-    multiplied = model.parameter_count() - embeddings
+    in_tables = sum(model.ngram_tables()) * model.d_model
+    multiplied = model.parameter_count() - embeddings - in_tables
     in_blocks = tokens * model.num_blocks
     matrices = multiplied - model.vocab_size * model.d_model
     return {
@@ -126,6 +128,7 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
         "scores": in_blocks * _scores(model) * model.num_heads,
         "activations": in_blocks * _activations(model),
         "logits": tokens * model.vocab_size,
+        "table updates": in_tables,
         "copies": in_blocks * model.d_model * ATTENTIONS[model.attention].copies,
         "dropout": in_blocks * model.d_model * (model.dropout > 0),
         "optimizer products": matrices * OPTIMIZERS[training.optimizer].products(model),
