@@ -1,18 +1,17 @@
-"""What a given time teaches: Quick start against a lean PyTorch GPT with nanoGPT's CPU recipe.
+"""What a given time teaches: Quick start against a lean PyTorch GPT and against its earlier recipe.
 
     pip install torch==2.13.0
-    python -m benchmarks.time_to_loss [--seeds 3] [--texts ...] [--tokenizer char]
+    python -m benchmarks.time_to_loss [--seeds 3] [--texts ...]
 
-The peer has four blocks of 128, a context of 64, 12 windows per step and 2,000 steps of AdamW, 1e-3
-to 1e-4. Its time T runs from the start of its process to its validation on all of the text's last
-tenth. Then Quick start (with GPT-2's tokens, Word pieces) gets T / 4, T / 3 and T: as many steps as
-two short runs promise to fit.
+The peer has nanoGPT's recipe for a CPU: characters, four blocks of 128, a context of 64, 12 windows
+per step and 2,000 steps of AdamW, 1e-3 to 1e-4. The earlier recipe reads characters, too, in 2,000
+steps. Quick start gets parts of what each of them takes from the start of its process to its
+validation, as a budget of seconds. All are compared in bits per byte of the text's last tenth.
 Every run is a process of its own, in turn, import and compilation counted (compiled programs are
-kept, as they are for everybody from the second run on; `--cold` gives each run an empty cache).
+kept, as they are for everybody from the second run on).
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -20,26 +19,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.results import Report
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system.paths import CACHE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parents[1]
-TEXTS = ("sense-and-sensibility", "moby-dick")  # the recipe was tuned on the first
+TEXTS = ("sense-and-sensibility", "moby-dick", "hamlet")  # nothing was tuned on the last
 SHAPE = {"context_length": 64, "d_model": 128, "num_heads": 4, "num_blocks": 4, "ffn_dim": 512}
 BATCH, STEPS, WARMUP = 12, 2000, 100
 PEAK, FLOOR, BETAS, DECAY, CLIP_NORM = 1e-3, 1e-4, (0.9, 0.99), 0.1, 1.0
-PRESET = {"char": "quick-start", "gpt2": "word-pieces"}
-SHARES = (1 / 4, 1 / 3, 1.0)
-SHORT_RUNS = (50, 300)  # steps
+EARLIER = ("--tokenizer=char", "--weight-decay=0.01", "--decay-per-reading=0", "--steps=2000")
+SHARES = {"PyTorch": (1 / 7,), "earlier recipe": (1 / 2, 2 / 3, 1.0)}
 
 
-def train_peer(data: str, tokenizer: str, seed: int) -> float:
-    """Trains the PyTorch GPT in this process; returns its validation loss, nats per token."""
+def train_peer(data: str, seed: int) -> float:
+    """Trains the PyTorch GPT in this process; returns its bits per byte of validation."""
     import torch
 
     from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
@@ -49,7 +47,7 @@ def train_peer(data: str, tokenizer: str, seed: int) -> float:
 
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(seed)
-    text = corpus.prepare(DataConfig(data=data, tokenizer=tokenizer), SHAPE["context_length"])
+    text = corpus.prepare(DataConfig(data=data, tokenizer="char"), SHAPE["context_length"])
     model = LeanGPT(SHAPE | {"vocab_size": text.tokenizer.vocab_size})
     parameters = list(model.parameters())
     groups = decay_groups(parameters, DECAY)
@@ -72,7 +70,7 @@ def train_peer(data: str, tokenizer: str, seed: int) -> float:
     with torch.no_grad():
         for inputs, targets in windows_of(validation):
             total += loss_of(model(inputs), targets).item() * targets.numel()
-    return total / (len(validation) - 1)
+    return text.validation_bits_per_byte(total / (len(validation) - 1))
 
 
 def windows_of(tokens):
@@ -86,97 +84,77 @@ def windows_of(tokens):
         yield tokens[-rest - 1 : -1][None], tokens[-rest:][None]
 
 
-def time_peer(data: str, tokenizer: str, seed: int) -> tuple[float, float]:
-    """Seconds and validation loss of the peer, in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.time_to_loss", "--peer", data, tokenizer, str(seed)]
+def time_peer(data: str, seed: int) -> tuple[float, float]:
+    """Seconds of the peer and its bits per byte, in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.time_to_loss", "--peer", data, str(seed)]
     begin = time.monotonic()
     shown = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
     return time.monotonic() - begin, json.loads(shown.stdout.splitlines()[-1])
 
 
-def run_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, list[dict]]:
-    """Seconds of Quick start with so many steps and some flags, and what it measured."""
+def run_quick_start(flags: Sequence[str]) -> tuple[float, list[dict]]:
+    """Seconds of Quick start with some flags, and what it measured."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--eval-every=0", "--sample-every=0", "--checkpoint-every=0", f"--steps={steps}"]
-        environment = os.environ | ({CACHE_VARIABLE: f"{folder}/cache"} if cold else {})
+        words = ["--eval-every=0", "--sample-every=0", "--checkpoint-every=0", *flags]
         begin = time.monotonic()
         subprocess.run(
-            [sys.executable, "-m", "keras_lm", "train", *words, *flags, f"--run-dir={folder}/run"],
+            [sys.executable, "-m", "keras_lm", "train", *words, f"--run-dir={folder}/run"],
             cwd=PROJECT,
-            env=environment,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        seconds = time.monotonic() - begin
-        return seconds, RunFolder(f"{folder}/run").read_events()[0]
+        return time.monotonic() - begin, RunFolder(f"{folder}/run").read_events()[0]
 
 
-def time_quick_start(flags: list[str], steps: int, cold: bool = False) -> tuple[float, float]:
-    """Seconds and validation loss."""
-    seconds, events = run_quick_start(flags, steps, cold)
-    return seconds, events[-1]["val_loss"]
+def time_quick_start(flags: Sequence[str]) -> tuple[float, float]:
+    """Seconds and bits per byte of validation."""
+    seconds, events = run_quick_start(flags)
+    return seconds, [e["val_bits_per_byte"] for e in events if "val_bits_per_byte" in e][-1]
 
 
-@dataclasses.dataclass
-class Pace:
-    """How long Quick start takes: start and end together, and one step, in seconds."""
-
-    start: float
-    step: float
-
-    @classmethod
-    def measure(cls, flags: list[str], cold: bool = False) -> "Pace":
-        """From two short runs; one before them fills the cache."""
-        few, many = SHORT_RUNS
-        if not cold:
-            time_quick_start(flags, few)
-        first, second = (time_quick_start(flags, n, cold)[0] for n in SHORT_RUNS)
-        step = (second - first) / (many - few)
-        return cls(first - few * step, step)
-
-    def steps_in(self, seconds: float) -> int:
-        """How many steps fit."""
-        return max(1, int((seconds - self.start) / self.step))
+def compare(data: str, seeds: int) -> None:
+    """Prints a row per run, and the medians."""
+    table = Report(f"Time to loss, {data}")
+    table.line("| run | seconds | bits per byte | of whose | beside it |")
+    table.line("|---" * 5 + "|")
+    ratios = {(name, share): [] for name, shares in SHARES.items() for share in shares}
+    for seed in range(1, seeds + 1):
+        flags = [f"--data={data}", f"--seed={seed}"]
+        for recipe in (EARLIER, ()):  # their programs are kept from now on
+            run_quick_start([*flags, *recipe, "--steps=20"])
+        others = {
+            "PyTorch": time_peer(data, seed),
+            "earlier recipe": time_quick_start([*flags, *EARLIER]),
+        }
+        for name, (seconds, bits) in others.items():
+            table.line(f"| {name}, seed {seed} | {seconds:.1f} | {bits:.3f} | | |")
+        for name, share in ratios:
+            limit, other = others[name]
+            seconds, bits = time_quick_start([*flags, f"--max-seconds={share * limit:.2f}"])
+            ratios[name, share].append(bits / other)
+            table.line(
+                f"| Quick start, seed {seed} | {seconds:.1f} | {bits:.3f} | "
+                f"{seconds / limit:.2f} of {name}'s | {bits / other:.3f} |"
+            )
+    for (name, share), found in ratios.items():
+        median = statistics.median(found)
+        table.line(f"| median, {share:.2f} of {name}'s time | | | | {median:.3f} |")
+    table.write()
 
 
 def main() -> None:
-    """Prints a row per run, and the medians."""
+    """Prints a table per text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", nargs="*", default=TEXTS)
-    parser.add_argument("--tokenizer", default="char", choices=PRESET)
-    parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
-        data, tokenizer, seed = arguments.peer
-        print(json.dumps(train_peer(data, tokenizer, int(seed))))
+        data, seed = arguments.peer
+        print(json.dumps(train_peer(data, int(seed))))
         return
-    tokenizer, cold = arguments.tokenizer, arguments.cold
     for data in arguments.texts:
-        table = Report(f"Time to loss, {data}, {tokenizer}{', empty cache' if cold else ''}")
-        table.line(
-            "| run | steps | seconds | of the peer's time | validation loss | below the peer |"
-        )
-        table.line("|---" * 6 + "|")
-        below = {share: [] for share in SHARES}
-        for seed in range(1, arguments.seeds + 1):
-            limit, peer_loss = time_peer(data, tokenizer, seed)
-            table.line(f"| PyTorch, seed {seed} | {STEPS:,} | {limit:.1f} | | {peer_loss:.3f} | |")
-            flags = [f"--preset={PRESET[tokenizer]}", f"--data={data}", f"--seed={seed}"]
-            pace = Pace.measure(flags, cold)
-            for share in SHARES:
-                steps = pace.steps_in(share * limit)
-                seconds, loss = time_quick_start(flags, steps, cold)
-                below[share].append(peer_loss - loss)
-                table.line(
-                    f"| Quick start, seed {seed} | {steps:,} | {seconds:.1f} | "
-                    f"{seconds / limit:.2f} | {loss:.3f} | {peer_loss - loss:.3f} |"
-                )
-        for share, differences in below.items():
-            median = statistics.median(differences)
-            table.line(f"| median, {share:.2f} of T | | | | | {median:.3f} |")
-        table.write()
+        compare(data, arguments.seeds)
 
 
 if __name__ == "__main__":

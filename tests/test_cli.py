@@ -10,7 +10,10 @@ import pytest
 
 from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
 
-TINY = "--context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 --batch-size 3"
+TINY = (
+    "--tokenizer char --context-length 7 --d-model 6 --num-heads 1 --num-blocks 1 --ffn-dim 5 "
+    "--batch-size 3"
+)
 
 
 def run(*words: object, given: str = "", **environment: str) -> subprocess.CompletedProcess:

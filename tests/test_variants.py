@@ -53,6 +53,7 @@ def trained(tmp_path_factory):
     """A run of all these variants, trained from the command line."""
     folder = tmp_path_factory.mktemp("variants") / "run"
     words = ["train", "--run-dir", folder, "--data", "alice", "--steps", 4, "--sample-tokens", 3]
+    words += ["--tokenizer", "char"]
     process = keras_lm(*words, *TINY.split(), *OWN.split(), **EXTENDED)
     assert process.returncode == 0, process.stderr
     return folder

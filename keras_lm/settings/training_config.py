@@ -126,6 +126,15 @@ class TrainingConfig(Checked):
         label="Weight decay",
         step=0.01,
     )
+    decay_per_reading: float = field(
+        0.0,
+        "How much the weight decay grows with each reading of the text, up to 4: a text that is "
+        "read often would be learned by heart; 0: it stays as it is, with muon usually 0.2.",
+        low=0.0,
+        high=10.0,
+        label="Growth of the weight decay per reading",
+        step=0.05,
+    )
     momentum: float = field(
         0.95,
         "Muon's memory of the gradient: 0.9 for short runs, usual 0.95.",

@@ -63,7 +63,7 @@ class TrainingLoop:
         self.requests, self.settings = run.requests, run.settings
         self.context_length = run.config.model.context_length
         self.windows_per_step = self.settings.batch_size * self.settings.gradient_accumulation
-        self.optimizer = create_optimizer(self.settings, model)
+        self.optimizer = create_optimizer(self.settings, model, self._readings_per_step)
         self.compiled_steps, self.draw = self._steps_and_order()
         self.generator = Generator(model)
         self.held_out = held_out_window(self.corpus, self.context_length)
@@ -85,6 +85,13 @@ class TrainingLoop:
         order = WindowOrder(len(corpus.train), self.context_length, settings.seed)
         steps = CompiledSteps(self.model, self.optimizer, corpus.train, *accumulation)
         return steps, order.offsets
+
+    @property
+    def _readings_per_step(self) -> float:
+        """The part of the training text that one step reads; a task has no end."""
+        if isinstance(self.corpus, TaskCorpus):
+            return 0.0
+        return self.windows_per_step * self.context_length / len(self.corpus.train)
 
     @property
     def variables(self) -> list[keras.Variable]:

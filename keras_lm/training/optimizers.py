@@ -9,6 +9,7 @@ from keras_lm.settings.variants import OPTIMIZERS
 from keras_lm.training.plan import Stage
 
 TRAPEZOID_DECAY = 0.5  # part of the run over which the trapezoid falls
+MOST_GROWN_DECAY = 4.0  # what weight decay grows to: a text of 2 kB is read a thousand times
 
 
 @keras.saving.register_keras_serializable(package="keras_lm")
@@ -78,7 +79,12 @@ class OncePerUpdate(keras.optimizers.Optimizer):
 
     Keras computes the learning rate and Adam's correction once per variable, a fourth of the
     training step's operations, which all take time to trace and memory to compile.
+
+    Attributes:
+        decay_growth: how much the weight decay grows per update, up to MOST_GROWN_DECAY.
     """
+
+    decay_growth = 0.0
 
     @property
     def adam_betas(self) -> tuple[float, float]:
@@ -94,10 +100,20 @@ class OncePerUpdate(keras.optimizers.Optimizer):
         update = ops.cast(self.iterations + 1, "float32")
         # Adam's means begin at zero, and are too small by this much at first.
         self.correction = ops.sqrt(1 - beta_2**update) / (1 - beta_1**update)
+        given = self.weight_decay
+        if self.decay_growth:
+            start = given or 0.0
+            grown = start + self.decay_growth * (update - 1.0)
+            self._use_decay(ops.minimum(grown, max(start, MOST_GROWN_DECAY)))
         try:
             super().apply(grads, trainable_variables)
         finally:
             self._learning_rate = schedule
+            if self.decay_growth:
+                self._use_decay(given)
+
+    def _use_decay(self, weight_decay: tf.Tensor | float | None) -> None:
+        self.weight_decay = self.adam_weight_decay = weight_decay
 
     def adam_update(
         self,
@@ -217,7 +233,9 @@ def schedule_of(optimizer: keras.optimizers.Optimizer) -> WarmupDecay:
     return getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
 
 
-def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+def create_optimizer(
+    config: TrainingConfig, model: keras.Model, readings_per_update: float = 0.0
+) -> keras.optimizers.Optimizer:
     """The optimizer that `config` names, built for `model`.
 
     The learning rate follows the config's schedule, weight decay acts on matrices only, and a
@@ -226,6 +244,7 @@ def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimi
     Args:
         config: its optimizer, schedule and their settings.
         model: a built model.
+        readings_per_update: part of the training text that one update reads; 0: it has no end.
     """
     schedule = WarmupDecay(
         peak=config.learning_rate,
@@ -237,6 +256,7 @@ def create_optimizer(config: TrainingConfig, model: keras.Model) -> keras.optimi
     optimizer = OPTIMIZERS[config.optimizer].load()(config, schedule)
     vectors = [weight for weight in model.trainable_variables if len(weight.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=vectors)
+    optimizer.decay_growth = config.decay_per_reading * readings_per_update
     if model.compute_dtype == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)

@@ -11,7 +11,13 @@ import tiktoken
 
 from keras_lm.data.texts import load_text
 from keras_lm.data.tokenizers import BpeTokenizer, TokenizerError, tokenize, tokenizer_from_dict
-from keras_lm.data.tokenizers.bpe import AUTO_SIZES, BYTES_PER_ENTRY, LONGEST_TOKEN, auto_size
+from keras_lm.data.tokenizers.bpe import (
+    BYTES_PER_MERGE,
+    LARGEST_AUTO_SIZE,
+    LONGEST_TOKEN,
+    NUM_BYTES,
+    auto_size,
+)
 from tests.data.test_tokenizers import SEPARATOR, TEXTS
 
 NATURE = "the hat and the cat and the rat sat on the mat\n" * 20
@@ -86,11 +92,12 @@ def test_a_separator_is_one_row_in_both_parts(validation):
         assert tokenizer.decode(rows.tolist()) == text
 
 
-@pytest.mark.parametrize("size", AUTO_SIZES)
-def test_a_longer_text_gets_more_entries(size):
-    enough = size * BYTES_PER_ENTRY
-    assert auto_size(enough) == auto_size(enough + 1) == size
-    assert auto_size(enough - 1) == max((s for s in AUTO_SIZES if s < size), default=256)
+@pytest.mark.parametrize("merges", [1, 2, 1_000, LARGEST_AUTO_SIZE - NUM_BYTES])
+def test_a_longer_text_gets_more_entries(merges):
+    enough = merges * BYTES_PER_MERGE
+    assert auto_size(enough) == auto_size(enough + 1) == NUM_BYTES + merges
+    assert auto_size(enough - 1) == NUM_BYTES + merges - 1
+    assert auto_size(enough + 10**9) == LARGEST_AUTO_SIZE
 
 
 def test_a_text_of_endless_words_is_learned_in_seconds():

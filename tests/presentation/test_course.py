@@ -1,5 +1,7 @@
 """The course of a run in words."""
 
+import dataclasses
+
 import pytest
 
 from keras_lm.presentation.course import course_of, describe_course, until_milestone
@@ -50,7 +52,8 @@ def test_step_loss_and_trend_are_said(events, words):
 
 def test_how_sure_the_model_is_is_counted_in_the_tokenizers_units():
     events = curve((10, 4.0, 1.2238))  # ln 3.4
-    said = describe_course(QUICK_START, STATUS, events)
+    letters = dataclasses.replace(QUICK_START, data=QUICK_START.data.changed(tokenizer="char"))
+    said = describe_course(letters, STATUS, events)
     assert said.endswith(" As unsure as choosing among 3.4 characters; it began with 78.")
     said = describe_course(WORD_PIECES, {}, curve((10, 4.0, 8.3567)))
     assert said.endswith(" As unsure as choosing among 4,259 tokens.")

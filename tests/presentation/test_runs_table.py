@@ -90,7 +90,7 @@ def test_only_settings_that_differ_are_shown():
         QUICK_START, training=dataclasses.replace(QUICK_START.training, steps=7)
     )
     table = differing_settings({"a": QUICK_START, "b": changed})
-    assert table.to_dict("index") == {"training.steps": {"a": "2,000", "b": "7"}}
+    assert table.to_dict("index") == {"training.steps": {"a": "1,750", "b": "7"}}
     assert differing_settings({"a": QUICK_START, "b": QUICK_START}).empty
     assert differing_settings({}).empty
 

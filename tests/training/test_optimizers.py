@@ -29,6 +29,38 @@ def test_the_iteration_on_gram_matrices_is_the_usual_one(shape):
     assert np.abs(gram).max() > 0.1
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("updates", [0, 1, 7, 8, 9, 1_000])
+def test_the_weight_decay_grows_with_the_readings_up_to_a_limit(one_block, name, updates):
+    def updated(config: TrainingConfig) -> list[np.ndarray]:
+        model = one_block()
+        optimizer = create_optimizer(config, model, readings_per_update=0.25)
+        optimizer.iterations.assign(updates)
+        optimizer.apply([tf.ones(weight.shape) for weight in model.trainable_variables])
+        return values(model.trainable_variables)
+
+    shared = {"optimizer": name, "learning_rate": 0.01, "warmup_steps": 0, "schedule": "constant"}
+    grown = updated(TrainingConfig(weight_decay=0.5, decay_per_reading=1.75, **shared))
+    decay = min(0.5 + 1.75 * 0.25 * updates, 4.0)  # which eight updates reach
+    assert_close(grown, updated(TrainingConfig(weight_decay=decay, **shared)), 1e-6)
+    constant = updated(TrainingConfig(weight_decay=0.5, **shared))
+    changes = [np.abs(a - b).max() for a, b in zip(grown, constant, strict=True)]
+    assert (max(changes) > 1e-3) == (updates > 0)
+
+
+def test_a_stronger_weight_decay_than_the_limit_stays_as_it_is(one_block):
+    model = one_block()
+    before = values(model.trainable_variables)
+    config = TrainingConfig(weight_decay=9.0, decay_per_reading=1.0, warmup_steps=0, steps=1)
+    optimizer = create_optimizer(config, model, readings_per_update=1.0)
+    optimizer.iterations.assign(5)
+    optimizer.apply([tf.zeros(weight.shape) for weight in model.trainable_variables])
+    rate = float(optimizer.learning_rate)
+    for weight, after in zip(before, values(model.trainable_variables), strict=True):
+        expected = weight * (1 - 9.0 * rate) if weight.ndim == 2 else weight
+        np.testing.assert_allclose(after, expected, rtol=1e-5)
+
+
 def test_adamw_agrees_with_a_plain_reference(one_block, small_ids):
     model = one_block(norm="layernorm", use_bias=True)
     config = TrainingConfig(

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 import keras_lm
+from keras_lm.data.corpus import prepare
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import (
@@ -41,7 +42,9 @@ def point(loss: float) -> dict:
 
 
 def test_train_reload_generate_download_load(new_page, page, address, runs_folder, tmp_path):
-    expect(page.get_by_text("348,288")).to_be_visible()  # weights of Quick start
+    vocab_size = prepare(QUICK_START.data, 1).tokenizer.vocab_size
+    weights = QUICK_START.with_vocab_size(vocab_size).model.parameter_count()
+    expect(page.get_by_text(f"{weights:,}")).to_be_visible()
     run_id = start(page, 300)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_text("being compiled")).to_be_visible()
@@ -76,7 +79,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     settle(page)
     page.get_by_label("Prompt", exact=True).fill("7 green")
     page.get_by_label("Prompt", exact=True).press("Control+Enter")
-    expect(page.get_by_text(re.compile(r"100 characters in \d"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\d+ characters in \d"))).to_be_visible()
     shown = page.locator(".st-key-generated-0-0").inner_text()
     no_traceback(page)
 
@@ -93,7 +96,7 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     page.locator("input[type=file]").set_input_files(path)
     expect(page.get_by_role("combobox", name="Model")).to_have_value("downloaded.keras")
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_text(re.compile(r"100 characters in \d"))).to_have_count(2)
+    expect(page.get_by_text(re.compile(r"\d+ characters in \d"))).to_have_count(2)
     assert page.locator(".st-key-generated-1-0").inner_text() == shown
 
 
@@ -128,7 +131,7 @@ def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
     fill(page, "Width (d_model)", 64)
-    expect(page.get_by_text("The text is too short: it has 9 characters. Use at")).to_be_visible()
+    expect(page.get_by_text("The text is too short: it has 9 tokens. Use at")).to_be_visible()
     page.get_by_role("button", name="Back to Quick start").click()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
     fill(page, "Steps", 0)
@@ -186,7 +189,7 @@ def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
         expect(page.get_by_text(name).first).to_be_visible()
         settle(page)
         expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
-        expect(page.get_by_label("Steps", exact=True)).to_have_value("2000")
+        expect(page.get_by_label("Steps", exact=True)).to_have_value("1750")
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     no_traceback(page)
 

@@ -24,9 +24,8 @@ NUM_BYTES = 256  # the first entries: with them any text can be written
 MOST_ENTRIES = BpeOptions.spec("bpe_size").metadata["high"]
 LONGEST_TOKEN = 64  # bytes
 FEWEST_OCCURRENCES = 2  # of a pair that becomes a token
-# The largest of these sizes is chosen for which the text has so many bytes per entry.
-AUTO_SIZES = (256, 512, 1024, 2048, 4096)
-BYTES_PER_ENTRY = 300
+BYTES_PER_MERGE = 1_000  # of the text, when the size is chosen by its length
+LARGEST_AUTO_SIZE = 4_096
 _SLICE = 100_000  # characters that are learned from at a time
 
 
@@ -120,11 +119,10 @@ def auto_size(num_bytes: int) -> int:
     """The entries of a vocabulary that suit a training text of `num_bytes`.
 
     Example:
-        >>> auto_size(1_000), auto_size(600_000)
-        (256, 1024)
+        >>> auto_size(900), auto_size(600_000)
+        (256, 856)
     """
-    fitting = [size for size in AUTO_SIZES if size * BYTES_PER_ENTRY <= num_bytes]
-    return max(fitting, default=NUM_BYTES)
+    return min(NUM_BYTES + num_bytes // BYTES_PER_MERGE, LARGEST_AUTO_SIZE)
 
 
 def _learn(texts: Sequence[str], size: int) -> list[tuple[int, int]]:

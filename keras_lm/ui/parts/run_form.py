@@ -61,8 +61,9 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         required=True,
         on_change=take_preset,
         help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
-        "GPT-2's tokens. Original: the recipe of the browser app that this is a port of, six "
-        "blocks with linear attention. Task: for the generated tasks at the end of the texts.",
+        "GPT-2's tokens, for English. Original: the recipe of the browser app that this is a port "
+        "of, six blocks with linear attention. Task: for the generated tasks at the end of the "
+        "texts.",
     )
     own = text_form()
     size_form()
