@@ -26,6 +26,7 @@ MAX_PARAMETERS = 500_000_000
 MAX_FILE_BYTES = 4 * MAX_PARAMETERS + 64 * 2**20
 PATIENCE_SECONDS = 60.0  # by the clock; the reader's own limit counts its processor time
 REASON_LENGTH = 200  # characters
+NOT_SOUND = "{path} is not a keras_lm model, or it is damaged: {reason}"
 REFUSED = 3  # the reader's exit code when its reason is in words
 
 
@@ -62,7 +63,7 @@ def read_model_file(path: Path) -> ModelContent:
         arrays = [np.empty(shape, "<f4") for shape in config.weight_shapes().values()]
         for array in arrays:
             if answer.readinto(array.data.cast("B")) != array.nbytes:
-                raise ModelFileError(f"{path} is not a sound keras_lm model: it ends early.")
+                raise ModelFileError(NOT_SOUND.format(path=path, reason="it ends early."))
     return ModelContent(config, tokenizer, arrays)
 
 
@@ -89,7 +90,7 @@ def _answer(path: Path, wanted: str) -> Iterator[io.BufferedRandom]:
                     "reading it took more time or memory than a sound file needs, or failed "
                     f"({_describe_end(code)})."
                 )
-            raise ModelFileError(f"{path} is not a sound keras_lm model: {said}")
+            raise ModelFileError(NOT_SOUND.format(path=path, reason=said))
         answer.seek(0)
         yield answer
 

@@ -204,7 +204,7 @@ def describe(table: pd.DataFrame, axis: str = "Steps") -> str:
         sentences.append(
             f"{name}: from {first['value']:.4g} at {there(first['x'])} to {last['value']:.4g} "
             f"at {there(last['x'])}, lowest {least['value']:.4g} at {there(least['x'])}, "
-            f"{_trend(points['value'].to_numpy(dtype=float))}."
+            f"{_trend(points['value'].to_numpy(dtype=float))} at the end."
         )
     for row in table[table["kind"] == MARK].to_dict("records"):
         sentences.append(f"{row['curve'].capitalize()} from {there(row['x'])}.")

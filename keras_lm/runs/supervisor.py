@@ -56,11 +56,11 @@ class RunSummary:
 
     @property
     def failed_to_learn(self) -> bool:
-        """Whether it ended no better than a guess by frequency, as far as its status says."""
-        loss, chance = self.status.get("loss"), self.status.get("unigram_entropy")
-        if self.is_active or not isinstance(loss, float) or not isinstance(chance, float):
-            return False
-        return loss >= chance > 0.0
+        """Whether it was never better than a guess by frequency, as far as its status says."""
+        chance = self.status.get("unigram_entropy", 0.0)
+        known = (self.status.get(name) for name in ("loss", "best_loss"))
+        losses = [loss for loss in known if loss is not None]
+        return not self.is_active and bool(losses) and min(losses) >= chance > 0.0
 
 
 @contextlib.contextmanager
@@ -217,7 +217,7 @@ class Supervisor:
         kept = " Its last saved model is kept." if folder.model_file.exists() else ""
         advice = "It had no checkpoint yet: start it again"
         if folder.has_checkpoint:
-            advice = "Go on from its newest checkpoint"
+            advice = "Resume it from its newest checkpoint"
         values = {
             "state": run_folder.INTERRUPTED,
             "message": "The training process ended unexpectedly: it was killed, or the machine "

@@ -117,7 +117,7 @@ def test_the_alternative_text_says_what_the_curve_does(last, trend):
     beside = [reference("limit", 4.2, ABOVE, 20), reference("trained longer", 4, MARK, 15)]
     table = join([rows("a", range(1, 21), values)], beside, False)
     assert describe(table) == (
-        f"a: from 6 at step 1 to {last:.4g} at step 20, lowest 2 at step 2, {trend}. "
+        f"a: from 6 at step 1 to {last:.4g} at step 20, lowest 2 at step 2, {trend} at the end. "
         "Trained longer from step 15. limit: 4.2."
     )
     assert "at 20 tokens" in describe(table, "Tokens")

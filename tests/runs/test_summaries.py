@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from keras_lm.runs.supervisor import Supervisor
+from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage import run_folder
 
@@ -78,3 +78,20 @@ def test_damaged_notes_are_lost_and_the_run_stays_sound(supervisor, notes):
     assert "run-notes.json" in summary.notes_damage
     supervisor.folder(RUN).write_notes(name="New")
     assert not supervisor.summary(RUN).notes_damage
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"),
+    [
+        ({"loss": 3.0}, True),
+        ({"loss": 2.99}, False),
+        ({"loss": 8.08, "best_loss": 2.99}, False),  # it has learned: the best model is kept
+        ({"loss": 8.08, "best_loss": 3.0}, True),
+        ({"loss": None, "best_loss": None}, False),
+        ({"loss": 8.08, "unigram_entropy": 0.0}, False),
+        ({"loss": 8.08, "state": "training"}, False),
+    ],
+)
+def test_a_run_failed_to_learn_if_it_was_never_better_than_guessing(status, failed):
+    status = {"unigram_entropy": 3.0, "state": "finished"} | status
+    assert RunSummary(RUN, status["state"], QUICK_START, status).failed_to_learn == failed

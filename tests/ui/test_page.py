@@ -174,7 +174,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(page, address, tmp_path):
     os.truncate(path, 51_000_000)  # a model may be larger than a text
     choose(page, "Model", "Upload a .keras file")
     page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_text("not a sound keras_lm model")).to_be_visible()
+    expect(page.get_by_text("not a keras_lm model, or it is damaged")).to_be_visible()
     no_traceback(page)
 
 

@@ -57,7 +57,7 @@ class Generated:
 
 def page() -> None:
     """Draws the page."""
-    st.title("Generate")
+    st.title("Generate", anchor=False)
     with st.sidebar:
         st.subheader("Settings")
         settings, count = settings_form()

@@ -24,7 +24,7 @@ INTRODUCTION = (
 
 def page() -> None:
     """Draws the page."""
-    st.title("Inspect")
+    st.title("Inspect", anchor=False)
     st.write(INTRODUCTION)
     model_file = choose_model()
     if model_file is None:

@@ -377,7 +377,7 @@ def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) ->
                     race.stop()
             return
         with shown_disk_errors():
-            if can_go_on and st.button("Go on", icon=":material/resume:", key="race.go"):
+            if can_go_on and st.button("Resume", icon=":material/resume:", key="race.go"):
                 race.go_on()
                 st.rerun()
             if st.button("One more seed", icon=":material/add:", key="race.more"):
