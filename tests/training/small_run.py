@@ -1,15 +1,11 @@
 """A run of thirteen steps with a few hundred weights, for the tests of whole runs."""
 
 import dataclasses
-import functools
 import time
 
-from keras_lm.generation.generator import Generator
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.training import loop
 from keras_lm.training import run as trainer
-from keras_lm.training.train_step import CompiledSteps
 
 CONFIG = RunConfig(
     ModelConfig(context_length=7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5, dropout=0.2),
@@ -30,13 +26,6 @@ CONFIG = RunConfig(
 PLAIN = dataclasses.replace(  # without samples
     CONFIG, training=dataclasses.replace(CONFIG.training, sample_every=0)
 )
-
-
-def leave_out_xla(monkeypatch):
-    """Runs are made without XLA's compilation, of their steps and of their samples."""
-    for compiled in (CompiledSteps, Generator):
-        plain = functools.partial(compiled, jit_compile=False)
-        monkeypatch.setattr(loop, compiled.__name__, plain)
 
 
 def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) -> RunFolder:

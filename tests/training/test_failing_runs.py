@@ -28,7 +28,9 @@ def poison(monkeypatch, when):
     monkeypatch.setattr(CompiledSteps, "train_steps", poisoned)
 
 
-def test_a_run_begun_again_after_a_crash_repeats_from_its_checkpoint(tmp_path, corpus, monkeypatch):
+def test_a_run_begun_again_after_a_crash_repeats_from_its_checkpoint(
+    tmp_path, corpus, monkeypatch, quick_samples
+):
     straight = train(tmp_path / "straight", corpus, monkeypatch)
     crashing = RunFolder(tmp_path / "crashing")
 
