@@ -216,10 +216,13 @@ def result_table(entries: list[dict]) -> pd.DataFrame:
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
+    exact = [spread(entry["task_accuracy"], ".1%") for entry in entries]
+    of_task = {"Exact answers": exact} if any(words != "–" for words in exact) else {}
     return pd.DataFrame(
         {
             "Entry": [entry["name"] for entry in entries],
             "Runs": [entry["runs"] for entry in entries],
+            **of_task,
             "Bits per byte": [spread(entry["bits_per_byte"], ".3f") for entry in entries],
             "Validation loss": [spread(entry["val_loss"], ".3f") for entry in entries],
             "Seconds": [number(entry["seconds"], ",.0f") for entry in entries],

@@ -357,6 +357,7 @@ def measure(folder: RunFolder, summary: RunSummary) -> dict[str, float | None]:
     return {
         "val_loss": validated.get("val_loss"),
         "bits_per_byte": validated.get("val_bits_per_byte"),
+        "task_accuracy": validated.get("task_accuracy"),
         "seconds": last.get("seconds"),
         "tokens_per_second": last["tokens"] / seconds if seconds else None,
         "memory_mb": max((e["memory_mb"] for e in events if "memory_mb" in e), default=None),
@@ -366,11 +367,12 @@ def measure(folder: RunFolder, summary: RunSummary) -> dict[str, float | None]:
 
 def _entry(name: str, runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     """An entry's row of the table: means over its finished runs."""
+    spreads = ("val_loss", "bits_per_byte", "task_accuracy")
     columns = {
         key: [value for run in runs if (value := run[key]) is not None]
-        for key in ("val_loss", "bits_per_byte", "seconds", "tokens_per_second", "memory_mb")
+        for key in (*spreads, "seconds", "tokens_per_second", "memory_mb")
     }
     row: dict[str, Any] = {"name": name, "runs": len(runs)}
-    row |= {key: mean_and_sd(columns.pop(key)) for key in ("val_loss", "bits_per_byte")}
+    row |= {key: mean_and_sd(columns.pop(key)) for key in spreads}
     row |= {key: mean_and_sd(values)["mean"] for key, values in columns.items()}
     return row | {"parameters": runs[0]["parameters"] if runs else None}

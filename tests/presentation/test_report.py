@@ -124,7 +124,7 @@ def test_the_first_the_middle_and_the_last_sample_stand_side_by_side(tmp_path):
     table = document[document.index('class="points"') : document.index("<details")]
     assert re.findall(r"After step (\d+)<", table) == ["50", "140", "190"]
     assert 'style="--shade:0.12">&lt;b&gt;</span>' in table  # of a probability of 1/4
-    assert "As unsure as when choosing among 63.2 characters." in table  # the root of 4 and 1,000
+    assert "As unsure as when choosing among 63.2 tokens." in table  # the root of 4 and 1,000
     assert "x" * (EXCERPT - 12) + "…" in table and "x" * EXCERPT not in table
     assert document.count("x" * EXCERPT) == 9  # whole, below
 

@@ -94,4 +94,4 @@ def test_the_words_say_how_unsure_and_of_what():
     assert words.startswith("As unsure as when choosing among 34.2 tokens.")
     assert "Surest of 'a' (50.0%), least of '\\n' (0.0%)." in words
     words = describe_window(["x", "a"], [0.5], unit_of(QUICK_START))
-    assert words.startswith("As unsure as when choosing among 2.0 characters.")
+    assert words.startswith("As unsure as when choosing among 2.0 tokens.")

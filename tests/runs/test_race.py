@@ -8,6 +8,7 @@ import pytest
 
 from keras_lm.presentation.curves import ChartOptions
 from keras_lm.presentation.race_charts import MEASURES, VALIDATION, compared_table, race_table
+from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import (
     RACE_FILE,
     RACES,
@@ -52,13 +53,13 @@ def race(tmp_path, launched):
     return race
 
 
-def finish(race: Race, entry: str, seed: int, bits: float) -> None:
-    """Ends a run with a loss that is `bits` per byte."""
+def finish(race: Race, entry: str, seed: int, bits: float, **further: float) -> None:
+    """Ends a run with a loss that is `bits` per byte, and with what else it has measured."""
     (run,) = [run for run in race.runs() if (run.entry, run.seed) == (entry, seed)]
     folder = race.supervisor.folder(run.run_id)
     event = {"kind": "metrics", "step": 3, "tokens": 300, "seconds": 9.0, "train_seconds": 3.0}
     event |= {"loss": 1.0, "val_loss": bits * math.log(2), "val_bits_per_byte": bits}
-    folder.append_event(event | {"memory_mb": 500.0 + seed})
+    folder.append_event(event | {"memory_mb": 500.0 + seed} | further)
     folder.write_status(state=run_folder.FINISHED, step=3, steps=3, parameters=123)
 
 
@@ -191,6 +192,17 @@ def test_the_result_is_what_the_events_say(race):
     assert (pair["a"], pair["b"], pair["verdict"]) == ("norm=rmsnorm", "norm=layernorm", "worse")
     assert pair["difference"] == pytest.approx(0.1)
     assert result["summary"].startswith("norm=rmsnorm is best: 0.100 bits per byte less")
+
+
+def test_of_a_task_the_exact_answers_are_in_the_table(race):
+    race.go_on()
+    for seed, right in {1: 0.5, 2: 0.7}.items():
+        finish(race, "norm=rmsnorm", seed, 2.0, task_accuracy=right)
+        finish(race, "norm=layernorm", seed, 2.0)
+    entries = race.result()["entries"]
+    assert entries[0]["task_accuracy"]["mean"] == pytest.approx(0.6)
+    assert list(result_table(entries)["Exact answers"]) == ["60.0% ± 14.1%", "–"]
+    assert "Exact answers" not in result_table(entries[1:])
 
 
 def test_progress_says_which_run_trains_and_what_did_not_finish(race):

@@ -118,7 +118,7 @@ def test_an_ended_run_says_how_it_went_and_what_to_do(put_course):
     page = show(run=put_course(run_folder.FINISHED, 3.0, 2.5).run_id)
     words = [shown.value.replace("\\", "") for shown in (*page.caption, *page.markdown)]
     course = "Step 20: validation 2.50, best so far, still falling. As unsure as choosing among "
-    assert f"{course}12.2 characters; it began with 78." in words
+    assert f"{course}12.2 tokens; it began with 78." in words
     assert f":orange[:material/lightbulb:] :small[{FINDING}]" in words
 
 

@@ -1,10 +1,7 @@
 """The Race page: the same run but for one setting, with several seeds, and a verdict."""
 
-import dataclasses
 import re
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import streamlit as st
 
@@ -21,28 +18,20 @@ from keras_lm.presentation.race_charts import race_table
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.comparison import pair_in_words
 from keras_lm.runs.race import (
-    MOST,
-    NEVER,
-    PARTS,
     RACES,
     RESUMABLE,
-    SETTINGS,
     Race,
     RaceConfig,
     RaceRun,
     budget_of,
     count_in_words,
-    parse_values,
     progress_in_words,
-    same_start,
 )
 from keras_lm.settings import estimates
-from keras_lm.settings.config import RunConfig
 from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED, TRAINING
 from keras_lm.ui.parts.compared import draw_compared
-from keras_lm.ui.parts.draft import OwnText, draft
 from keras_lm.ui.parts.fields import explain
-from keras_lm.ui.parts.run_form import config_of
+from keras_lm.ui.parts.race_form import race_form
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import (
     matrix_flops_per_second,
@@ -55,32 +44,8 @@ RACE = "race"  # in the address and in the session: the race that is looked at
 NEW = "new"
 RACE_NAME = re.compile("[0-9A-Za-z_][0-9A-Za-z_.-]{0,99}")
 REFRESH_SECONDS = 3.0
-MOST_SEEDS, VALIDATIONS = 10, 10
-OTHER = "Another setting"
-PRESETS = {
-    "Attentions": "attention",
-    "Norms": "norm",
-    "Activations": "activation",
-    "Tokenizers": "tokenizer",
-    "Learning rates": "learning_rate",
-}
 
 
-class Budget(NamedTuple):
-    """What each run of a race may use: the setting that limits it, and what the form offers."""
-
-    field: str
-    low: int
-    high: int
-    usual: int
-    step: int
-
-
-BUDGETS = {
-    "Steps": Budget("steps", 10, 1_000_000, 300, 50),
-    "Tokens": Budget("max_tokens", 1_000, 10**12, 200_000, 50_000),
-    "Seconds": Budget("max_seconds", 1, 1_000_000, 30, 10),
-}
 INTRODUCTION = (
     "Which choice is better? A race trains the same model several times, with one setting changed "
     "and the same seeds for each choice, and says what the result supports. Everything else is as "
@@ -160,29 +125,6 @@ def describe(config: RaceConfig) -> str:
     return f"{config.setting}: {values} · {text_title(config.base.data)}"
 
 
-def base_config(budget: str, most: int) -> RunConfig:
-    """The Train page's settings with the race's length; MissingText while a text is to come.
-
-    Args:
-        budget: a name in BUDGETS.
-        most: how much of it each run may use.
-    """
-    config = config_of(lambda: draft().own.get(draft().text, OwnText("", "")))
-    none = {"max_seconds": 0.0, "max_tokens": 0, "patience": 0, "sample_every": 0, "eval_every": 0}
-    training = config.training.changed(**none | {BUDGETS[budget].field: most})
-    config = same_start(dataclasses.replace(config, training=training))
-    steps = config.most_steps
-    if config.training.max_seconds:
-        facts = text_facts(config.data, config.model.context_length)
-        known = config.with_vocab_size(facts.vocab_size)
-        steps = estimates.expected_steps(known, matrix_flops_per_second(), facts.validation_tokens)
-    training = config.training.changed(
-        warmup_steps=min(training.warmup_steps, steps // 10),
-        eval_every=max(1, steps // VALIDATIONS),
-    )
-    return dataclasses.replace(config, training=training)
-
-
 def new_race() -> None:
     """The form in the sidebar, what it will cost, and the button that starts."""
     st.write(INTRODUCTION)
@@ -209,39 +151,6 @@ def new_race() -> None:
             start(config)
 
 
-def race_form() -> Callable[[], RaceConfig]:
-    """Draws the form; returns what gives its race, or raises ValueError with one sentence."""
-    setting, make_values = choose_values()
-    seeds = st.slider(
-        "Seeds",
-        1,
-        MOST_SEEDS,
-        3,
-        key="race.seeds",
-        help="Each choice is trained once with each seed. Two are the least for a verdict.",
-    )
-    chosen = st.pills(
-        "Budget",
-        [*BUDGETS],
-        default="Steps",
-        required=True,
-        key="race.budget",
-        help="What each run may use: the same steps, the same tokens, or the same seconds after "
-        "its first step is compiled.",
-    )
-    budget = BUDGETS[chosen]
-    most = st.number_input(
-        f"{chosen} of each run",
-        budget.low,
-        budget.high,
-        budget.usual,
-        budget.step,
-        key=f"race.{chosen.lower()}",
-    )
-    all_seeds = tuple(range(1, seeds + 1))
-    return lambda: RaceConfig(base_config(chosen, int(most)), setting, make_values(), all_seeds)
-
-
 def costs(config: RaceConfig) -> str:
     """How many runs a race has and how long they take, as Markdown; ValueError as for a run."""
     base = config.base
@@ -259,38 +168,6 @@ def costs(config: RaceConfig) -> str:
         f"about {show_seconds(seconds)} in all. Each begins as "
         f"{escape_markdown(describe_run(base))}."
     )
-
-
-def choose_values() -> tuple[str, Callable[[], tuple]]:
-    """Which setting varies, and what gives its values, or raises ConfigError."""
-    chosen = st.pills("What varies", [*PRESETS, OTHER], default="Attentions", key="race.preset")
-    if chosen != OTHER:
-        setting = PRESETS[chosen or "Attentions"]
-    else:
-        names = [name for name in SETTINGS if name not in NEVER]
-        setting = st.selectbox("Setting", names, key="race.setting") or names[0]
-    part = SETTINGS[setting]
-    spec = PARTS[part].spec(setting)
-    if choices := spec.metadata["choices"]:
-        picked = st.multiselect(
-            "Choices",
-            [*choices],
-            [*choices][:MOST],
-            key=f"race.values.{setting}",
-            max_selections=MOST,
-        )
-        return setting, lambda: tuple(picked)
-    if spec.type is bool:
-        return setting, lambda: (False, True)
-    usual = draft().values[f"{part}.{setting}"]
-    around = [usual / 3, usual, usual * 3] if spec.type is float else [max(1, usual // 2), usual]
-    text = st.text_input(
-        "Values, separated by commas",
-        ", ".join(f"{value:g}" for value in around),
-        key=f"race.values.{setting}",
-    )
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    return setting, lambda: parse_values(setting, words)
 
 
 def start(config: RaceConfig) -> None:
