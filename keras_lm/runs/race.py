@@ -28,6 +28,7 @@ RACES = "races"  # the folder beside the page's runs; a race of the command line
 SCHEMA = 1
 FEWEST, MOST = 2, 6  # entries
 MOST_SEEDS = 20
+LONGEST_REASON = 200  # characters
 RESUMABLE = (run_folder.INTERRUPTED, run_folder.PAUSED, run_folder.STOPPED)
 PARTS = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
 SETTINGS = {  # by the name of its flag: the part of the config that it is in
@@ -61,9 +62,9 @@ class RaceRun(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The first sentence of `failure`, after the entry's name; "" when there is none."""
+        """The first sentence of `failure`, cut, after the entry's name; "" when there is none."""
         first, end, _ = self.failure.partition(". ")
-        return f"{self.entry}, {first}{end.strip()}" if first else ""
+        return f"{self.entry}, {first[:LONGEST_REASON]}{end.strip()}" if first else ""
 
 
 @dataclass(frozen=True)

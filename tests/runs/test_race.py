@@ -10,6 +10,7 @@ from keras_lm.presentation.curves import ChartOptions
 from keras_lm.presentation.race_charts import MEASURES, VALIDATION, compared_table, race_table
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import (
+    LONGEST_REASON,
     RACE_FILE,
     RACES,
     RESULT_FILE,
@@ -247,6 +248,7 @@ def test_a_run_that_failed_is_reported_and_the_rest_counts(race):
         ("interrupted", "It was killed. Go on.", "It was killed. Go on.", "It was killed."),
         ("paused", "It is full. Make room.", "It is full. Make room.", "It is full."),
         ("stopped", "", "stopped", "stopped"),
+        ("failed", "x" * 1_900, "x" * 1_900, "x" * (LONGEST_REASON - len("seed 1: "))),
         ("queued", "Waiting.", "", ""),
         ("training", "", "", ""),
         ("finished", "Done.", "", ""),
