@@ -5,8 +5,13 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.ui.browsing import SECOND, no_traceback, settle
+from keras_lm.runs.race import RACES, Race, RaceConfig
+from keras_lm.runs.supervisor import Supervisor
+from keras_lm.settings.presets import QUICK_START
+from tests.ui.browsing import MOVED, SECOND, no_traceback, settle
 
+POINT = {"kind": "metrics", "step": 10, "tokens": 99, "seconds": 9.0, "train_seconds": 3.0}
+POINT |= {"loss": 1.4, "val_loss": 1.4, "bits_per_byte": 2.0, "val_bits_per_byte": 2.0}
 TINY = "model.context_length=16&model.d_model=16&model.num_blocks=1&model.ffn_dim=16"
 
 
@@ -58,4 +63,30 @@ def test_what_cannot_be_raced_is_a_sentence_and_start_waits(new_page, address):
     values.fill("1e-3, 3e-3")
     values.press("Enter")
     expect(page.get_by_role("button", name="Start the race")).to_be_enabled()
+    no_traceback(page)
+
+
+def test_on_a_telephone_an_ended_race_says_what_is_missing_and_nothing_moves(
+    new_page, address, runs_folder, monkeypatch
+):
+    monkeypatch.setattr(Supervisor, "_launch", lambda *_: None)
+    race = Race(runs_folder / RACES / "20260101-000000", Supervisor(runs_folder))
+    race.create(RaceConfig(QUICK_START, "norm", ("rmsnorm", "layernorm"), (1, 2)))
+    race.go_on()
+    ends = {"finished": "", "paused": "It is full. Make room.", "failed": "*nan*", "stopped": ""}
+    for run, (state, message) in zip(race.runs(), ends.items(), strict=True):
+        folder = race.supervisor.folder(run.run_id)
+        folder.append_event(POINT)
+        folder.write_status(state=state, step=10, steps=20, message=message)
+    page = new_page(viewport={"width": 390, "height": 844})
+    page.add_init_script(MOVED)
+    page.goto(f"{address}/race?race=20260101-000000")
+    settle(page)
+    reasons = page.get_by_role("alert")
+    expect(reasons).to_contain_text("norm=layernorm, seed 1: It is full.")
+    expect(reasons).to_contain_text("norm=rmsnorm, seed 2: *nan*")
+    expect(reasons).to_contain_text("norm=layernorm, seed 2: stopped")
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.locator("[data-testid=stVegaLiteChart]")).to_be_visible()
+    assert page.evaluate("moved") < 0.05
     no_traceback(page)

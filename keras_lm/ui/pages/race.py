@@ -206,7 +206,8 @@ def draw_race(name: str, was_over: bool) -> None:
     except ValueError:
         st.rerun()  # which says that it is gone or damaged
     active = [run for run in runs if run.state in ACTIVE_STATES]
-    st.progress(sum(map(share, runs)) / len(runs), escape_markdown(progress_in_words(runs)))
+    with st.container(key="race-progress"):
+        st.progress(sum(map(share, runs)) / len(runs), escape_markdown(progress_in_words(runs)))
     announce(f"{count_in_words(runs)}.", key="reach-race")
     buttons(race, config, bool(active), any(run.state in ("", *RESUMABLE) for run in runs))
     has_finished = all(run.state == FINISHED for run in runs)  # the last may while this is drawn
