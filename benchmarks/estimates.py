@@ -76,7 +76,7 @@ def main() -> None:
     table = Report("Estimates")
     table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
     table.line("|---" * 7 + "|")
-    speed = machine.matrix_flops_per_second()
+    speed = estimates.Speed(machine.matrix_flops_per_second())
     for preset, *changes in RUNS:
         parts = [PRESETS[preset].model, PRESETS[preset].data, PRESETS[preset].training]
         model, data, training = (

@@ -195,7 +195,7 @@ def test_an_optimizer_without_costs_takes_no_time_of_its_own(registered):
         training = QUICK_START.training.changed(optimizer=name)
         model = QUICK_START.model.changed(vocab_size=67)
         config = dataclasses.replace(QUICK_START, model=model, training=training)
-        return estimates.run_seconds(config, 1e11)
+        return estimates.run_seconds(config, estimates.Speed(1e11))
 
     assert seconds("sgd") == seconds("adamw") < seconds("muon")
 

@@ -128,7 +128,10 @@ def test_its_entry_enters_the_estimates(registered):
         run(attention="sliding", options={"window": 256}),
         run(attention="sliding", options={"window": 8}),
     )
-    for estimate in (estimates.memory_bytes, lambda config: estimates.run_seconds(config, 1e11)):
+    for estimate in (
+        estimates.memory_bytes,
+        lambda config: estimates.run_seconds(config, estimates.Speed(1e11)),
+    ):
         assert estimate(narrow) < estimate(wide) < estimate(standard)
 
 

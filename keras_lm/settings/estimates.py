@@ -135,24 +135,41 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
     }
 
 
-def run_seconds(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> float:
+class Speed(NamedTuple):
+    """How fast a machine is.
+
+    Attributes:
+        flops_per_second: what `machine.matrix_flops_per_second` measured.
+        slower: how many times as long its own runs' steps took as estimated from that alone.
+    """
+
+    flops_per_second: float = REFERENCE_FLOPS
+    slower: float = 1.0
+
+
+def run_seconds(config: RunConfig, speed: Speed, validation_tokens: int = 0) -> float:
     """Duration of a whole first run in seconds.
 
     Args:
         config: vocab_size being known.
-        flops_per_second: what `machine.matrix_flops_per_second` measured.
+        speed: of the machine.
         validation_tokens: length of the text's part that validates.
     """
-    costs = _costs(config, flops_per_second, validation_tokens)
-    return costs.seconds(expected_steps(config, flops_per_second, validation_tokens))
+    costs = _costs(config, speed, validation_tokens)
+    return costs.seconds(expected_steps(config, speed, validation_tokens))
 
 
-def expected_steps(config: RunConfig, flops_per_second: float, validation_tokens: int = 0) -> int:
+def step_seconds(config: RunConfig, speed: Speed) -> float:
+    """Duration of one step in seconds. Arguments as above."""
+    return _costs(config, speed, 0).step
+
+
+def expected_steps(config: RunConfig, speed: Speed, validation_tokens: int = 0) -> int:
     """The run's steps; with a budget of seconds, about as many as fit. Arguments as above."""
     training, most = config.training, config.most_steps
     if not training.max_seconds:
         return most
-    costs = _costs(config, flops_per_second, validation_tokens)
+    costs = _costs(config, speed, validation_tokens)
     budget = training.max_seconds + (0.0 if training.count_start else costs.start)
     return max(1, bisect.bisect_right(range(1, most + 1), budget, key=costs.seconds))
 
@@ -172,11 +189,11 @@ class _Costs(NamedTuple):
         return self.start + self.end + steps * self.step + validations * self.validation
 
 
-def _costs(config: RunConfig, flops_per_second: float, validation_tokens: int) -> _Costs:
+def _costs(config: RunConfig, speed: Speed, validation_tokens: int) -> _Costs:
     model, training = config.model, config.training
-    slowness = REFERENCE_FLOPS / flops_per_second
+    slowness = REFERENCE_FLOPS / speed.flops_per_second
     seconds = {
-        name: STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
+        name: speed.slower * STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
         for name, amount in step_work(model, training).items()
     }
     per_step = sum(seconds.values())

@@ -75,7 +75,7 @@ STATUS = {
     **dict.fromkeys(("message", "precision", "versions", "machine"), LINE),
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
-    "ends_at": AMOUNT,
+    **dict.fromkeys(("ends_at", "train_seconds"), AMOUNT),
     **dict.fromkeys(("step", "train_tokens", "validation_tokens", "best_step"), WHOLE),
     **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
     "rate_factor": FACTOR,

@@ -65,6 +65,7 @@ class Keeper:
             best_step=best.step if best and is_better else 0,
             best_loss=best.loss if best else None,
             last_loss=progress.val_loss,
+            train_seconds=progress.train_seconds,
         )
         folder.remove_best_files(but=best.step if best else 0)
 

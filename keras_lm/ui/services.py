@@ -12,13 +12,17 @@ from streamlit.delta_generator import DeltaGenerator
 from keras_lm.data import text_work
 from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.exports import Exports
+from keras_lm.runs.own_pace import learned_speed
 from keras_lm.runs.supervisor import RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 from keras_lm.settings import estimates
 from keras_lm.settings.config import DataConfig
+from keras_lm.settings.estimates import Speed
 from keras_lm.storage.run_folder import list_runs
 from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
+
+SPEED_SECONDS = 10.0  # until the newest runs are looked at again
 
 
 @st.cache_resource
@@ -76,6 +80,18 @@ def matrix_flops_per_second() -> float:
         return _measured_flops_per_second()
     except (OSError, subprocess.SubprocessError):
         return estimates.REFERENCE_FLOPS
+
+
+@st.cache_resource(show_spinner=False, ttl=SPEED_SECONDS)
+def machine_speed() -> Speed:
+    """How fast a run will be here: as measured, and as its own runs were."""
+    runs = supervisor().summaries()
+    return learned_speed(matrix_flops_per_second(), runs, _machine_name())
+
+
+@st.cache_resource(show_spinner=False)
+def _machine_name() -> str:
+    return machine.describe_machine()
 
 
 @contextlib.contextmanager

@@ -36,7 +36,9 @@ def changed(part: str, **values):
 def test_more_of_anything_needs_more_memory_and_time(part, values):
     more = changed(part, **values)
     assert estimates.memory_bytes(more) > estimates.memory_bytes(CONFIG)
-    assert estimates.run_seconds(more, 1e11) > estimates.run_seconds(CONFIG, 1e11)
+    assert estimates.run_seconds(more, estimates.Speed(1e11)) > estimates.run_seconds(
+        CONFIG, estimates.Speed(1e11)
+    )
 
 
 def test_accumulation_costs_time_and_no_memory():
@@ -51,7 +53,7 @@ def test_accumulation_costs_time_and_no_memory():
 
 def test_time_is_a_start_and_then_a_pace():
     one, two, three = (
-        estimates.run_seconds(changed("training", steps=steps), 1e11)
+        estimates.run_seconds(changed("training", steps=steps), estimates.Speed(1e11))
         for steps in (1000, 2000, 3000)
     )
     assert three - two == pytest.approx(two - one)
@@ -67,7 +69,9 @@ def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace_only(
 
     def pace(slowness: float) -> float:
         rate = estimates.REFERENCE_FLOPS / slowness
-        difference = estimates.run_seconds(more, rate) - estimates.run_seconds(fewer, rate)
+        difference = estimates.run_seconds(more, estimates.Speed(rate)) - estimates.run_seconds(
+            fewer, estimates.Speed(rate)
+        )
         return difference / 1000
 
     work = estimates.step_work(shape, CONFIG.training)
@@ -81,14 +85,19 @@ def test_a_machine_twice_as_fast_at_products_halves_their_part_of_the_pace_only(
 
 
 def test_a_machine_fast_at_products_starts_faster_too():
-    starts = [estimates.run_seconds(changed("training", steps=1), rate) for rate in (1e11, 4e11)]
+    starts = [
+        estimates.run_seconds(changed("training", steps=1), estimates.Speed(rate))
+        for rate in (1e11, 4e11)
+    ]
     assert starts[1] == pytest.approx(starts[0] / 2, rel=0.1)
 
 
 def test_validation_takes_time_as_often_as_it_is_done():
     def seconds(**changes):
         config = changed("training", steps=100, **changes)
-        return estimates.run_seconds(config, 1e11, 10_007) - estimates.run_seconds(config, 1e11)
+        return estimates.run_seconds(config, estimates.Speed(1e11), 10_007) - estimates.run_seconds(
+            config, estimates.Speed(1e11)
+        )
 
     at_the_end = seconds(eval_every=0)
     assert at_the_end > 0

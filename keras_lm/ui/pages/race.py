@@ -34,7 +34,7 @@ from keras_lm.ui.parts.fields import explain
 from keras_lm.ui.parts.race_form import race_form
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import (
-    matrix_flops_per_second,
+    machine_speed,
     shown_disk_errors,
     supervisor,
     text_facts,
@@ -155,12 +155,12 @@ def costs(config: RaceConfig) -> str:
     """How many runs a race has and how long they take, as Markdown; ValueError as for a run."""
     base = config.base
     facts = text_facts(base.data, base.model.context_length)
-    rate = matrix_flops_per_second()
+    speed = machine_speed()
     seconds = 0.0
     for value in config.values:
         run = config.config_of(value, 1).with_vocab_size(facts.vocab_size)
         estimates.check_memory(run)
-        each = estimates.run_seconds(run, rate, facts.validation_tokens)
+        each = estimates.run_seconds(run, speed, facts.validation_tokens)
         seconds += len(config.seeds) * each
     count = len(config.values) * len(config.seeds)
     return (

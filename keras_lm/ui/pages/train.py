@@ -21,7 +21,7 @@ from keras_lm.ui.parts.run_form import MissingText, run_form
 from keras_lm.ui.parts.run_settings import run_settings
 from keras_lm.ui.services import (
     TextFacts,
-    matrix_flops_per_second,
+    machine_speed,
     shown_disk_errors,
     supervisor,
     text_facts,
@@ -152,7 +152,7 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
 
 def cost_card(config: RunConfig, facts: TextFacts) -> str:
     """Draws parameters, memory and time; returns the time and the readings in a sentence."""
-    seconds = estimates.run_seconds(config, matrix_flops_per_second(), facts.validation_tokens)
+    seconds = estimates.run_seconds(config, machine_speed(), facts.validation_tokens)
     steps, readings = expected_steps(config, facts), readings_of(config, facts)
     about = "About " * bool(config.training.max_seconds)
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
@@ -171,7 +171,8 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
         st.metric(
             "Time, about",
             show_seconds(seconds),
-            help="Estimated from how fast this machine multiplies matrices; start included.",
+            help="Estimated from how fast this machine multiplies matrices, and from how long the "
+            "steps of its last runs took; start included.",
             width=CARD_WIDTH,
         )
         st.metric(
@@ -189,7 +190,7 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
 
 def expected_steps(config: RunConfig, facts: TextFacts) -> int:
     """How many steps the run makes; with a budget of seconds, estimated."""
-    return estimates.expected_steps(config, matrix_flops_per_second(), facts.validation_tokens)
+    return estimates.expected_steps(config, machine_speed(), facts.validation_tokens)
 
 
 def readings_of(config: RunConfig, facts: TextFacts) -> float:

@@ -12,7 +12,7 @@ from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
 from keras_lm.ui.parts.draft import OwnText, draft
 from keras_lm.ui.parts.run_form import config_of
-from keras_lm.ui.services import matrix_flops_per_second, text_facts
+from keras_lm.ui.services import machine_speed, text_facts
 
 MOST_SEEDS, VALIDATIONS = 10, 10
 OTHER = "Another setting"
@@ -134,7 +134,7 @@ def base_config(base: RunConfig | None, budget: str, most: int) -> RunConfig:
     if config.training.max_seconds:
         facts = text_facts(config.data, config.model.context_length)
         known = config.with_vocab_size(facts.vocab_size)
-        steps = estimates.expected_steps(known, matrix_flops_per_second(), facts.validation_tokens)
+        steps = estimates.expected_steps(known, machine_speed(), facts.validation_tokens)
     training = config.training.changed(
         warmup_steps=min(training.warmup_steps, steps // 10),
         eval_every=max(1, steps // VALIDATIONS),

@@ -1,0 +1,39 @@
+"""How fast this machine's own runs were, beside what was estimated for them."""
+
+import itertools
+import statistics
+from collections.abc import Iterable
+
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings import estimates
+from keras_lm.settings.estimates import Speed
+
+NEWEST = 5  # runs that are looked at: a machine may have become slower or faster
+FEWEST_STEPS = 50  # the first ones are slower
+
+
+def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: str) -> Speed:
+    """The machine's speed, corrected by its own newest runs.
+
+    Args:
+        flops_per_second: what `machine.matrix_flops_per_second` measured.
+        runs: newest first; those that ended with a model count.
+        machine: what `machine.describe_machine` says; runs of other machines do not count.
+
+    Example:
+        >>> learned_speed(1e11, [], "a laptop")
+        Speed(flops_per_second=100000000000.0, slower=1.0)
+    """
+    measured = Speed(flops_per_second)
+    ratios = list(itertools.islice(_ratios(measured, runs, machine), NEWEST))
+    return measured._replace(slower=statistics.median(ratios)) if ratios else measured
+
+
+def _ratios(measured: Speed, runs: Iterable[RunSummary], machine: str) -> Iterable[float]:
+    """Of each run that counts, how many times as long its steps took as was estimated."""
+    for run in runs:
+        seconds, step = run.status.get("train_seconds"), run.status.get("step", 0)
+        if run.is_active or not seconds or step < FEWEST_STEPS or run.config is None:
+            continue
+        if run.status.get("machine") == machine and run.config.model.vocab_size:
+            yield seconds / step / estimates.step_seconds(run.config, measured)

@@ -1,0 +1,59 @@
+"""The estimate is corrected by how fast this machine's own runs were."""
+
+import dataclasses
+
+import pytest
+
+from keras_lm.runs.own_pace import FEWEST_STEPS, NEWEST, learned_speed
+from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings import estimates
+from keras_lm.settings.presets import ORIGINAL, QUICK_START
+
+HERE, FLOPS = "this machine", 1e11
+CONFIG = QUICK_START.with_vocab_size(67)
+
+
+def run(slower: float, step=1_000, machine=HERE, state="finished", config=CONFIG) -> RunSummary:
+    """A run whose steps took so many times as long as estimated."""
+    each = estimates.step_seconds(config, estimates.Speed(FLOPS)) if config else 1.0
+    status = {"step": step, "train_seconds": slower * step * each, "machine": machine}
+    return RunSummary("20260131-093000-1f2e3d", state, config, status)
+
+
+def test_the_next_run_takes_as_long_per_step_as_the_last_ones():
+    speed = learned_speed(FLOPS, [run(1.5)], HERE)
+    assert speed.slower == pytest.approx(1.5)
+    for config in (CONFIG, ORIGINAL.with_vocab_size(67)):
+        measured = estimates.step_seconds(config, estimates.Speed(FLOPS))
+        assert estimates.step_seconds(config, speed) == pytest.approx(1.5 * measured)
+    none = dataclasses.replace(CONFIG, training=CONFIG.training.changed(steps=1))
+    more = dataclasses.replace(CONFIG, training=CONFIG.training.changed(steps=101, eval_every=0))
+    both = (estimates.run_seconds(config, speed) for config in (more, none))
+    assert next(both) - next(both) == pytest.approx(100 * estimates.step_seconds(CONFIG, speed))
+
+
+def test_one_run_that_was_disturbed_does_not_decide():
+    assert learned_speed(FLOPS, [run(9.0), run(1.1), run(1.2)], HERE).slower == pytest.approx(1.2)
+
+
+def test_only_the_newest_runs_count():
+    runs = [*(run(2.0) for _ in range(NEWEST)), *(run(0.5) for _ in range(9))]
+    assert learned_speed(FLOPS, runs, HERE).slower == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"machine": "another"},
+        {"state": "training"},
+        {"config": None},
+        {"config": QUICK_START},  # its vocabulary is not known
+        {"step": FEWEST_STEPS - 1},
+        {"slower": 0.0},
+    ],
+    ids=range(6),
+)
+def test_a_run_that_says_nothing_of_this_machine_does_not_count(other):
+    slower = other.pop("slower", 3.0)
+    assert learned_speed(FLOPS, [run(slower, **other)], HERE) == estimates.Speed(FLOPS)
+    assert learned_speed(FLOPS, [run(3.0, step=FEWEST_STEPS)], HERE).slower == pytest.approx(3.0)
