@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_lm.generation.generator import Generator
 from keras_lm.model.attention.base import masked_softmax
 from keras_lm.model.language_model import build_model
+from keras_lm.model.tracing import traced
 from keras_lm.settings.config import ConfigError, GenerationConfig, TrainingConfig
 from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, NORMS, POSITIONS
 from keras_lm.training.optimizers import create_optimizer
@@ -111,9 +112,9 @@ def test_a_fresh_model_is_near_the_uniform_distribution(small_config, small_ids,
 
 def decode(model, ids, at_once=1):
     """Logits after each `at_once` tokens of ids (batch, length), from the states alone."""
-    state, rows = model.initial_state(len(ids)), []
+    state, rows, step = model.initial_state(len(ids)), [], traced(model.decode)
     for t in range(0, ids.shape[1], at_once):
-        logits, state = model.decode(ids[:, t : t + at_once], state, tf.constant(t))
+        logits, state = step(tf.constant(ids[:, t : t + at_once]), state, tf.constant(t))
         rows.append(logits)
     return np.stack(rows, axis=1)
 
