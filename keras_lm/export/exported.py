@@ -14,6 +14,8 @@ from keras_lm.settings.config import ModelConfig
 # Names of arrays: of layers by their paths in a `.keras` file, and of the arrays inside a layer.
 LAYERS = {
     "layers/embedding_1": "position_embedding",
+    "layers/ngram_embedding/tables/embedding_1": "ngrams_3",
+    "layers/ngram_embedding/tables/embedding": "ngrams_2",
     "layers/dense": "output",
     "attention/output_projection": "attention/output",
     "feed_forward/": "",
@@ -26,7 +28,7 @@ ARRAYS_OF_SLOTS = ("weight", "gate", "log_rate")
 KNOWN_SETTINGS = set(
     "vocab_size context_length d_model num_heads num_blocks ffn_dim dropout attention norm "
     "activation positions tie_embeddings use_bias qk_norm logit_soft_cap zero_init chunk_length "
-    "num_slots".split()
+    "num_slots ngram_order ngram_rows".split()
 )
 KNOWN_VARIANTS = {
     "attention": ("standard", "flash", "linear"),

@@ -83,6 +83,11 @@ def architecture_of(config: ModelConfig) -> str:
     check_is_plain(config, "The format transformers")
     if config.attention == "linear":
         raise ConfigError(f"Transformers has no attention like linear: {ADVICE}")
+    if config.ngram_order > 1:
+        raise ConfigError(
+            f"Transformers embeds each token alone, but this model has ngram_order "
+            f"{config.ngram_order}: {ADVICE}"
+        )
     if config.logit_soft_cap:
         raise ConfigError(
             f"Transformers has GPT-2 and Llama without a soft cap of the logits, but this model "

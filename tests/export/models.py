@@ -38,6 +38,8 @@ VARIANTS: dict[str, dict] = {
         "activation": "swiglu",
         "qk_norm": True,
         "logit_soft_cap": 3.0,
+        "ngram_order": 3,
+        "ngram_rows": 3_000,  # room for all pairs, not for all groups of three
         "tokenizer": "char",
     },
     "flash": {
@@ -53,6 +55,8 @@ VARIANTS: dict[str, dict] = {
         "attention": "linear",
         "activation": "relu2",
         "qk_norm": True,
+        "ngram_order": 2,
+        "ngram_rows": 101,
         "tokenizer": "gpt2",
         "separator": "<|endoftext|>",
     },

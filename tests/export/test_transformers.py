@@ -14,7 +14,7 @@ from tests.reference import randomize
 
 GPT2 = {"norm": "layernorm", "positions": "learned", "activation": "gelu", "qk_norm": False}
 LLAMA = {"norm": "rmsnorm", "positions": "rotary", "activation": "swiglu", "qk_norm": False}
-EXACT = {"attention": "flash", "logit_soft_cap": 0.0}
+EXACT = {"attention": "flash", "logit_soft_cap": 0.0, "ngram_order": 1}
 FITTING = {
     "gpt2": {**GPT2, "use_bias": True, "tie_embeddings": True},
     "gpt2 without biases": {**GPT2, "activation": "relu2"},
@@ -26,6 +26,7 @@ FITTING = {
 NOT_FITTING = {
     "attention": ({"attention": "linear"}, "no attention like linear"),
     "logit_soft_cap": ({"logit_soft_cap": 15.0}, "logit_soft_cap 15"),
+    "ngram_order": ({"ngram_order": 2}, "embeds each token alone"),
     "gpt2": ({**GPT2, "qk_norm": True}, "has layernorm, learned, gelu, qk_norm"),
     "gated gpt2": ({**GPT2, "activation": "swiglu"}, "has layernorm, learned, swiglu"),
     "qwen3": ({**LLAMA, "qk_norm": True, "use_bias": True}, "rotary, swiglu, qk_norm, biases"),

@@ -10,6 +10,7 @@ CONFIG = json.loads((FOLDER / "config.json").read_text("utf-8"))
 HEADS, HEAD_DIM = CONFIG["num_heads"], CONFIG["d_model"] // CONFIG["num_heads"]
 NORM_EPSILON, QK_EPSILON = 1e-5, 1e-7
 MASKED, EMPTY, GATE_SPEED = -1e9, 1e-20, 8.0
+HASH = 1_000_003
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -136,9 +137,23 @@ def window_and_slots(x, queries, keys, values, layer):
     return mixed
 
 
+def ngrams(ids):
+    """What is known of the last two tokens together, and of the last three."""
+    order, num_symbols = CONFIG["ngram_order"], CONFIG["vocab_size"] + 1
+    tokens = np.pad(ids.astype("int64") + 1, ((0, 0), (order - 1, 0)))  # 0 before the text
+    found = np.float32(0)
+    for size in range(2, order + 1):
+        table, rows = WEIGHTS[f"ngrams_{size}.weight"], 0
+        factor = num_symbols if len(table) == num_symbols**size else HASH
+        for first in range(order - size, order):
+            rows = (rows * factor + tokens[:, first : first + ids.shape[1]]) % len(table)
+        found = found + table[rows]
+    return found
+
+
 def logits(ids):
     """Token ids (batch, length) to logits (batch, length, vocab_size)."""
-    x = WEIGHTS["embedding.weight"][ids]
+    x = WEIGHTS["embedding.weight"][ids] + ngrams(ids)
     if CONFIG["positions"] == "learned":
         x = x + WEIGHTS["position_embedding.weight"][: ids.shape[1]]
     activate = ACTIVATIONS[CONFIG["activation"]]

@@ -1,6 +1,7 @@
 // The model: one token after the other, with what the attention keeps of the earlier ones.
 
 const [NORM_EPSILON, QK_EPSILON, EMPTY, GATE_SPEED] = [1e-5, 1e-7, 1e-20, 8];
+const HASH = 1000003;
 
 // The float32 arrays of a safetensors file by their names, each with its shape.
 export function readSafetensors(buffer) {
@@ -68,6 +69,7 @@ export class Model {
   // Forgets all tokens.
   reset() {
     this.position = 0;
+    this.recent = Array(this.config.ngram_order).fill(0); // the last tokens; 0 before the text
     const ring = () => Array.from({ length: this.window }, () => null);
     this.rings = this.blocks.map(() => ({ keys: ring(), values: ring(), slots: null }));
   }
@@ -78,6 +80,10 @@ export class Model {
     const row = (name, index) =>
       weights[name].subarray(index * config.d_model, (index + 1) * config.d_model);
     let x = Float64Array.from(row("embedding.weight", id));
+    this.recent = [...this.recent.slice(1), id + 1];
+    for (let size = 2; size <= config.ngram_order; size++) {
+      this.#add(x, row(`ngrams_${size}.weight`, this.#rowOfLast(size)));
+    }
     if (config.positions === "learned") this.#add(x, row("position_embedding.weight", this.position));
     this.blocks.forEach((block, index) => {
       const normed = this.#norm(x, `${block}.attention_norm`);
@@ -92,6 +98,14 @@ export class Model {
       ? Float64Array.from({ length: config.vocab_size }, (_, i) => dot(x, row("embedding.weight", i)))
       : this.#linear(x, "output");
     return cap ? logits.map((value) => cap * Math.tanh(value / cap)) : logits;
+  }
+
+  // The row of the last tokens, so many of them, in the table of such groups.
+  #rowOfLast(size) {
+    const rows = this.weights[`ngrams_${size}.weight`].length / this.config.d_model;
+    const symbols = this.config.vocab_size + 1;
+    const factor = rows === symbols ** size ? symbols : HASH;
+    return this.recent.slice(-size).reduce((row, token) => (row * factor + token) % rows, 0);
   }
 
   #add(x, other) {
