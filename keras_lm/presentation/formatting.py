@@ -13,6 +13,7 @@ OPTIONS_HEIGHT = 32  # pixels, of the row below a chart with what can be chosen 
 ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of numbers
 TABLE_ROW = 35  # pixels, of a table's row
 MOST_CHANGES = 4  # named in a title
+UNREADABLE = "unreadable settings"
 
 
 def show_value(value: object) -> str:
@@ -27,21 +28,30 @@ def show_value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value) or "(empty)"
 
 
-@lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
 def describe_run(config: RunConfig | None) -> str:
     """A run in a few words: its text, its preset, and what differs from it."""
     if config is None:
-        return "unreadable settings"
+        return UNREADABLE
+    return f"{text_title(config.data)} · {describe_settings(config)}"
+
+
+@lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
+def describe_settings(config: RunConfig) -> str:
+    """A run's preset, and what differs from it."""
     preset, changes = nearest_preset(config)
     words = [f"{key.partition('.')[2]} {show_value(value)}" for key, value in changes.items()]
     if len(words) > MOST_CHANGES:
         words[MOST_CHANGES:] = [f"{len(words) - MOST_CHANGES} more"]
-    return f"{text_title(config.data)} · {', '.join([TITLES[preset], *words])}"
+    return ", ".join([TITLES[preset], *words])
 
 
 def name_run(summary: RunSummary) -> str:
     """What a person called the run, on one line; without a name, what it is."""
-    return " ".join(summary.notes.get("name", "").split()) or describe_run(summary.config)
+    return _given_name(summary) or describe_run(summary.config)
+
+
+def _given_name(summary: RunSummary) -> str:
+    return " ".join(summary.notes.get("name", "").split())
 
 
 def text_title(data: DataConfig) -> str:
@@ -51,8 +61,9 @@ def text_title(data: DataConfig) -> str:
 
 
 def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
-    """Runs in a list: of each id, its name, when it started and how it ended; no two alike.
+    """Runs in a list: of each id, its name or text, when it started and how it ended.
 
+    No two are alike. The settings of a run without a name come last, for a list may cut them off.
     While a run is active its state is left out, for a list's entry that changes is another one to
     Streamlit.
     """
@@ -60,10 +71,14 @@ def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
     taken: set[str] = set()
     for summary in summaries:
         when, suffix = show_stamp(summary.run_id), summary.run_id.split("-")[2]
-        label = f"{'★ ' * summary.notes.get('starred', False)}{name_run(summary)} · {when}"
+        title, settings = _given_name(summary), []
+        if not title and summary.config is not None:
+            title = text_title(summary.config.data)
+            settings = [describe_settings(summary.config)]
+        label = f"{'★ ' * summary.notes.get('starred', False)}{title or UNREADABLE} · {when}"
         label += f" · {suffix}" * (label in taken)
         taken.add(label)
-        labels[summary.run_id] = " · ".join([label, *_outcome(summary)])
+        labels[summary.run_id] = " · ".join([label, *_outcome(summary), *settings])
     return labels
 
 

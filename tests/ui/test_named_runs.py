@@ -68,15 +68,17 @@ def test_labels_say_how_a_run_ended_but_never_change_while_it_is_active():
     ]
     assert all(labels == active[0] for labels in active)
     (label,) = label_runs([summary("stopped", best_loss=1.2345)]).values()
-    assert label.endswith("2026-01-01 00:00 · stopped, best loss 1.234")
+    assert label.endswith("2026-01-01 00:00 · stopped, best loss 1.234 · Quick start")
     (label,) = label_runs([summary("finished", loss=3.0, unigram_entropy=3.0)]).values()
-    assert label.endswith("00:00 · failed to learn")
+    assert label.endswith("00:00 · failed to learn · Quick start")
 
 
 def test_labels_have_name_and_star_and_no_two_are_alike():
     twins = [summary("finished", f"20260101-000000-00000{n}") for n in (1, 2)]
     twins = [RunSummary(s.run_id, s.state, s.config, {}, "", {"name": "My\nown"}) for s in twins]
     first, second = label_runs(twins).values()
+    same = [summary("finished", f"20260101-000000-00000{n}") for n in (1, 2)]
+    assert len({*label_runs(same).values()}) == 2
     assert first.startswith("My own · 2026") and first != second
     starred = RunSummary("20260101-000000-abcdef", "finished", None, {}, "", {"starred": True})
     assert next(iter(label_runs([starred]).values())).startswith("★ ")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from keras_lm.presentation.course import unit_of
 from keras_lm.presentation.formatting import (
     NUMBERS_HEIGHT,
     ROW_HEIGHT,
@@ -143,7 +144,7 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
     if config is not None:
         attention_card(config.model.context_length)
     if config is not None and facts is not None:
-        text_card(facts, text_title(config.data))
+        text_card(facts, config)
     if started and config is not None:
         with shown_disk_errors():
             st.query_params[RUN] = supervisor().start(config)
@@ -245,12 +246,12 @@ def attention_card(context_length: int) -> None:
             mechanisms(context_length)
 
 
-def text_card(facts: TextFacts, title: str) -> None:
+def text_card(facts: TextFacts, config: RunConfig) -> None:
     """The text in numbers and its beginning."""
-    st.header(escape_markdown(title), anchor=False)
+    st.header(escape_markdown(text_title(config.data)), anchor=False)
     st.caption(
-        f"{facts.train_tokens:,} tokens to train on, {facts.validation_tokens:,} to validate, "
-        f"{facts.vocab_size:,} different ones. A model that knows only how frequent each token is "
-        f"scores {facts.unigram_entropy:.2f}; lower means that it uses the context."
+        f"{facts.train_tokens:,} {unit_of(config)} to train on, {facts.validation_tokens:,} to "
+        f"validate, {facts.vocab_size:,} different ones. A model that knows only how frequent each "
+        f"token is scores {facts.unigram_entropy:.2f}; lower means that it uses the context."
     )
     st.code(facts.excerpt, language=None, wrap_lines=True)
