@@ -28,6 +28,7 @@ from keras_lm.commands.flags import (
 from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config, write_out
 from keras_lm.data import corpus, preparation, texts, tokenizers
 from keras_lm.data.reading import MEGABYTE
+from keras_lm.keras_file import initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import wait_for_turn
@@ -165,6 +166,7 @@ def train_new(folder: RunFolder, arguments: argparse.Namespace) -> int:
     check_holds_nothing(folder)  # since it was looked at, another process may have filled it
     if source is not None:  # to resume from
         files.write_atomically(folder.text_file, source)
+    initial.keep_initial(folder, config)
     folder.write_config(config.to_dict())
     return run(folder, config, prepared, arguments.wait_turn)
 
@@ -193,6 +195,12 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
         base = read_config(existing_run(arguments.like, "--like")).with_vocab_size(0)
         if "data" in data:  # another text has another title
             data.setdefault("title", "")
+        if base.data.init_from and "init_from" not in data:
+            data["init_from"] = initial.file_like(RunFolder(arguments.like), base.data.init_from)
+    if init_from := data.get("init_from", base.data.init_from):
+        path = paths.absolute(init_from)
+        base = initial.settled(base, read_model_file(path), model | data)
+        data["init_from"] = str(path)
     return RunConfig(
         base.model.changed(**model),
         texts.with_absolute_path(base.data.changed(**data)),
@@ -228,10 +236,18 @@ def claim_alone(folder: RunFolder) -> None:
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
 
 
-def prepare(config: RunConfig, source: bytes | None = None) -> corpus.Corpus:
+def prepare(
+    config: RunConfig, source: bytes | None = None, folder: RunFolder | None = None
+) -> corpus.Corpus:
     """The run's text as tokens; ValueError if the text cannot be used or memory is too small."""
-    prepared = preparation.prepare(config.data, config.model.context_length, source)
-    estimates.check_memory(config.with_vocab_size(prepared.tokenizer.vocab_size))
+    file = initial.initial_file(config, folder)
+    content = read_model_file(file) if file else None
+    known = tokenizers.tokenizer_from_dict(content.tokenizer) if content else None
+    prepared = preparation.prepare(config.data, config.model.context_length, source, known)
+    sized = config.with_vocab_size(prepared.tokenizer.vocab_size)
+    if content:
+        initial.check_shape(content.config, sized.model)
+    estimates.check_memory(sized)
     for warning in config.warnings():
         print(warning, file=sys.stderr)
     return prepared
@@ -255,7 +271,8 @@ def run(
             return 0
         started = STARTED + time.time() - begin  # what it waited is no part of the run
         folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
-        prepared = prepared or prepare(config)
+        initial.keep_initial(folder, config)
+        prepared = prepared or prepare(config, folder=folder)
         folder.write_status(message="Loading TensorFlow.")
         with import_of_tensorflow():
             from keras_lm.training import run as trainer

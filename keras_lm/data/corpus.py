@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
-from keras_lm.data.tokenizers import Tokenizer, tokenize
+from keras_lm.data.tokenizers import Tokenized, Tokenizer, tokenize, tokenize_further
 from keras_lm.settings.config import DataConfig
 from keras_lm.settings.data_config import BETWEEN_TOKENS, CLEANINGS
 
@@ -100,25 +100,37 @@ def bits_per_byte(loss: float, num_bytes: int, num_tokens: int) -> float:
     return loss / math.log(2) / (num_bytes / num_tokens)
 
 
-def prepare(data: DataConfig, context_length: int, source: bytes | None = None) -> Corpus:
+def prepare(
+    data: DataConfig,
+    context_length: int,
+    source: bytes | None = None,
+    known: Tokenizer | None = None,
+) -> Corpus:
     """Reads, cleans, tokenizes and splits a text.
 
     Args:
         data: which text, and how.
         context_length: tokens that the model sees at once; each part needs one more.
         source: the text's bytes when they have been read from standard input.
+        known: the tokenizer of the model that the run goes on with; it is extended. None: the text
+            gets one of its own.
 
     Raises ValueError (TextError, TokenizerError) with one sentence when the text cannot be used.
     """
     text, separator, options = cleaned_text(data, source), data.separator_text, data.own_options()
     fraction = data.validation_fraction
+
+    def tokenized(train: str, validation: str = "") -> Tokenized:
+        if known is not None:
+            return tokenize_further(known, train, validation, separator)
+        return tokenize(data.tokenizer, train, validation, separator, **options)
+
     if data.cut == BETWEEN_TOKENS:
-        tokenizer, ids, _ = tokenize(data.tokenizer, text, "", separator, **options)
+        tokenizer, ids, _ = tokenized(text)
         cut = len(ids) - validation_size(len(ids), fraction)
         train, validation = ids[:cut], ids[cut:]
     else:
-        parts = split(text, fraction, separator)
-        tokenizer, train, validation = tokenize(data.tokenizer, *parts, separator, **options)
+        tokenizer, train, validation = tokenized(*split(text, fraction, separator))
     check_length(train, validation, context_length, fraction, tokenizer.unit)
     return Corpus(tokenizer, train, validation)
 

@@ -3,16 +3,23 @@
 from keras_lm.data import corpus
 from keras_lm.data.corpus import Corpus
 from keras_lm.data.task_corpus import TaskCorpus
+from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.settings.config import DataConfig
 
 
-def prepare(data: DataConfig, context_length: int, source: bytes | None = None) -> Corpus:
+def prepare(
+    data: DataConfig,
+    context_length: int,
+    source: bytes | None = None,
+    known: Tokenizer | None = None,
+) -> Corpus:
     """The text or the task as tokens.
 
     Args:
         data: which, and how.
         context_length: tokens that the model sees at once; each part of a text needs one more.
         source: the text's bytes when they have been read from standard input.
+        known: the tokenizer of the model that the run goes on with; None: there is none.
 
     Raises ValueError (TextError, TokenizerError) with one sentence when it cannot be used.
 
@@ -22,7 +29,7 @@ def prepare(data: DataConfig, context_length: int, source: bytes | None = None) 
     """
     if data.task:
         return TaskCorpus.of(data)
-    return corpus.prepare(data, context_length, source)
+    return corpus.prepare(data, context_length, source, known)
 
 
 def training_text(data: DataConfig) -> str:

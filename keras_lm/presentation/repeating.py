@@ -53,8 +53,8 @@ def _flags(config: RunConfig) -> list[str]:
     """The text, the nearest preset and the flags of what differs from it."""
     preset, changes = nearest_preset(config)
     flags = ["--preset", preset, "--data", *config.data.data.split("\n")]
-    of_text = {"encoding": config.data.encoding, "title": config.data.title}
-    for name, value in of_text.items():
+    for name in ("encoding", "title", "init_from"):  # what no preset has
+        value = getattr(config.data, name)
         flags += _flag(name, value) if value else []
     for key, value in changes.items():
         flags += _flag(key.partition(".")[2], value)

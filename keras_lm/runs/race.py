@@ -106,6 +106,12 @@ class RaceConfig:
                 f"A race needs 1 to {MOST_SEEDS} different seeds, but got "
                 f"{', '.join(map(str, self.seeds))!r:.80}."
             )
+        is_free = SETTINGS[self.setting] == "training" or self.setting == "dropout"
+        if self.base.data.init_from and not is_free:
+            raise ConfigError(
+                "A race of runs that go on with a model can vary a setting of the training or "
+                f"dropout, but got {self.setting!r:.40}: the model decides that."
+            )
         for value in self.values:
             self.config_of(value, self.seeds[0])  # raises what does not fit together
 

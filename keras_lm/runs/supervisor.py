@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_lm.keras_file.initial import keep_initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
 from keras_lm.settings.config import ConfigError, RunConfig
@@ -106,6 +107,7 @@ class Supervisor:
         folder = self.folder(run_id or new_run_id())
         try:
             folder.create()
+            keep_initial(folder, config)
             folder.write_config(config.to_dict())
             folder.write_status(
                 state=run_folder.QUEUED,
@@ -114,7 +116,10 @@ class Supervisor:
                 message="Starting.",
             )
             self._launch(folder, "train", "--wait-turn")
-        except OSError:  # a full disk: half a run helps nobody
+        except (
+            OSError,
+            ConfigError,
+        ):  # half a run helps nobody
             with contextlib.suppress(OSError):
                 folder.remove()
             raise

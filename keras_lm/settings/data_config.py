@@ -36,6 +36,13 @@ class DataConfig(WithOptions):
         "Title of the text in lists; empty: its name, or that of its file.",
         hidden="It follows from the text.",
     )
+    init_from: str = field(
+        "",
+        "A finished model's .keras file, whose weights the run begins with: its shape and its "
+        "tokenizer are the model's, with further rows for what only this text has; empty: fresh "
+        "weights.",
+        hidden="The button Teach it more of a run sets it.",
+    )
     tokenizer: str = field(
         "char",
         "How the text becomes tokens.",
@@ -103,6 +110,9 @@ class DataConfig(WithOptions):
             raise ConfigError("must name a text, but got an empty name.", "data")
         if not self.data.startswith(TASK_PREFIX):
             return
+        if self.init_from:
+            got = f"the task {self.data!r:.60}"
+            raise ConfigError(f"goes on with a text, but got {got}: name a text.", "init_from")
         if self.task is None:
             known = ", ".join(TASK_PREFIX + name for name in TASKS)
             got = f"{self.data!r:.60}"

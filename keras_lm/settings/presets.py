@@ -103,6 +103,7 @@ TEXT_SETTINGS = (
     "data.data",
     "data.encoding",
     "data.title",
+    "data.init_from",
     "data.cut",
 )  # they follow from the text
 

@@ -72,7 +72,7 @@ STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
 
 STATUS = {
     "state": STATE,
-    **dict.fromkeys(("message", "precision", "versions", "machine"), LINE),
+    **dict.fromkeys(("message", "precision", "versions", "machine", "init_sha256"), LINE),
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
     **dict.fromkeys(("ends_at", "train_seconds"), AMOUNT),
@@ -95,6 +95,7 @@ METRICS = {
     **dict.fromkeys(("learning_rate", "grad_norm"), NUMBER),
     "task_accuracy": NUMBER,
     **dict.fromkeys(("val_loss", "val_perplexity", "val_bits_per_byte", "val_accuracy"), NUMBER),
+    "first_val_bits_per_byte": NUMBER,
 }
 EVENTS: dict[str, Mapping[str, Kind | ListOf]] = {
     "metrics": METRICS,

@@ -98,6 +98,8 @@ class RunFolder:
         self.lock_file = self.path / "process.lock"
         self.checkpoints = self.path / "checkpoints"
         self.model_file = self.path / "model.keras"
+        self.initial_model = self.path / "initial-model.keras"  # that the run goes on with
+        self.initial_config = self.path / "initial-config.json"  # of the run that made it
 
     @property
     def run_id(self) -> str:
@@ -150,6 +152,7 @@ class RunFolder:
         own = [self.status_file, self.events_file, self.control_file, self._earlier_taken_file]
         own += [self.log_file, self.text_file, self.tokenizer_file]
         own += [self.lock_file, self.model_file, self.notes_file]
+        own += [self.initial_model, self.initial_config]
         several = self._names(BEST_FILE) + self._names(EXPORT_FILE)
         return [*several, *(file.name for file in (*own, self.config_file))]
 

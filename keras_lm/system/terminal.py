@@ -69,7 +69,11 @@ def describe(event: dict, steps: int) -> str:
         f"step {event['step']}{end}  loss {event['loss']:.4f}  "
         f"{event['tokens_per_second']:,.0f} tokens/s"
     )
-    return f"{line}  val_loss {event['val_loss']:.4f}" if "val_loss" in event else line
+    if "val_loss" in event:
+        line += f"  val_loss {event['val_loss']:.4f}"
+    if "first_val_bits_per_byte" in event:
+        line += f"  first text {event['first_val_bits_per_byte']:.4f} bits per byte"
+    return line
 
 
 def report_progress(line: str) -> None:

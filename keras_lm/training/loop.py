@@ -18,6 +18,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.system.terminal import describe
 from keras_lm.training.checkpoint import Checkpoint, restore
+from keras_lm.training.first_text import BEFORE, NOT_MEASURED, FirstText, first_text
 from keras_lm.training.held_out import held_out_window
 from keras_lm.training.keeping import Diverged, Keeper
 from keras_lm.training.optimizers import create_optimizer, schedule_of
@@ -67,10 +68,12 @@ class TrainingLoop:
         self.compiled_steps, self.draw = self._steps_and_order()
         self.generator = Generator(model)
         self.held_out = held_out_window(self.corpus, self.context_length)
+        self.first = first_text(run) if run.config.data.init_from else FirstText(None, "")
         self.schedule = schedule_of(self.optimizer)
         self.planner = Planner(run, self.schedule)
         self.keeper = Keeper(run, model, self.variables)
         self.steps_per_call = 1
+        self._first_bits: float | None = None
         self._pace_mark = self._here()
         self._last_status = 0.0
 
@@ -118,6 +121,8 @@ class TrainingLoop:
         """Trains to the last step or until asked to end; returns the state that was reached."""
         settings, requests, planner = self.settings, self.requests, self.planner
         self._write_status()
+        if self.run.config.data.init_from and not self._step:
+            self._note_first_text()
         planner.pace.begin()
         while not self._is_finished:
             self._run_steps(self._next_count())
@@ -227,6 +232,8 @@ class TrainingLoop:
             if validation.exact is not None:
                 event["task_accuracy"] = validation.exact
             event["val_bits_per_byte"] = corpus.validation_bits_per_byte(validation.loss)
+            if self._first_bits is not None:
+                event["first_val_bits_per_byte"] = self._first_bits
         event |= {"seconds": progress.seconds, "train_seconds": progress.train_seconds}
         # JSON has no infinity: a gradient that float16 could not hold is left out.
         event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
@@ -253,7 +260,24 @@ class TrainingLoop:
         with self.planner.pace.chore("validation"):
             found = self.compiled_steps.validate(self.corpus.measured, self._validation_batch)
             self.keeper.validated(found.loss)
+            self._first_bits = self._measure_first_text()
         return found
+
+    def _measure_first_text(self) -> float | None:
+        """Bits per byte on what the initial model learned; None where that is not known."""
+        first = self.first.corpus
+        if first is None:
+            return None
+        found = self.compiled_steps.validate(first.validation, self._validation_batch)
+        return first.validation_bits_per_byte(found.loss)
+
+    def _note_first_text(self) -> None:
+        """Writes what the initial model knows of its first text, before it learns another."""
+        bits, words = self._measure_first_text(), self.first.words
+        if bits is None:
+            self.run.note(NOT_MEASURED.format(reason=words))
+        else:
+            self.run.note(BEFORE.format(bits=bits, title=words))
 
     @property
     def _validation_batch(self) -> int:
@@ -291,7 +315,8 @@ class TrainingLoop:
         part = measured[: self._validation_batch * self.context_length + 1]
         for _ in range(2):
             if len(part):
-                with pace.chore("validation", times=len(measured) / len(part)):
+                all_tokens = len(measured) + self.first.num_tokens
+                with pace.chore("validation", times=all_tokens / len(part)):
                     self.compiled_steps.validate(part, self._validation_batch)
             if self.settings.sample_every:
                 with pace.chore("sample"):

@@ -9,14 +9,16 @@ import time
 import traceback
 
 from keras_lm.data.corpus import Corpus
-from keras_lm.keras_file.opening import ModelFileError
+from keras_lm.data.tokenizers import TokenizerError
+from keras_lm.keras_file.initial import initial_weights
+from keras_lm.keras_file.opening import ModelFileError, read_model_file
 from keras_lm.model.backend import keras
-from keras_lm.model.language_model import build_model
-from keras_lm.settings.config import RunConfig
+from keras_lm.model.language_model import LanguageModel, build_model
+from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
-from keras_lm.storage.files import append_plain, write_atomically
+from keras_lm.storage.files import append_plain, sha256, write_atomically
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system.machine import describe_machine, versions
 from keras_lm.system.signals import ending_later, is_ending, on_ending
@@ -82,7 +84,7 @@ def train(
     except Diverged as error:
         rate = run.settings.learning_rate
         return _fail(run, DIVERGED.format(reason=error, learning_rate=rate))
-    except (ChangedText, ModelFileError) as error:
+    except (ChangedText, ConfigError, ModelFileError, TokenizerError) as error:
         return _fail(run, str(error))
     except OUT_OF_MEMORY_ERRORS:
         return _fail(run, OUT_OF_MEMORY)
@@ -158,7 +160,10 @@ def prepare(run: Run) -> TrainingLoop:
     folder.write_status(message="Building the model.")
     policy = prepare_device(settings.precision, settings.deterministic)
     keras.utils.set_random_seed(settings.seed)
-    loop = TrainingLoop(run, build_model(config.model, policy))
+    model = build_model(config.model, policy)
+    if config.data.init_from and not found:
+        _take_initial_weights(run, model)
+    loop = TrainingLoop(run, model)
     loop.go_to(found)
     origin = f"step {run.progress.step}" if found else "the beginning"
     del found  # its arrays are as large as the run's own
@@ -182,6 +187,15 @@ def prepare(run: Run) -> TrainingLoop:
         loop.compile()
     seal_programs()
     return loop
+
+
+def _take_initial_weights(run: Run, model: LanguageModel) -> None:
+    """Gives the model the weights of the finished one that the run goes on with."""
+    file = run.folder.initial_model
+    content, tokenizer = read_model_file(file), run.corpus.tokenizer
+    fresh = model.get_weights()
+    model.set_weights(initial_weights(content, tokenizer, run.config.model, fresh))
+    run.folder.write_status(init_sha256=sha256(file))
 
 
 def _check_text(run: Run, found: Checkpoint | None) -> None:

@@ -33,7 +33,9 @@ __all__ = [
     "TokenizerError",
     "VocabularyTokenizer",
     "build_tokenizer",
+    "rows_within",
     "tokenize",
+    "tokenize_further",
     "tokenizer_class",
     "tokenizer_from_dict",
 ]
@@ -112,6 +114,55 @@ def tokenize(
         for of_part in (rows[: len(documents)], rows[len(documents) :])
     )
     return Tokenized(separated, train_rows, validation_rows)
+
+
+def tokenize_further(
+    tokenizer: Tokenizer, train: str, validation: str = "", separator: str = ""
+) -> Tokenized:
+    """`tokenize` by a tokenizer that there is, extended by what only these texts have.
+
+    Args:
+        tokenizer: of a model; where it knows a separator, that is the separator.
+        train, validation, separator: as for `tokenize`.
+
+    Raises TokenizerError when the tokenizer cannot be extended.
+
+    Example:
+        >>> further, rows, _ = tokenize_further(CharTokenizer("ad"), "dab")
+        >>> further.decode(rows), rows_within(further, CharTokenizer("ad"))
+        ('dab', array([0, 2]))
+    """
+    inner = tokenizer
+    if isinstance(tokenizer, SeparatedTokenizer):
+        inner, separator = tokenizer.inner, tokenizer.separator
+    assert isinstance(inner, VocabularyTokenizer)  # as are all but the separated
+    texts = (train, validation)
+    documents = [
+        part for text in texts for part in (text.split(separator) if separator else [text])
+    ]
+    further: Tokenizer = inner.extended(*documents)
+    if separator:
+        further = SeparatedTokenizer(further, separator)
+    return Tokenized(further, *(np.array(further.encode(text), "int32") for text in texts))
+
+
+def rows_within(further: Tokenizer, tokenizer: Tokenizer) -> np.ndarray:
+    """The rows that a tokenizer's tokens have in one that extends it, (tokenizer.vocab_size,).
+
+    Raises TokenizerError when that lacks one of them.
+    """
+    row_of = {further.token_bytes(r): r for r in range(further.vocab_size) if r != further.stop}
+    tokens = (tokenizer.token_bytes(row) for row in range(tokenizer.vocab_size))
+    rows = [
+        further.stop if row == tokenizer.stop else row_of.get(token)
+        for row, token in enumerate(tokens)
+    ]
+    if None in rows:
+        raise TokenizerError(
+            f"The run's tokenizer must have the model's {tokenizer.vocab_size:,} tokens, but lacks "
+            f"{short_repr(tokenizer.token_bytes(rows.index(None)))}: start a new run."
+        )
+    return np.array(rows)
 
 
 def tokenizer_from_dict(data: Any) -> Tokenizer:

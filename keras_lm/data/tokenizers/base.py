@@ -109,6 +109,18 @@ class VocabularyTokenizer(Tokenizer):
         tokenizer = cls.from_text(*texts, **options)
         return tokenizer, [np.array(tokenizer.encode(text), "int32") for text in texts]
 
+    def extended(self, *texts: str) -> Self:
+        """The tokenizer with a row for each further token that the texts need.
+
+        One whose tokens can be added to does so; TokenizerError where any other lacks one.
+        """
+        if lacking := [piece for text in texts for piece in self.unknown(text)]:
+            raise TokenizerError(
+                f"The text must consist of the model's {len(self._tokens):,} tokens, but got "
+                f"{short_repr(lacking[0])}: choose another text or another model."
+            )
+        return self
+
     @property
     def vocab_size(self) -> int:
         """How many rows the embedding needs: rows go from 0 to `vocab_size` - 1."""

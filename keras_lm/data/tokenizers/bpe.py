@@ -106,6 +106,10 @@ class BpeTokenizer(VocabularyTokenizer):
         rows = encode(self._encoding, text)
         return rows[rows != LONE_SURROGATE]
 
+    def extended(self, *texts: str) -> Self:
+        """The tokenizer itself: bytes can write any text."""
+        return self
+
     def unknown(self, text: str) -> list[str]:
         """What `encode` drops: lone surrogates, shown as U+FFFD."""
         return [REPLACEMENT] if re.search(SURROGATE, text) else []

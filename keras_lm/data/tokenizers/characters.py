@@ -72,6 +72,15 @@ class CharTokenizer(VocabularyTokenizer):
         vocabulary = replace_by_rows(rows, NUM_CODE_POINTS)
         return cls("".join(map(chr, vocabulary))), rows
 
+    def extended(self, *texts: str) -> Self:
+        """The tokenizer with all characters of the texts, too.
+
+        Example:
+            >>> CharTokenizer("bd").extended("abc").encode("abcd")
+            [0, 1, 2, 3]
+        """
+        return self.from_text(self._characters, *texts)
+
     def encode(self, text: str) -> list[int]:
         """The rows of `text`; a character that is not in the vocabulary is dropped."""
         rows = self._row_of_character

@@ -58,8 +58,7 @@ class Gpt2Tokenizer(VocabularyTokenizer):
     @classmethod
     def from_text(cls, *texts: str) -> Self:
         """The tokenizer of all tokens in the texts; TokenizerError when there are none."""
-        ids = set(np.unique(np.concatenate([_gpt2_ids(text) for text in texts])).tolist())
-        ids.discard(LONE_SURROGATE)
+        ids = _distinct_ids(texts)
         check_not_empty(ids)
         return cls(sorted(ids))
 
@@ -83,6 +82,15 @@ class Gpt2Tokenizer(VocabularyTokenizer):
         if any(LONE_SURROGATE in part for part in rows):  # U+FFFD may have a row of its own
             return super().tokenize(documents, held_out)
         return cls(replace_by_rows(rows, GPT2_SIZE)), rows
+
+    def extended(self, *texts: str) -> Self:
+        """The tokenizer with all tokens of the texts, too.
+
+        Example:
+            >>> Gpt2Tokenizer.from_text("The man").extended("The woman").vocab_size
+            3
+        """
+        return type(self)(sorted({*self._gpt2_ids} | _distinct_ids(texts)))
 
     def encode(self, text: str) -> list[int]:
         """The rows of `text`: tiktoken's tokens, an unknown one as its longest known parts.
@@ -125,6 +133,12 @@ class Gpt2Tokenizer(VocabularyTokenizer):
 def gpt2_tokens() -> list[bytes]:
     """The bytes of each GPT-2 token, by its id, which is also the order in which they are made."""
     return [_encoding().decode_single_token_bytes(id) for id in range(GPT2_SIZE)]
+
+
+def _distinct_ids(texts: Sequence[str]) -> set[int]:
+    """The GPT-2 ids that occur in the texts."""
+    ids = set(np.unique(np.concatenate([_gpt2_ids(text) for text in texts])).tolist())
+    return ids - {LONE_SURROGATE}
 
 
 def _gpt2_ids(text: str) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""The text that a model learned first, while it learns another: how much of it is forgotten."""
+
+from typing import NamedTuple
+
+from keras_lm.data.corpus import Corpus, prepare
+from keras_lm.data.texts import TEXTS
+from keras_lm.settings.config import RunConfig
+from keras_lm.storage.files import read_json
+from keras_lm.training.progress import Run
+
+BEFORE = "Before the first step, the first text ({title}) has {bits:.4f} bits per byte."
+NOT_MEASURED = "How much the model forgets of its first text is not measured: {reason}."
+
+
+class FirstText(NamedTuple):
+    """What is left of the first text.
+
+    Attributes:
+        corpus: the text in the run's tokens; None: what the model forgets is not measured.
+        words: the text's title; why it is not measured.
+    """
+
+    corpus: Corpus | None
+    words: str
+
+    @property
+    def num_tokens(self) -> int:
+        """How many there are to validate."""
+        return len(self.corpus.validation) if self.corpus else 0
+
+
+def first_text(run: Run) -> FirstText:
+    """The validation part of what the run's initial model was trained on.
+
+    It is measured only where the copied config of that model's run names a built-in text that
+    the run's tokenizer can write without a further token.
+    """
+    try:
+        config = RunConfig.from_dict(read_json(run.folder.initial_config))
+        data, length = config.data, run.config.model.context_length
+        if not _is_built_in(data.data):
+            return FirstText(None, "it is not a built-in text, or nothing names it")
+        corpus = prepare(data, length, known=run.corpus.tokenizer)
+    except ValueError:  # the config or the text cannot be used
+        return FirstText(None, "no config of the run that made the model is beside it")
+    if corpus.tokenizer.vocab_size != run.corpus.tokenizer.vocab_size:
+        return FirstText(None, f"{data.label} is not what the model was made with")
+    if not len(corpus.validation):
+        return FirstText(None, f"all of {data.label} was trained on")
+    return FirstText(corpus, TEXTS[data.data].title)
+
+
+def _is_built_in(name: str) -> bool:
+    return name in TEXTS and not TEXTS[name].url
