@@ -87,6 +87,8 @@ def parse_json(content: bytes) -> Any:
         return _DECODER.decode(content.decode())
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its byte {error.start:,} is not UTF-8") from None
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:

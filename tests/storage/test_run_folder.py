@@ -65,6 +65,13 @@ def test_a_file_that_is_no_json_is_damaged_and_one_that_is_missing_is_none(tmp_p
         read_json(path)
 
 
+def test_a_byte_that_is_no_utf8_is_named(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(DamagedFile, match="^file.json must be JSON, but its byte 7 is not UTF-8.$"):
+        read_json(path)
+
+
 def test_create_keeps_what_is_there(folder):
     folder.write_config({"schema": 1})
     folder.create()
