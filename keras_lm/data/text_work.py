@@ -16,6 +16,7 @@ from keras_lm.data import texts
 from keras_lm.data.copies import TrainingText
 from keras_lm.data.preparation import prepare, training_text
 from keras_lm.data.reading import TextError
+from keras_lm.data.tokenizers import tokenizer_from_dict
 from keras_lm.settings.config import DataConfig
 from keras_lm.system.paths import PROJECT
 
@@ -23,9 +24,15 @@ SMALL_BYTES = 2_000_000
 EXCERPT_TOKENS = 400
 
 
-def facts(data: DataConfig, context_length: int) -> dict[str, Any]:
-    """What the page shows of a text: its tokens, counted, and its beginning."""
-    prepared = prepare(data, context_length)
+def facts(data: DataConfig, context_length: int, known: dict | None = None) -> dict[str, Any]:
+    """What the page shows of a text: its tokens, counted, and its beginning.
+
+    Args:
+        data, context_length: as for `prepare`.
+        known: the JSON object of the tokenizer that the run goes on with; None: there is none.
+    """
+    tokenizer = tokenizer_from_dict(known) if known else None
+    prepared = prepare(data, context_length, known=tokenizer)
     return {
         "vocab_size": prepared.tokenizer.vocab_size,
         "train_tokens": len(prepared.train),

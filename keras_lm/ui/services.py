@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -16,12 +17,14 @@ from keras_lm.runs.own_pace import learned_speed
 from keras_lm.runs.supervisor import RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 from keras_lm.settings import estimates
-from keras_lm.settings.config import DataConfig
+from keras_lm.settings.config import ConfigError, DataConfig
 from keras_lm.settings.estimates import Speed
-from keras_lm.storage.run_folder import list_runs
+from keras_lm.storage.files import DamagedFile, read_json
+from keras_lm.storage.run_folder import RunFolder, list_runs
 from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
 
+MOST_TOKENIZER_BYTES = 16 * 2**20
 SPEED_SECONDS = 10.0  # until the newest runs are looked at again
 
 
@@ -63,10 +66,23 @@ class TextFacts:
     excerpt: str
 
 
+def read_tokenizer(data: DataConfig) -> dict:
+    """The tokenizer of the run whose model is gone on with; ConfigError when it is not there."""
+    file = RunFolder(Path(data.init_from).parent).tokenizer_file
+    try:
+        found = read_json(file, MOST_TOKENIZER_BYTES)
+    except DamagedFile:
+        found = None
+    if found is None:
+        raise ConfigError("The tokenizer of the model to go on with is gone: take another model.")
+    return found
+
+
 @st.cache_data(show_spinner=False, max_entries=20)
 def text_facts(data: DataConfig, context_length: int) -> TextFacts:
     """Reads and tokenizes the text; ValueError with one sentence when it cannot be used."""
-    return TextFacts(**text_work.ask("facts", data, context_length=context_length))
+    known = read_tokenizer(data) if data.init_from else None
+    return TextFacts(**text_work.ask("facts", data, context_length=context_length, known=known))
 
 
 @st.cache_resource(show_spinner=False)

@@ -12,16 +12,19 @@ from typing import Any
 import streamlit as st
 
 from keras_lm.data.texts import TEXTS, load_text
+from keras_lm.keras_file.initial import check_shape
 from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
+from keras_lm.storage.run_folder import RUN_ID
 from keras_lm.ui.parts.fields import PARTS, all_specs
 from keras_lm.ui.services import supervisor
 
 QUICK_START = "quick-start"
 UPLOAD, PASTE = "upload", "paste"
 PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
+INITIAL = "init_from"  # there, too: a run's id
 TITLE_LENGTH = 200  # characters
 
 
@@ -42,12 +45,14 @@ class Draft:
         changes: "part.field" of each setting that differs from the preset, and its value.
         text: a text's name in TEXTS, or UPLOAD, or PASTE.
         own: the person's texts, by UPLOAD and PASTE.
+        initial: the id of the run whose model it goes on with; "": fresh weights.
     """
 
     preset: str = QUICK_START
     changes: dict[str, Any] = field(default_factory=dict)
     text: str = PRESETS[QUICK_START].data.data
     own: dict[str, OwnText] = field(default_factory=dict)
+    initial: str = ""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -68,7 +73,8 @@ class Draft:
             values[part][name] = value
         values["data"] |= {"data": data, "title": title}
         preset = PRESETS[self.preset]
-        return RunConfig(**{p: getattr(preset, p).changed(**v) for p, v in values.items()})
+        config = RunConfig(**{p: getattr(preset, p).changed(**v) for p, v in values.items()})
+        return _going_on(config, self.initial) if self.initial else config
 
     def address(self) -> dict[str, str]:
         """What the address has to say: only what is not as a new draft has it."""
@@ -80,7 +86,22 @@ class Draft:
             words[TEXT] = self.text
         if own := self.own.get(self.text):
             words |= {KEPT: own.stem, TITLE: own.title}
+        if self.initial:
+            words[INITIAL] = self.initial
         return words
+
+
+def _going_on(config: RunConfig, run_id: str) -> RunConfig:
+    """The config of a run that goes on with the model of another; ConfigError if it cannot."""
+    summary, folder = supervisor().summary(run_id), supervisor().folder(run_id)
+    if summary is None or summary.config is None or not folder.has_model:
+        raise ConfigError("The model to go on with is gone: begin with fresh weights.")
+    made = summary.config
+    check_shape(made.model, config.model)
+    if config.data.tokenizer != made.data.tokenizer:
+        expected, got = made.data.tokenizer, config.data.tokenizer
+        raise ConfigError(f"must be {expected}, the model's own, but got {got}.", "tokenizer")
+    return replace(config, data=config.data.changed(init_from=str(folder.offered_model)))
 
 
 def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
@@ -106,6 +127,11 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
         draft = replace(draft, text=text)
     else:
         problems.append(ConfigError(f"There is no text {text!r:.40}."))
+    initial = address.get(INITIAL, "")
+    if RUN_ID.fullmatch(initial):
+        draft = replace(draft, initial=initial)
+    elif initial:
+        problems.append(ConfigError(f"There is no run {initial!r:.40}."))
     return draft, problems
 
 
@@ -145,7 +171,7 @@ def keep(changed: Draft) -> None:
 
 def show_in_address() -> None:
     """Makes the address agree with the draft, whatever was in it; what is not a setting stays."""
-    words, ours = draft().address(), {*all_specs(), PRESET, KEPT, TITLE}
+    words, ours = draft().address(), {*all_specs(), PRESET, KEPT, TITLE, INITIAL}
     rest = {key: value for key, value in st.query_params.items() if key not in ours}
     if rest | words != st.query_params.to_dict():
         st.query_params.from_dict(rest | words)
@@ -157,14 +183,23 @@ def draft_of(config: RunConfig) -> Draft:
     A text that is gone is left out, and the form asks for it. ConfigError when the disk refuses.
     """
     preset, changes = nearest_preset(config)
-    data = config.data.data
+    data, initial = config.data.data, ""
+    if (made_by := Path(config.data.init_from).parent).parent == supervisor().root.absolute():
+        initial = made_by.name
     if data in TEXTS or data in TASK_NAMES:
-        return Draft(preset, changes, data)
+        return Draft(preset, changes, data, initial=initial)
     try:
         separator = config.data.separator_text or "\n"
         text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
     except ValueError:
-        return Draft(preset, changes, UPLOAD)
+        return Draft(preset, changes, UPLOAD, initial=initial)
     path = supervisor().keep_upload(text.encode(), ".txt")
     own = OwnText(path.stem, config.data.label)
-    return Draft(preset, changes, UPLOAD, {UPLOAD: own})
+    return Draft(preset, changes, UPLOAD, {UPLOAD: own}, initial)
+
+
+def draft_that_teaches(run_id: str, config: RunConfig) -> Draft:
+    """The draft that goes on with a run's model, with its settings, on another text."""
+    preset, changes = nearest_preset(config)
+    text = next(name for name in TEXTS if name != config.data.data)
+    return Draft(preset, changes, text, initial=run_id)

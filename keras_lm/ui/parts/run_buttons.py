@@ -8,7 +8,7 @@ from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
-from keras_lm.ui.parts.draft import draft, draft_of, keep
+from keras_lm.ui.parts.draft import draft, draft_of, draft_that_teaches, keep
 from keras_lm.ui.parts.exports import choose_format
 from keras_lm.ui.parts.models import open_page
 from keras_lm.ui.services import shown_disk_errors, supervisor
@@ -39,7 +39,8 @@ def buttons(summary: RunSummary) -> None:
         ):
             with shown_disk_errors(below):
                 keep(draft_of(summary.config))
-                st.session_state["duplicated"] = draft()
+                is_whole = bool(draft().initial) == bool(summary.config.data.init_from)
+                st.session_state["duplicated"] = draft() if is_whole else None
                 st.query_params["run"] = "new"
                 st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
@@ -116,7 +117,8 @@ def longer_button(summary: RunSummary) -> None:
         icon=":material/more_time:",
         key="longer",
         width=128,
-        help="Adds steps or seconds, with a new schedule of the learning rate.",
+        help="Adds steps or seconds, with a new schedule of the learning rate, or teaches the "
+        "model another text.",
     ):
         ask_how_long(summary.run_id, summary.config.most_steps)
 
@@ -141,6 +143,19 @@ def ask_how_long(run_id: str, steps: int) -> None:
             longer = Longer(steps=more) if unit == "Steps" else Longer(seconds=more)
             supervisor().resume(run_id, longer)
             st.rerun()
+    summary = supervisor().summary(run_id)
+    if summary is None or summary.config is None or not supervisor().folder(run_id).has_model:
+        return
+    if st.button(
+        "Teach it more",
+        icon=":material/school:",
+        width="stretch",
+        key="longer.teach",
+        help="Opens a new run that goes on with this model on another text.",
+    ):
+        keep(draft_that_teaches(run_id, summary.config))
+        st.query_params["run"] = "new"
+        st.rerun()
 
 
 @st.dialog("Delete this run?")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from keras_lm.data.reading import read_text
 from keras_lm.data.texts import TEXTS
-from keras_lm.presentation.formatting import escape_markdown, plural, show_value
+from keras_lm.presentation.formatting import escape_markdown, label_runs, plural, show_value
 from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK, TASK_NAMES
@@ -52,6 +52,8 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         settings do not fit together.
     """
     show_in_address()
+    if draft().initial:
+        show_initial()
     sync("preset", TITLES[draft().preset])
     st.pills(
         "Preset",
@@ -79,6 +81,23 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         draw(advanced[group])
     describe_changes()
     return beside_length.caption, lambda: config_of(own)
+
+
+def show_initial() -> None:
+    """Which run's model the new run goes on with, and the way to fresh weights."""
+    summary = supervisor().summary(draft().initial)
+    name = label_runs([summary])[summary.run_id] if summary else "a run that is gone"
+    st.caption(
+        f"**Goes on with the model of:** {escape_markdown(name)}. Its shape and tokenizer stay; "
+        "choose the text that it shall learn."
+    )
+    st.button(
+        "Begin with fresh weights",
+        type="tertiary",
+        icon=":material/undo:",
+        key="initial.drop",
+        on_click=lambda: keep(replace(draft(), initial="")),
+    )
 
 
 def config_of(own: Callable[[], OwnText]) -> RunConfig:
