@@ -1,7 +1,6 @@
 """How runs, texts, numbers and settings are written, and the sizes that parts of pages share."""
 
 import re
-from functools import lru_cache
 
 from keras_lm.data.texts import TEXTS
 from keras_lm.runs.supervisor import RunSummary
@@ -35,7 +34,6 @@ def describe_run(config: RunConfig | None) -> str:
     return f"{text_title(config.data)} · {describe_settings(config)}"
 
 
-@lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
 def describe_settings(config: RunConfig) -> str:
     """A run's preset, and what differs from it."""
     preset, changes = nearest_preset(config)

@@ -1,6 +1,7 @@
 """What a setting may be: its type, its range, and the sentence that says what is wrong with it."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Collection
@@ -96,6 +97,18 @@ def help_of(spec: dataclasses.Field) -> str:
     return " ".join([spec.metadata["help"], *(f"{name} {v.sentence}" for name, v in variants)])
 
 
+@functools.cache  # the standard library makes the tuple anew each time, and every config asks often
+def fields_of(kind: type) -> tuple[dataclasses.Field, ...]:
+    """The fields of a dataclass.
+
+    Example:
+        >>> from keras_lm.settings.config import RunConfig
+        >>> [spec.name for spec in fields_of(RunConfig)]
+        ['model', 'data', 'training']
+    """
+    return dataclasses.fields(kind)
+
+
 def limits_of(spec: dataclasses.Field) -> dict[str, Any]:
     """What `check_value` needs to know of the field."""
     return {key: spec.metadata[key] for key in ("low", "high", "choices")}
@@ -169,7 +182,7 @@ class Checked:
     """A dataclass that checks each of its fields when it is made, and can be read from JSON."""
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
+        for spec in fields_of(type(self)):
             name = f"{type(self).__name__}.{spec.name}"
             value = check_value(name, getattr(self, spec.name), spec.type, **limits_of(spec))
             object.__setattr__(self, spec.name, value)  # a frozen dataclass allows no other way
@@ -177,7 +190,7 @@ class Checked:
     @classmethod
     def specs(cls) -> tuple[dataclasses.Field, ...]:
         """Its settings, each with name, type, default and the metadata of `field`."""
-        return dataclasses.fields(cls)
+        return fields_of(cls)
 
     @classmethod
     def spec(cls, name: str) -> dataclasses.Field:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from keras_lm.settings.checks import Checked, ConfigError, check_value, field, limits_of
+from keras_lm.settings.checks import Checked, ConfigError, check_value, field, fields_of, limits_of
 from keras_lm.settings.kinds import Variant
 
 HELP = field(None, "Own options of the chosen variants by name; each also is a setting.").metadata
@@ -51,7 +51,7 @@ class WithOptions(Checked):
     @classmethod
     def _further_options(cls) -> list[dataclasses.Field]:
         """The variants' own options that are not fields of this class."""
-        fields = {spec.name for spec in dataclasses.fields(cls)}
+        fields = {spec.name for spec in fields_of(cls)}
         variants: Iterator[Variant] = (v for r in cls.registries.values() for v in r.values())
         specs = (spec for variant in variants for spec in variant.option_specs())
         return [spec for spec in specs if spec.name not in fields]

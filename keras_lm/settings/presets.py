@@ -1,6 +1,8 @@
 """Whole runs to start from: recipes for a CPU's minutes, and the original's defaults."""
 
 import dataclasses
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -118,7 +120,8 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in TEXT_SETTINGS}
 
 
-def nearest_preset(config: RunConfig) -> tuple[str, dict[str, Any]]:
+@lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
+def nearest_preset(config: RunConfig) -> tuple[str, Mapping[str, Any]]:
     """The preset that fewest settings differ from, and these settings."""
     values = settings_of(config)
     changes = {

@@ -44,7 +44,10 @@ def main() -> None:
     if has_sidebar:
         st.sidebar.container()  # it is there, and so is the page, whatever goes wrong below
     reach.draw_links([*pages.values()])
-    chosen.run()
+    try:
+        chosen.run()
+    finally:  # a page may end itself early
+        runs.read_ahead()
 
 
 def remember_address() -> None:

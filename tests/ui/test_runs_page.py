@@ -1,11 +1,13 @@
-"""The Runs page in a browser: search, choose, compare, delete."""
+"""The Runs page: its rows; and in a browser: search, choose, compare, delete."""
 
 import dataclasses
 
 from playwright.sync_api import expect
 
+from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.ui.pages.runs import known_rows
 from tests.ui.browsing import no_traceback, settle
 
 ROW = 35  # pixels, of Streamlit's table
@@ -28,6 +30,23 @@ def choose_row(page, position: int) -> None:
     canvas = page.locator("[data-testid=stDataFrame] .dvn-scroller")
     canvas.click(position={"x": 20, "y": ROW * (position + 1.5)})
     settle(page)
+
+
+def test_only_runs_that_changed_are_read_again(tmp_path, monkeypatch):
+    folders = [put_run(tmp_path, number) for number in (1, 2, 3)]
+    runs, cache, read = Supervisor(tmp_path), {}, []
+    thinned = RunFolder.read_thinned
+    monkeypatch.setattr(
+        RunFolder, "read_thinned", lambda self, n: [read.append(self.run_id), *thinned(self, n)][1:]
+    )
+    rows = known_rows(runs, cache)
+    assert [row["run"] for row in rows] == read == [folder.run_id for folder in folders[::-1]]
+    assert known_rows(runs, cache) == rows and len(read) == len(folders)
+    event = {"kind": "metrics", "step": 30, "tokens": 30, "seconds": 2.0, "loss": 1.0}
+    folders[1].append_event(event | {"train_seconds": 2.0})
+    changed = known_rows(runs, cache)
+    assert read[3:] == [folders[1].run_id] and changed[1]["seconds"] == 2.0
+    assert [changed[0], changed[2]] == [rows[0], rows[2]]
 
 
 def test_chosen_runs_are_compared_and_deleted(new_page, address, runs_folder):

@@ -1,5 +1,6 @@
 """The Runs page: all runs in a table; those that are chosen, named, compared, deleted."""
 
+import threading
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from keras_lm.presentation.runs_table import (
     runs_table,
     short_names,
 )
-from keras_lm.runs.supervisor import RunSummary
+from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.parts.notes import edit_notes
@@ -30,6 +31,7 @@ MOST_NAMED = 10  # of the runs that are to be deleted
 TABLE_HEIGHT, FILTER_WIDTH = 420, 160  # pixels
 TABLE = "runs.table"
 SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
+Rows = dict[str, tuple[RunSummary, dict[str, Any]]]  # by run: its summary, and the row of that
 INTRODUCTION = (
     "Every run, newest first. Choose one row to name and star that run, or several to compare "
     "their curves, settings and samples, to download their numbers, or to delete them."
@@ -39,7 +41,7 @@ INTRODUCTION = (
 def page() -> None:
     """Draws the page."""
     st.title("Runs", anchor=False)
-    rows = [row for _, row in known_runs()]
+    rows = known_rows(supervisor(), _cache())
     if not rows:
         st.info("There is no run yet: start one on the Train page.", icon=":material/info:")
         return
@@ -54,21 +56,26 @@ def page() -> None:
         compare(chosen)
 
 
-def known_runs() -> list[tuple[RunSummary, dict[str, Any]]]:
-    """All runs with their rows, newest first; events are read again only if a run changed."""
-    cache = _cache()
-    for summary in (summaries := supervisor().summaries()):
+def known_rows(runs: Supervisor, cache: Rows) -> list[dict[str, Any]]:
+    """The rows of all runs, newest first; events are read again only if a run changed."""
+    for summary in (summaries := runs.summaries()):
         known = cache.get(summary.run_id)
         if known is None or known[0] is not summary:  # which stays the same where nothing changed
-            folder = supervisor().folder(summary.run_id)
+            folder = runs.folder(summary.run_id)
             events = folder.read_thinned(CURVE_POINTS // 2)  # beside those that validate
             cache[summary.run_id] = (summary, run_row(summary, events))
-    return [cache[summary.run_id] for summary in summaries]
+    return [cache[summary.run_id][1] for summary in summaries]
 
 
 @st.cache_resource
-def _cache() -> dict[str, tuple]:
+def _cache() -> Rows:
     return {}
+
+
+@st.cache_resource(show_spinner=False)
+def read_ahead() -> None:
+    """Reads all runs, once per server and beside it: the first look at many need not wait."""
+    threading.Thread(target=known_rows, args=(supervisor(), _cache()), daemon=True).start()
 
 
 def choose_runs(table: pd.DataFrame) -> list[str]:

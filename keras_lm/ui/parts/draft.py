@@ -49,7 +49,7 @@ class Draft:
     """
 
     preset: str = QUICK_START
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     text: str = PRESETS[QUICK_START].data.data
     own: dict[str, OwnText] = field(default_factory=dict)
     initial: str = ""
@@ -57,7 +57,7 @@ class Draft:
     @property
     def values(self) -> dict[str, Any]:
         """Every setting's value, by "part.field"."""
-        return settings_of(PRESETS[self.preset]) | self.changes
+        return {**settings_of(PRESETS[self.preset]), **self.changes}
 
     def changed(self, changes: Mapping[str, Any]) -> "Draft":
         """With other values; one that is the preset's is no change."""
