@@ -192,7 +192,7 @@ def test_gradient_descent_moves_weights_against_their_gradient(registered, one_b
 
 def test_an_optimizer_without_costs_takes_no_time_of_its_own(registered):
     def seconds(name: str) -> float:
-        training = QUICK_START.training.changed(optimizer=name)
+        training = QUICK_START.training.changed(optimizer=name, steps=100)
         model = QUICK_START.model.changed(vocab_size=67)
         config = dataclasses.replace(QUICK_START, model=model, training=training)
         return estimates.run_seconds(config, estimates.Speed(1e11))

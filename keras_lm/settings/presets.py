@@ -19,7 +19,8 @@ QUICK_START = RunConfig(
     ),
     DataConfig(data="sense-and-sensibility", tokenizer="bpe"),
     TrainingConfig(
-        steps=1750,
+        steps=1750,  # about as many as in a minute, for whoever sets the budget of seconds to 0
+        max_seconds=60.0,
         batch_size=6,
         optimizer="muon",
         learning_rate=3.5e-3,
@@ -33,14 +34,6 @@ QUICK_START = RunConfig(
         sample_every=250,
     ),
 )
-# With GPT-2's tokens a text is shorter and the embeddings are larger still.
-WORD_PIECES = dataclasses.replace(
-    QUICK_START,
-    data=dataclasses.replace(QUICK_START.data, tokenizer="gpt2"),
-    training=dataclasses.replace(
-        QUICK_START.training, steps=1000, weight_decay=2.0, decay_per_reading=0.0
-    ),
-)
 # A generated task's instances are short and never the same, so many fit into a step.
 TASK = dataclasses.replace(
     QUICK_START,
@@ -48,6 +41,7 @@ TASK = dataclasses.replace(
     training=dataclasses.replace(
         QUICK_START.training,
         steps=1500,
+        max_seconds=0.0,
         batch_size=32,
         eval_every=100,
         sample_every=100,
@@ -90,13 +84,11 @@ ORIGINAL = RunConfig(
 )
 PRESETS = {
     "quick-start": QUICK_START,
-    "word-pieces": WORD_PIECES,
     "original": ORIGINAL,
     "task": TASK,
 }
 TITLES = {
     "quick-start": "Quick start",
-    "word-pieces": "Word pieces",
     "original": "Original",
     "task": "Task",
 }
@@ -122,13 +114,17 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 
 @lru_cache(maxsize=10_000)  # of a thousand runs in a list few are new
 def nearest_preset(config: RunConfig) -> tuple[str, Mapping[str, Any]]:
-    """The preset that fewest settings differ from, and these settings."""
-    values = settings_of(config)
-    changes = {
-        name: {
-            key: values[key] for key, value in settings_of(preset).items() if value != values[key]
-        }
-        for name, preset in PRESETS.items()
-    }
+    """The preset that fewest settings differ from, and these settings.
+
+    Of steps and budgets, only those count that the run's length follows from.
+    """
+    unused = {f"training.{name}" for name in config.training.unused_lengths}
+    values = {key: value for key, value in settings_of(config).items() if key not in unused}
+    changes = {}
+    for name, preset in PRESETS.items():
+        usual = settings_of(preset)
+        if preset.training.unused_lengths != config.training.unused_lengths:
+            usual["training.steps"] = None  # the same number of steps is still another length
+        changes[name] = {key: value for key, value in values.items() if value != usual[key]}
     nearest = min(changes, key=lambda name: len(changes[name]))
     return nearest, changes[nearest]

@@ -1,6 +1,7 @@
 """How a run trains: steps, batches, optimizer, and what is written on the way."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 from keras_lm.settings.checks import Checked, ConfigError, field
 from keras_lm.settings.variants import OPTIMIZERS
@@ -10,6 +11,7 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 WATCHING = "Samples and validation"  # parts of the form
 ENDING = "End of the run"
 MOST_STEPS = 10_000_000
+NO_BUDGET = {"max_seconds": 0.0, "max_tokens": 0}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TrainingConfig(Checked):
         "that validation, samples and saving end on time, too; 0: none.",
         low=0.0,
         high=1e7,
-        label="Budget of seconds",
+        label="Seconds",
         step=10,
         group=ENDING,
     )
@@ -250,3 +252,24 @@ class TrainingConfig(Checked):
                 f"{self.learning_rate}: choose at most {self.learning_rate}.",
                 "min_learning_rate",
             )
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values of some settings; new steps take the place of a budget.
+
+        Example:
+            >>> TrainingConfig(max_seconds=60.0).changed(steps=300).max_seconds
+            0.0
+        """
+        return super().changed(**(NO_BUDGET if "steps" in values else {}) | values)
+
+    @property
+    def unused_lengths(self) -> set[str]:
+        """The settings of the run's length that another one replaces.
+
+        Example:
+            >>> TrainingConfig(max_seconds=60.0).unused_lengths
+            {'steps'}
+        """
+        if self.max_seconds or self.max_tokens:
+            return {"steps"}
+        return {*NO_BUDGET, "count_start"}

@@ -5,6 +5,7 @@ watch it, asks for the server's health, then opens and closes sessions and hands
 """
 
 import argparse
+import dataclasses
 import http.client
 import os
 import signal
@@ -134,7 +135,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, page_server(Path(name), *FLAGS) as (port, process):
         runs, kept = Supervisor(Path(name)), 0.0
-        run_id = runs.start(QUICK_START)
+        long = QUICK_START.training.changed(steps=100_000)
+        run_id = runs.start(dataclasses.replace(QUICK_START, training=long))
         try:
             while not runs.folder(run_id).read_events()[0]:
                 assert runs.summary(run_id).is_active

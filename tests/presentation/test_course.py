@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_lm.presentation.course import course_of, describe_course, until_milestone
-from keras_lm.settings.presets import QUICK_START, WORD_PIECES
+from keras_lm.settings.presets import QUICK_START
 
 STATUS = {"state": "training", "vocab_size": 78}
 
@@ -55,7 +55,8 @@ def test_how_sure_the_model_is_is_counted_in_the_tokenizers_units():
     letters = dataclasses.replace(QUICK_START, data=QUICK_START.data.changed(tokenizer="char"))
     said = describe_course(letters, STATUS, events)
     assert said.endswith(" As unsure as choosing among 3.4 characters; it began with 78.")
-    said = describe_course(WORD_PIECES, {}, curve((10, 4.0, 8.3567)))
+    pieces = dataclasses.replace(QUICK_START, data=QUICK_START.data.changed(tokenizer="gpt2"))
+    said = describe_course(pieces, {}, curve((10, 4.0, 8.3567)))
     assert said.endswith(" As unsure as choosing among 4,259 tokens.")
 
 

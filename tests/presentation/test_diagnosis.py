@@ -43,7 +43,8 @@ STATUS = {
 
 
 def config_with(**changes: Any) -> RunConfig:
-    """Quick start with other values of some settings."""
+    """Quick start with other values of some settings, in steps unless a budget is set."""
+    changes = {"steps": 1750} | changes
     parts = {
         name: part.changed(**{key: value for key, value in changes.items() if hasattr(part, key)})
         for name, part in QUICK_START.parts.items()

@@ -9,7 +9,7 @@ from keras_lm.cli import build_parser, new_config
 from keras_lm.commands.flags import longer_by
 from keras_lm.commands.race import new_race
 from keras_lm.presentation.repeating import longer_commands, race_command, train_command
-from keras_lm.runs.race import RaceConfig
+from keras_lm.runs.race import RaceConfig, same_start
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import PRESETS, QUICK_START
 from keras_lm.settings.training_config import MOST_STEPS
@@ -73,7 +73,7 @@ def test_texts_encodings_and_tokenizers_are_repeated(text):
     ],
 )
 def test_a_race_is_repeated(setting, values):
-    race = RaceConfig(changed(QUICK_START), setting, values, (5, 2))
+    race = RaceConfig(same_start(changed(QUICK_START)), setting, values, (5, 2))
     typed = parsed(race_command(race), "race")
     assert new_race(typed, lambda: new_config(typed)) == race
 

@@ -13,6 +13,7 @@ from keras_lm.system import machine
 CONFIG = dataclasses.replace(
     QUICK_START,
     model=dataclasses.replace(QUICK_START.model, vocab_size=67, activation="relu2"),
+    training=QUICK_START.training.changed(steps=1750),
 )
 
 

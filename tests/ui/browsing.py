@@ -93,7 +93,7 @@ def start(page: Page, steps: int) -> str:
     page.get_by_label("Your text").fill(TEXT)
     page.get_by_label("Your text").press("Control+Enter")
     settle(page)
-    fill(page, "Steps", steps)
+    fill_steps(page, steps)
     expect(page.get_by_text("Differs from Quick start")).to_be_visible()
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page).to_have_url(re.compile(r"run=\d"))
@@ -124,6 +124,12 @@ def fill(page: Page, label: str, value: object) -> None:
     field.fill(str(value))
     field.press("Enter")
     settle(page)
+
+
+def fill_steps(page: Page, steps: int) -> None:
+    """Sets the length of a new run in steps."""
+    open_group(page, "Steps")
+    fill(page, "Steps", steps)
 
 
 def no_traceback(page: Page) -> None:

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from keras_lm.settings.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
-from keras_lm.ui.parts.draft import PASTE, UPLOAD, Draft, read_address
+from keras_lm.ui.parts.draft import PASTE, UPLOAD, Draft, draft_of, read_address
 from keras_lm.ui.parts.fields import all_specs
 
 ODD = [
@@ -63,6 +63,23 @@ def test_any_address_gives_a_draft_that_its_own_address_gives_again():
 
 def test_the_nearest_preset_is_the_one_that_least_differs_from():
     assert nearest_preset(ORIGINAL) == ("original", {})
-    settings = dataclasses.replace(QUICK_START.training, steps=7, seed=3)
-    config = dataclasses.replace(QUICK_START, training=settings)
-    assert nearest_preset(config) == ("quick-start", {"training.steps": 7, "training.seed": 3})
+    usual = QUICK_START.training
+    for changes in ({"steps": 7}, {"steps": usual.steps}, {"max_tokens": 9}, {"max_seconds": 9.0}):
+        changes["seed"] = 3
+        config = dataclasses.replace(QUICK_START, training=usual.changed(**changes))
+        named = {f"training.{name}": value for name, value in changes.items()}
+        assert nearest_preset(config) == ("quick-start", named)
+
+
+def test_of_steps_and_a_budget_the_one_that_was_set_last_counts():
+    usual = Draft().values
+    for steps in (usual["training.steps"], 7):
+        stepped = Draft().changed({"training.steps": steps})
+        assert stepped.values == usual | {"training.steps": steps, "training.max_seconds": 0.0}
+        for seconds in (usual["training.max_seconds"], 9.0):
+            timed = stepped.changed({"training.max_seconds": seconds})
+            assert timed.values == usual | {"training.max_seconds": seconds}
+        for each in (stepped, timed):
+            config = each.config("alice", "")
+            assert settings_of(config) == each.values
+            assert draft_of(config).values == each.values

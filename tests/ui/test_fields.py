@@ -31,6 +31,8 @@ def test_every_setting_of_a_run_is_offered_or_says_why_not(tmp_path, monkeypatch
         page.session_state[STYLED] = True
         page.session_state["advanced"] = group if group != "Length" else None
         page.query_params["run"] = "new"
+        if group == "Length":  # else seconds stand there
+            page.query_params["training.max_seconds"] = "0"
         if group == TASK:
             page.query_params["data.data"] = "task:recall"
         page.run()

@@ -19,6 +19,7 @@ from tests.ui.browsing import (
     TEXT,
     choose,
     fill,
+    fill_steps,
     no_traceback,
     open_group,
     settle,
@@ -135,7 +136,7 @@ def test_bad_settings_are_told_in_a_sentence_and_start_waits(page):
     expect(page.get_by_text("The text is too short: it has 9 tokens. Use at")).to_be_visible()
     page.get_by_role("button", name="Back to Quick start").click()
     expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
-    fill(page, "Steps", 0)
+    fill_steps(page, 0)
     expect(page.get_by_text("Steps must be between 1 and 10,000,000, but got 0.")).to_be_visible()
     no_traceback(page)
 
@@ -190,7 +191,7 @@ def test_another_upload_leaves_the_settings_as_they_are(page, tmp_path):
         expect(page.get_by_text(name).first).to_be_visible()
         settle(page)
         expect(page.get_by_label("Width (d_model)", exact=True)).to_have_value("128")
-        expect(page.get_by_label("Steps", exact=True)).to_have_value("1750")
+        expect(page.get_by_label("Seconds", exact=True)).to_have_value("60")
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     no_traceback(page)
 

@@ -92,7 +92,8 @@ def put_course(runs):
     def put(state: str, *losses: float) -> RunFolder:
         folder = RunFolder(runs / "20260101-000000-00000a")
         folder.create()
-        folder.write_config(QUICK_START.to_dict())
+        training = QUICK_START.training.changed(steps=100)
+        folder.write_config(dataclasses.replace(QUICK_START, training=training).to_dict())
         for step, loss in zip(range(10, 1000, 10), losses, strict=False):
             event = {"kind": "metrics", "step": step, "tokens": 9 * step, "loss": loss}
             event |= {"val_loss": loss, "seconds": step / 10, "train_seconds": step / 10}

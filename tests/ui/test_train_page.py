@@ -11,7 +11,17 @@ from playwright.sync_api import Page, expect
 
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import MANIFEST_FILE, RunFolder
-from tests.ui.browsing import MOVED, SECOND, choose, fill, no_traceback, open_group, settle, start
+from tests.ui.browsing import (
+    MOVED,
+    SECOND,
+    choose,
+    fill,
+    fill_steps,
+    no_traceback,
+    open_group,
+    settle,
+    start,
+)
 
 
 def open_form(new_page, address: str, **options) -> Page:
@@ -231,7 +241,7 @@ def test_all_buttons_of_a_run_fit_into_one_row_on_a_laptop(new_page, address, ru
 @pytest.mark.parametrize("way", ["another run", "another page"])
 def test_the_form_keeps_what_was_set(way, page, runs_folder):
     put_ended_run(runs_folder, "20260109-000000-abcdef")
-    fill(page, "Steps", 777)
+    fill_steps(page, 777)
     open_group(page, "Training")
     fill(page, "Seed", 5)
     if way == "another run":
@@ -262,7 +272,7 @@ def test_a_duplicate_waits_in_the_form_and_marks_what_differs(page, address, run
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     open_group(page, "Model")
     expect(page.get_by_role("slider", name="Heads")).to_be_visible()
-    fill(page, "Steps", 500_000)
+    fill_steps(page, 500_000)
     expect(page.get_by_text("it mostly learns the text by heart")).to_be_visible()
     no_traceback(page)
 

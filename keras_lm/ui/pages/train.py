@@ -183,10 +183,13 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
             f"the text has {facts.train_tokens:,} to train on.",
             width=CARD_WIDTH,
         )
-    course = f"bout {show_seconds(seconds)}; reads the text {show_times(readings)}."
-    if config.training.max_seconds or config.training.max_tokens:
-        return f"Not used: the budget allows {about.lower()}{steps:,} steps. A{course}"
-    return f"A{course}"
+    reads = f"reads the text {show_times(readings)}."
+    if config.training.max_seconds:
+        return f"{about}{steps:,} steps; {reads}"
+    course = f"About {show_seconds(seconds)}; {reads}"
+    if config.training.max_tokens:
+        return f"Not used: the budget allows {steps:,} steps. {course}"
+    return course
 
 
 def expected_steps(config: RunConfig, facts: TextFacts) -> int:

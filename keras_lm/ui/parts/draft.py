@@ -17,11 +17,13 @@ from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
+from keras_lm.settings.training_config import NO_BUDGET
 from keras_lm.storage.run_folder import RUN_ID
 from keras_lm.ui.parts.fields import PARTS, all_specs
 from keras_lm.ui.services import supervisor
 
 QUICK_START = "quick-start"
+STEPS, SECONDS = "training.steps", "training.max_seconds"
 UPLOAD, PASTE = "upload", "paste"
 PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
 INITIAL = "init_from"  # there, too: a run's id
@@ -60,10 +62,14 @@ class Draft:
         return {**settings_of(PRESETS[self.preset]), **self.changes}
 
     def changed(self, changes: Mapping[str, Any]) -> "Draft":
-        """With other values; one that is the preset's is no change."""
+        """With other values; one that is the preset's is no change, and steps replace a budget."""
         preset = settings_of(PRESETS[self.preset])
-        merged = {**self.changes, **changes}
-        return replace(self, changes={k: v for k, v in merged.items() if v != preset[k]})
+        if STEPS in changes:
+            changes = {f"training.{name}": none for name, none in NO_BUDGET.items()} | {**changes}
+        values = {**self.values, **changes}
+        if any(values[f"training.{name}"] for name in NO_BUDGET):
+            values[STEPS] = preset[STEPS]
+        return replace(self, changes={k: v for k, v in values.items() if v != preset[k]})
 
     def config(self, data: str, title: str) -> RunConfig:
         """The run's config; ConfigError when the settings do not fit together."""
@@ -187,19 +193,19 @@ def draft_of(config: RunConfig) -> Draft:
     if (made_by := Path(config.data.init_from).parent).parent == supervisor().root.absolute():
         initial = made_by.name
     if data in TEXTS or data in TASK_NAMES:
-        return Draft(preset, changes, data, initial=initial)
+        return Draft(preset, {}, data, initial=initial).changed(changes)
     try:
         separator = config.data.separator_text or "\n"
         text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
     except ValueError:
-        return Draft(preset, changes, UPLOAD, initial=initial)
+        return Draft(preset, {}, UPLOAD, initial=initial).changed(changes)
     path = supervisor().keep_upload(text.encode(), ".txt")
     own = OwnText(path.stem, config.data.label)
-    return Draft(preset, changes, UPLOAD, {UPLOAD: own}, initial)
+    return Draft(preset, {}, UPLOAD, {UPLOAD: own}, initial).changed(changes)
 
 
 def draft_that_teaches(run_id: str, config: RunConfig) -> Draft:
     """The draft that goes on with a run's model, with its settings, on another text."""
     preset, changes = nearest_preset(config)
     text = next(name for name in TEXTS if name != config.data.data)
-    return Draft(preset, changes, text, initial=run_id)
+    return Draft(preset, {}, text, initial=run_id).changed(changes)

@@ -120,7 +120,7 @@ def longer_button(summary: RunSummary) -> None:
         help="Adds steps or seconds, with a new schedule of the learning rate, or teaches the "
         "model another text.",
     ):
-        ask_how_long(summary.run_id, summary.config.most_steps)
+        ask_how_long(summary.run_id, summary.status.get("step", 0))
 
 
 @st.dialog("Train longer")
@@ -129,7 +129,7 @@ def ask_how_long(run_id: str, steps: int) -> None:
 
     Args:
         run_id: of the run.
-        steps: that it was made with; half of them is what is offered.
+        steps: that it has made; half of them is what is offered.
     """
     st.write(
         "The run goes on from its last step. Its learning rate rises to its peak once more and "

@@ -14,8 +14,11 @@ from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK, TASK_NAMES
 from keras_lm.settings.presets import TITLES
+from keras_lm.settings.training_config import ENDING
 from keras_lm.ui.parts.draft import (
     PASTE,
+    SECONDS,
+    STEPS,
     TEXT,
     UPLOAD,
     OwnText,
@@ -37,6 +40,7 @@ from keras_lm.ui.services import supervisor
 
 RESTORED_BYTES = 1_000_000  # a longer pasted text is not put back into its box after a reload
 PASTED_TITLE = "pasted text"
+MINUTE = 60.0  # seconds: what is offered to a run that had a number of steps
 
 
 class MissingText(ValueError):
@@ -62,15 +66,16 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         key="preset",
         required=True,
         on_change=take_preset,
-        help="Quick start: the best recipe for a minute on a CPU. Word pieces: the same with "
-        "GPT-2's tokens, for English. Original: the recipe of the browser app that this is a port "
-        "of, six blocks with linear attention. Task: for the generated tasks at the end of the "
-        "texts.",
+        help="Quick start: the best recipe for a minute on a CPU; the next two for more of it. "
+        "Original: the recipe of the browser app that this is a port of, six blocks with linear "
+        "attention. Task: for the generated tasks at the end of the texts.",
     )
     own = text_form()
     size_form()
     advanced = groups()
-    draw(advanced.pop(LENGTH))
+    advanced.pop(LENGTH)
+    advanced[ENDING].remove(SECONDS)
+    length_form()
     of_task = advanced.pop(TASK)
     if draft().text in TASK_NAMES:
         draw(of_task)
@@ -168,6 +173,26 @@ def size_form() -> None:
     )
 
 
+def length_form() -> None:
+    """In what the run's length is measured, and how much of it; a budget of tokens is advanced."""
+    is_timed = bool(draft().values[SECONDS])
+    units = {"Seconds": {SECONDS: MINUTE}, "Steps": {STEPS: draft().values[STEPS]}}
+    unit = "Seconds" if is_timed else "Steps"
+    sync("length", unit)
+
+    def take_unit() -> None:
+        if chosen := units.get(st.session_state["length"]):
+            keep(draft().changed(chosen))
+
+    left, right = st.columns([5, 3])
+    with left:
+        st.pills(
+            "Length in", [*units], default=unit, key="length", required=True, on_change=take_unit
+        )
+    with right:
+        draw([SECONDS if is_timed else STEPS])
+
+
 def draw(keys: list[str]) -> None:
     """One widget for each setting, "part.field", of the kind that suits its values."""
     specs, values = all_specs(), draft().values
@@ -194,7 +219,17 @@ def draw(keys: list[str]) -> None:
 def number_input(label: str, value: float, step: float, **shared) -> None:
     """A number field. Its range is the config's to check, which says what is wrong in words."""
     kind = type(value)
-    form = "%d" if kind is int else "%.2f" if step >= 0.01 else "%.5f" if step >= 1e-5 else "%.0e"
+    form = (
+        "%d"
+        if kind is int
+        else "%g"
+        if step >= 1
+        else "%.2f"
+        if step >= 0.01
+        else "%.5f"
+        if step >= 1e-5
+        else "%.0e"
+    )
     st.number_input(label, value=value, step=kind(step), format=form, **shared)
 
 
