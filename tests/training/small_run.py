@@ -20,6 +20,7 @@ CONFIG = RunConfig(
         sample_tokens=5,
         checkpoint_every=5,
         warmup_steps=3,
+        decay_per_reading=10.0,  # of 0.0003 readings per update
     ),
 )
 
