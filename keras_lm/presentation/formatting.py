@@ -45,7 +45,7 @@ def describe_settings(config: RunConfig) -> str:
 
 def name_run(summary: RunSummary) -> str:
     """What a person called the run, on one line; without a name, what it is."""
-    return _given_name(summary) or describe_run(summary.config)
+    return _given_name(summary) or describe_run(summary.trained_config)
 
 
 def _given_name(summary: RunSummary) -> str:
@@ -70,9 +70,9 @@ def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
     for summary in summaries:
         when, suffix = show_stamp(summary.run_id), summary.run_id.split("-")[2]
         title, settings = _given_name(summary), []
-        if not title and summary.config is not None:
-            title = text_title(summary.config.data)
-            settings = [describe_settings(summary.config)]
+        if not title and (config := summary.trained_config) is not None:
+            title = text_title(config.data)
+            settings = [describe_settings(config)]
         label = f"{'★ ' * summary.notes.get('starred', False)}{title or UNREADABLE} · {when}"
         label += f" · {suffix}" * (label in taken)
         taken.add(label)

@@ -115,7 +115,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         *_points(timeline, unit_of(summary.config)),
         *_all_samples(timeline.points),
         "<h2>Settings</h2>",
-        *_settings(summary.config),
+        *_settings(summary.trained_config),
         *_repeat_run(summary.config, events),
         *_circumstances([summary]),
     ]

@@ -48,8 +48,8 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
     validated = [event for event in metrics if "val_loss" in event]
     last = metrics[-1] if metrics else {}
     preset = changes = None
-    if summary.config is not None:
-        preset, changes = nearest_preset(summary.config)
+    if (config := summary.trained_config) is not None:
+        preset, changes = nearest_preset(config)
     differs = [f"{key.partition('.')[2]} {show_value(v)}" for key, v in (changes or {}).items()]
     train_seconds = last.get("train_seconds")
     return {
@@ -57,7 +57,7 @@ def run_row(summary: RunSummary, events: Sequence[Mapping[str, Any]]) -> dict[st
         "name": summary.notes.get("name", ""),
         "run": summary.run_id,
         "state": "damaged" if summary.damage else summary.state,
-        "text": text_title(summary.config.data) if summary.config else "?",
+        "text": text_title(config.data) if config else "?",
         "settings": ", ".join([TITLES[preset], *differs]) if preset else "unreadable",
         "curve": [event["loss"] for event in evenly(metrics, CURVE_POINTS)],
         "best_val_loss": min((event["val_loss"] for event in validated), default=None),

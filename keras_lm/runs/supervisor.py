@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keras_lm.keras_file.initial import keep_initial
@@ -18,6 +18,7 @@ from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.longer import Longer
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import PARTIAL, append_plain, remove_leftovers, sha256, write_atomically
 from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
@@ -35,7 +36,7 @@ class RunSummary:
     Attributes:
         run_id: the folder's name.
         state: one of the states in `run_folder`; what the status says, but for a dead process.
-        config: the run's config, or None where it cannot be read.
+        config: what the run was made with, or None where it cannot be read.
         status: what fits of `status.json`.
         damage: a sentence about the first of its files that cannot be used; "" when all is well.
         notes: what fits of a person's notes about it.
@@ -49,6 +50,21 @@ class RunSummary:
     damage: str = ""
     notes: dict = field(default_factory=dict)
     notes_damage: str = ""
+
+    @property
+    def trained_config(self) -> RunConfig | None:
+        """The config with the steps that the run has since it was trained longer.
+
+        Example:
+            >>> from keras_lm.settings.presets import QUICK_START
+            >>> run = RunSummary("mine", "finished", QUICK_START, {"steps": 2_000})
+            >>> run.config.training.steps, run.trained_config.training.steps
+            (1750, 2000)
+        """
+        config, steps = self.config, self.status.get("steps", 0)
+        if config is None or not config.most_steps < steps < MOST_STEPS:
+            return config
+        return replace(config, training=config.training.changed(steps=steps, max_tokens=0))
 
     @property
     def is_active(self) -> bool:

@@ -63,6 +63,25 @@ def test_a_run_that_has_ended_with_a_checkpoint_can_be_trained_longer(
     assert not page.exception and not launched
 
 
+def test_settings_and_lists_show_the_steps_that_a_run_has_since_it_was_trained_longer(
+    tmp_path, launched
+):
+    folder = put_ended(tmp_path, run_folder.FINISHED, has_checkpoint=True)
+    steps = QUICK_START.training.steps
+    folder.append_event({"kind": "plan", "step": steps, "begin": steps, "steps": steps + 250})
+    folder.write_status(state=run_folder.FINISHED, steps=steps + 250)
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.query_params["run"] = RUN
+    page.run()
+    assert any("steps: 2000\n" in text.value for text in page.sidebar.get("text"))
+    assert "Trained longer after step 1,750." in [each.value for each in page.sidebar.caption]
+    assert "steps 2,000" in page.title[0].value.replace("\\", "")
+    assert "steps 2,000" in page.selectbox[0].options[1]
+    page.button("duplicate").click().run()
+    assert page.number_input("training.steps").value == steps + 250
+
+
 def dialog(run_id: str, steps: int) -> None:
     """The dialog alone: a whole page that runs again would close it."""
     from keras_lm.ui.parts.run_buttons import ask_how_long

@@ -143,9 +143,9 @@ def compare(run_ids: list[str]) -> None:
     compared = {name: folders[name].read_thinned(DRAWN_POINTS) for name in names}
     draw_compared(names, lambda measure: overlaid(compared, measure), "runs")
     configs = {
-        name: summary.config
+        name: config
         for name, (_, summary) in zip(names, known, strict=False)
-        if summary.config is not None
+        if (config := summary.trained_config) is not None
     }
     if len(known) > 1:
         draw_settings(differing_settings(configs))

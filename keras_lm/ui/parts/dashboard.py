@@ -24,6 +24,7 @@ from keras_lm.presentation.formatting import (
 from keras_lm.presentation.timeline import read_timeline
 from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.config import RunConfig
 from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
@@ -87,7 +88,7 @@ gc.freeze()
 def dashboard(summary: RunSummary) -> None:
     """Draws the run; while it is active, the head often and the curves now and then."""
     run_id, events = summary.run_id, read_events(supervisor().folder(summary.run_id))
-    has_curve = any(event["kind"] == "metrics" for event in events)
+    config, has_curve = summary.trained_config, any(e["kind"] == "metrics" for e in events)
     often = now_and_then = None
     if summary.is_active:
         left = seconds_left(summary.status, events)
@@ -97,10 +98,10 @@ def dashboard(summary: RunSummary) -> None:
             often = now_and_then = WAITING_SECONDS
         st.html(STILL)
     with st.sidebar:
-        run_settings(summary.config)
+        run_settings(config, charts.longer_marks(events))
         report_button(run_id)
     with st.container(gap="xsmall", key="run"):
-        st.fragment(draw_head, run_every=often)(run_id, summary.is_active)
+        st.fragment(draw_head, run_every=often)(run_id, summary.is_active, config)
         st.fragment(draw_body, run_every=now_and_then)(run_id, has_curve)
 
 
@@ -127,11 +128,11 @@ def report_button(run_id: str) -> None:
     )
 
 
-def draw_head(run_id: str, was_active: bool) -> None:
+def draw_head(run_id: str, was_active: bool, had_config: RunConfig | None) -> None:
     """State, progress and buttons from the run's folder."""
     summary = supervisor().summary(run_id)
-    if summary is None or summary.is_active != was_active:
-        st.rerun()  # the whole page: the list of runs changes, and the refreshing ends
+    if summary is None or (summary.is_active, summary.trained_config) != (was_active, had_config):
+        st.rerun()  # the whole page: list of runs and settings change, or the refreshing ends
     with st.container(gap="xsmall"):
         head(summary, read_events(supervisor().folder(run_id)))
 

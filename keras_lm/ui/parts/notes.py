@@ -34,7 +34,7 @@ def edit_notes(summary: RunSummary) -> None:
         st.text_input(
             "Name",
             max_chars=NAME_LENGTH,
-            placeholder=describe_run(summary.config),
+            placeholder=describe_run(summary.trained_config),
             **bound("name", ""),
         )
         st.checkbox("★ Starred", **bound("starred", False))

@@ -30,7 +30,7 @@ def buttons(summary: RunSummary) -> None:
         if summary.state != run_folder.FINISHED:
             resume_button(summary, below)
         longer_button(summary)
-        if summary.config is not None and st.button(
+        if (config := summary.trained_config) is not None and st.button(
             "Duplicate",
             icon=":material/content_copy:",
             key="duplicate",
@@ -38,9 +38,11 @@ def buttons(summary: RunSummary) -> None:
             help="Opens a new run with the same settings, for you to change and start.",
         ):
             with shown_disk_errors(below):
-                keep(draft_of(summary.config))
-                is_whole = bool(draft().initial) == bool(summary.config.data.init_from)
-                st.session_state["duplicated"] = draft() if is_whole else None
+                keep(draft_of(config))
+                is_whole = bool(draft().initial) == bool(config.data.init_from)
+                st.session_state["duplicated"] = (
+                    draft() if is_whole and config == summary.config else None
+                )
                 st.query_params["run"] = "new"
                 st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
