@@ -175,7 +175,8 @@ def train_written(folder: RunFolder, arguments: argparse.Namespace) -> int:
     """Trains the run whose config is in the folder already and that never started."""
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
     started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
-    if any(typed) or arguments.preset or arguments.like or started_before:
+    has_more = folder.has_model or folder.has_checkpoint or folder.events_file.exists()
+    if any(typed) or arguments.preset or arguments.like or started_before or has_more:
         raise ConfigError(
             f"--run-dir must name a new folder, but {folder.path} already holds a run: choose "
             "another name, or go on with it by the command resume."

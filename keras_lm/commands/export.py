@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def checked_model(arguments: argparse.Namespace) -> tuple[Path, Format]:
         )
     if format.name == KERAS:
         _check_keras_name(arguments.out)
-    elif arguments.out.exists() or not arguments.out.parent.is_dir():
+    elif os.path.lexists(arguments.out) or not arguments.out.parent.is_dir():
         raise ConfigError(f"--out must be a new name in a folder, but got {arguments.out}.")
     return folder.model_file if arguments.last else folder.offered_model, format
 

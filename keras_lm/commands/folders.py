@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from keras_lm.settings.config import ConfigError, RunConfig
-from keras_lm.storage import files, run_folder
+from keras_lm.storage import files
+from keras_lm.storage.belongings import other_names
 from keras_lm.storage.run_folder import RunFolder
 
 LEFTOVER_SECONDS = 60.0  # no file takes longer to write
@@ -13,7 +14,7 @@ LEFTOVER_SECONDS = 60.0  # no file takes longer to write
 def check_holds_nothing(folder: RunFolder) -> None:
     """ConfigError unless a new run can be made there."""
     lock = [folder.lock_file.name] if folder.lock_is_own else []
-    if found := run_folder.other_names(folder.path, lock):
+    if found := other_names(folder.path, lock):
         raise ConfigError(
             f"--run-dir must name a new or an empty folder, but {folder.path} holds "
             f"{found[0]!r:.60}: choose another name."

@@ -10,7 +10,7 @@ from keras_lm.runs.race import Race, RaceConfig, parse_values, progress_in_words
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
-from keras_lm.storage import run_folder
+from keras_lm.storage.belongings import other_names
 from keras_lm.system.terminal import printable, report_progress, say
 
 POLL_SECONDS = 0.5
@@ -78,7 +78,7 @@ def new_race(arguments: argparse.Namespace, new_config: Callable[[], RunConfig])
     setting, equals, values = (arguments.vary or "").partition("=")
     if not equals:
         raise ConfigError(f"A new race needs {EXAMPLE}, but got {arguments.vary or 'nothing'!r}.")
-    if found := run_folder.other_names(arguments.race_dir, []):
+    if found := other_names(arguments.race_dir, []):
         raise ConfigError(
             f"--race-dir must name a new or an empty folder, or one that holds a race, but "
             f"{arguments.race_dir} holds {found[0]!r:.60}: choose another name."

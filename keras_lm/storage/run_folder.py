@@ -13,14 +13,15 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_lm.settings.formats import FORMATS
 from keras_lm.storage import files
+from keras_lm.storage.belongings import other_names, remove_made_here
 from keras_lm.storage.events import is_until, parse_event, thinned
 from keras_lm.storage.files import (
-    PARTIAL,
     DamagedFile,
     append_plain,
     open_plain,
@@ -33,37 +34,12 @@ QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = ST
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 REQUESTS = ("stop", "pause", "sample")
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
-EXPORT_FILE = re.compile(r"export-[a-z0-9_]+\.zip")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
 CONFIG_KEYS = {"schema", "model", "data", "training"}
 CHECKPOINT_FILES = (STATE_FILE, POSITION_FILE, MANIFEST_FILE)
 MOST_EVENT_BYTES = 4 * 2**20  # of one line; no sample is longer
 MOST_EVENTS_BYTES = 128 * 2**20  # what readers look at, some 300,000 points of a curve
-
-
-def other_names(folder: Path, names: Iterable[str]) -> list[str]:
-    """What `folder` holds beside `names` and what is still being written, sorted."""
-    entries = os.listdir(folder) if folder.is_dir() else []
-    return sorted(e for e in entries if e not in names and not e.startswith(PARTIAL))
-
-
-def remove_made_here(folder: Path, names: Iterable[str]) -> None:
-    """Removes the files `names` from `folder`, and the folder unless it holds something else.
-
-    Links are never followed, and a folder with such a name goes only if it is empty. OSError when
-    the disk refuses.
-    """
-    for path in folder.glob(f"{PARTIAL}*"):
-        files.remove_partial(path)
-    for path in (folder / name for name in names):
-        if path.is_dir() and not path.is_symlink():
-            if not os.listdir(path):
-                path.rmdir()
-        else:
-            path.unlink(missing_ok=True)
-    if not os.listdir(folder):
-        folder.rmdir()
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -124,13 +100,13 @@ class RunFolder:
         """The model in another format, for download."""
         return self.path / f"export-{format}.zip"
 
-    def _names(self, form: re.Pattern[str]) -> list[str]:
+    def _best_names(self) -> list[str]:
         names = os.listdir(self.path) if self.path.is_dir() else []
-        return [name for name in names if form.fullmatch(name)]
+        return [name for name in names if BEST_FILE.fullmatch(name)]
 
     def remove_best_files(self, but: int) -> None:
         """Removes the best models of all steps but one."""
-        for name in {*self._names(BEST_FILE)} - {self.best_file(but).name}:
+        for name in {*self._best_names()} - {self.best_file(but).name}:
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
 
@@ -153,7 +129,7 @@ class RunFolder:
         own += [self.log_file, self.text_file, self.tokenizer_file]
         own += [self.lock_file, self.model_file, self.notes_file]
         own += [self.initial_model, self.initial_config]
-        several = self._names(BEST_FILE) + self._names(EXPORT_FILE)
+        several = self._best_names() + [self.export_file(format).name for format in FORMATS]
         return [*several, *(file.name for file in (*own, self.config_file))]
 
     def _is_own(self, name: str) -> bool:
@@ -181,12 +157,26 @@ class RunFolder:
         except DamagedFile:
             return False
         is_ours = isinstance(config, dict) and config.keys() >= CONFIG_KEYS
-        return is_ours and any(map(os.path.isfile, (self.status_file, self.lock_file)))
+        return is_ours and (self._has_own_lock or self._has_own_status)
 
     @property
     def is_made_here(self) -> bool:
         """Whether the folder is a run's, even if its config is damaged."""
-        return (os.path.isfile(self.lock_file) and self.lock_is_own) or self.holds_run
+        return self._has_own_lock or self.holds_run
+
+    @property
+    def _has_own_lock(self) -> bool:
+        return os.path.isfile(self.lock_file) and self.lock_is_own
+
+    @property
+    def _has_own_status(self) -> bool:
+        """Whether there is a status that a run may have written, however damaged it is now."""
+        try:
+            status = read_json(self.status_file)
+        except DamagedFile:
+            return os.path.isfile(self.status_file)
+        is_object = isinstance(status, dict)
+        return is_object and (status.get("state") in STATES or "heartbeat" in status)
 
     def signature(self) -> tuple:
         """What changes when what a list shows of the run does: identity and times of its files."""

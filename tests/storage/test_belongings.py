@@ -11,6 +11,7 @@ import pytest
 
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.config import ConfigError
+from keras_lm.settings.formats import FORMATS
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.files import PARTIAL
 from keras_lm.storage.run_folder import CHECKPOINT_FILES, RunFolder
@@ -47,6 +48,17 @@ def other_state(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
 
 
+def copied_config_beside_other_status(folder: Path) -> None:
+    copied_config(folder)
+    (folder / "status.json").write_text('{"users": 5}')
+    (folder / "model.keras").write_bytes(b"another program's model")
+
+
+def copied_config_beside_other_lock(folder: Path) -> None:
+    copied_config(folder)
+    (folder / "process.lock").write_text("pid 5")
+
+
 def links(folder: Path) -> None:
     (folder / "model.keras").symlink_to(folder.parent / "elsewhere.keras")
     (folder / "checkpoints").symlink_to(folder.parent / "elsewhere")
@@ -58,6 +70,7 @@ def read_only(folder: Path) -> None:
 
 
 FOLDERS = (repository, other_checkpoints, copied_config, other_state, links, read_only)
+FOLDERS += (copied_config_beside_other_status, copied_config_beside_other_lock)
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -231,3 +244,37 @@ def test_a_folder_whose_lock_is_not_ours_is_not_a_run(tmp_path):
     with pytest.raises(ConfigError, match="was not made by this program"):
         Supervisor(tmp_path).delete(NAMED_LIKE_OURS)
     assert folder.lock_file.read_text() == "pid 5" and folder.log_file.exists()
+
+
+def test_a_config_beside_an_empty_lock_is_not_trained_over_what_is_there(tmp_path):
+    folder = RunFolder(tmp_path / NAMED_LIKE_OURS)
+    folder.create()
+    copied_config(folder.path)
+    folder.lock_file.touch()
+    before = contents(tmp_path)
+    process = run("train", "--run-dir", folder.path)
+    assert process.returncode == 2 and "already holds a run" in process.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_person_s_zip_beside_a_run_stays_and_exports_go(tmp_path):
+    folder = ended_run(tmp_path)
+    for format in FORMATS:
+        folder.export_file(format).write_bytes(b"ours")
+    own = folder.path / "export-backup.zip"
+    own.write_bytes(b"mine")
+    assert folder.other_names() == [own.name]
+    Supervisor(tmp_path).delete(NAMED_LIKE_OURS)
+    assert os.listdir(folder.path) == [own.name]
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip", "model.safetensors"])
+def test_export_leaves_a_link_to_nothing_as_it_is(tmp_path, sound, name):
+    folder = ended_run(tmp_path)
+    folder.model_file.write_bytes(sound.read_bytes())
+    (tmp_path / name).symlink_to("nowhere")
+    before = contents(tmp_path)
+    words = ["export", "--run-dir", folder.path, "--format", "safetensors"]
+    process = run(*words, "--out", tmp_path / name)
+    assert process.returncode == 2 and "new name" in process.stderr
+    assert contents(tmp_path) == before
