@@ -67,15 +67,15 @@ class TextFacts:
 
 
 def read_tokenizer(data: DataConfig) -> dict:
-    """The tokenizer of the run whose model is gone on with; ConfigError when it is not there."""
+    """The tokenizer of the run whose model is gone on with; ConfigError when it cannot be read."""
     file = RunFolder(Path(data.init_from).parent).tokenizer_file
+    problem = f"{file.name} is not there."
     try:
-        found = read_json(file, MOST_TOKENIZER_BYTES)
-    except DamagedFile:
-        found = None
-    if found is None:
-        raise ConfigError("The tokenizer of the model to go on with is gone: take another model.")
-    return found
+        if (found := read_json(file, MOST_TOKENIZER_BYTES)) is not None:
+            return found
+    except DamagedFile as error:
+        problem = str(error)
+    raise ConfigError(f"The model to go on with lacks its tokenizer: {problem} Take another model.")
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

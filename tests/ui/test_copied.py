@@ -6,7 +6,7 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.data import text_work
+from keras_lm.data import text_work, texts
 from keras_lm.settings.config import DataConfig
 from keras_lm.ui.parts import copied
 
@@ -55,17 +55,48 @@ def test_under_a_runs_samples_only_long_copies_are_mentioned(sample, full, brief
         )
 
 
-@pytest.mark.parametrize("brief", [False, True])
-def test_a_text_that_is_gone_is_said_under_generated_texts_only(brief):
+def refuse(path) -> None:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+# What has become of the training text, and what is said of it.
+UNREADABLE = {
+    "removed": (lambda path: path.unlink(), "There is no file"),
+    "a folder now": (lambda path: (path.unlink(), path.mkdir()), "has no text files."),
+    "another encoding": (lambda path: path.write_bytes(b"caf\xe9 au lait"), "is not UTF-8"),
+    "emptied": (lambda path: path.write_bytes(b""), "is empty."),
+    "too large": (lambda path: path.write_bytes(b"a " * 600), "at most 0.001 MB are accepted."),
+    "refused": (lambda path: None, "cannot be read: Permission denied."),
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "brief"), [("removed", True), *((reason, False) for reason in UNREADABLE)]
+)
+def test_why_a_text_cannot_be_read_is_said_under_generated_texts_only(
+    reason, brief, tmp_path, monkeypatch
+):
+    spoil, words = UNREADABLE[reason]
+    path = tmp_path / "a. text.txt"
+    path.write_text(LONG)
+    spoil(path)
+    if reason == "refused":
+        monkeypatch.setattr(texts, "open_plain", refuse)
     program = (
         "from keras_lm.settings.config import DataConfig\n"
         "from keras_lm.ui.parts.copied import show_copies\n"
-        f"show_copies(DataConfig(data='no/such.txt'), {LONG!r}, brief={brief})"
+        f"data = DataConfig(data={str(path)!r}, max_text_mb=0.001)\n"
+        f"show_copies(data, {LONG!r}, brief={brief})"
     )
     page = AppTest.from_string(program).run(timeout=30)
-    assert [caption.value for caption in page.caption] == [
-        "Its training text is gone, so copies from it cannot be found."
-    ] * (not brief)
+    assert not page.exception
+    said = [caption.value.replace("\\", "") for caption in page.caption]
+    assert len(said) == (not brief)
+    for sentence in said:
+        assert sentence.startswith("Copies from its training text cannot be found. ")
+        assert words in sentence and path.name in sentence
+        assert ("There is no file" in sentence) == (reason == "removed")
+        assert "Name a" not in sentence and "Save it" not in sentence  # advice for the form
 
 
 def test_nobody_waits_until_a_large_text_is_looked_through(tmp_path, monkeypatch):

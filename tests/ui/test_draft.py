@@ -82,4 +82,21 @@ def test_of_steps_and_a_budget_the_one_that_was_set_last_counts():
         for each in (stepped, timed):
             config = each.config("alice", "")
             assert settings_of(config) == each.values
-            assert draft_of(config).values == each.values
+            assert draft_of(config)[0].values == each.values
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "There is no file"), (b"caf\xe9 au lait", "is not UTF-8"), (b"", "is empty.")],
+    ids=["removed", "another encoding", "emptied"],
+)
+def test_a_duplicate_says_why_it_lacks_the_text(content, words, tmp_path):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    data = dataclasses.replace(QUICK_START.data, data=str(path))
+    made, problem = draft_of(dataclasses.replace(QUICK_START, data=data))
+    assert made.text == UPLOAD and not made.own
+    assert problem.startswith("The run's text cannot be taken over. ") and words in problem
+    assert "Name a" not in problem and "Save it" not in problem
+    assert draft_of(QUICK_START)[1] == ""

@@ -96,3 +96,36 @@ def test_what_does_not_fit_is_said_and_nothing_can_start(finished, address, word
     assert not page.exception and page.button(key="start").disabled
     (error,) = page.error
     assert words in error.value.replace("\\", "")
+
+
+def to_folder(folder: RunFolder) -> None:
+    folder.model_file.unlink()
+    folder.model_file.mkdir()
+
+
+def damage_config(folder: RunFolder) -> None:
+    folder.lock_file.touch()  # by which it still is a run of ours
+    folder.config_file.write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: folder.model_file.unlink(), "cannot be used: there is no file"),
+        (to_folder, "cannot be used: there is no file"),
+        (damage_config, "cannot be used: config.json"),
+        (lambda folder: folder.tokenizer_file.unlink(), "tokenizer.json is not there."),
+        (lambda folder: folder.tokenizer_file.write_text("{"), "tokenizer.json must be JSON"),
+    ],
+    ids=["no model", "a folder", "damaged config", "no tokenizer", "damaged tokenizer"],
+)
+def test_a_model_that_cannot_be_gone_on_with_has_its_own_reason(finished, spoil, words):
+    spoil(finished)
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    given = {"run": "new", "preset": "original", "init_from": RUN, "data.tokenizer": "char"}
+    page.query_params.update(given)
+    page.run()
+    assert not page.exception and page.button(key="start").disabled
+    (error,) = page.error
+    assert words in error.value.replace("\\", "") and "is gone" not in error.value

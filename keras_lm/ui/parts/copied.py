@@ -11,14 +11,16 @@ import streamlit as st
 from keras_lm.data import text_work
 from keras_lm.data.copies import WORD
 from keras_lm.data.text_work import ReadingEnded
+from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.settings.config import DataConfig
+from keras_lm.ui.parts.fields import without_advice
 
 RUN_LENGTH = 4  # words
 SHOWN_COPY = 120  # characters
 LONG_COPY, LONG_COPY_WORDS = 40, 8  # shorter ones happen to anybody who writes the language
 POLL_SECONDS = 1.0
 MOST_KNOWN = 1_000  # samples whose copies are remembered
-GONE = "Its training text is gone, so copies from it cannot be found."
+UNREADABLE = "Copies from its training text cannot be found."
 ENDED = (
     "The search for copies in the training text ended early, perhaps for lack of memory. It begins "
     "again when the page is opened again."
@@ -104,7 +106,8 @@ def write_line(find: Callable[[], Copies], brief: bool) -> None:
         copy, novelty = find()
     except ValueError as error:
         if not brief:
-            st.caption(ENDED if isinstance(error, ReadingEnded) else GONE)
+            unreadable = escape_markdown(f"{UNREADABLE} {without_advice(error)}")
+            st.caption(ENDED if isinstance(error, ReadingEnded) else unreadable)
         return
     if brief and not is_long(copy):
         return

@@ -19,7 +19,7 @@ from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
 from keras_lm.settings.training_config import NO_BUDGET
 from keras_lm.storage.run_folder import RUN_ID
-from keras_lm.ui.parts.fields import PARTS, all_specs
+from keras_lm.ui.parts.fields import PARTS, all_specs, explain, without_advice
 from keras_lm.ui.services import supervisor
 
 QUICK_START = "quick-start"
@@ -100,8 +100,13 @@ class Draft:
 def _going_on(config: RunConfig, run_id: str) -> RunConfig:
     """The config of a run that goes on with the model of another; ConfigError if it cannot."""
     summary, folder = supervisor().summary(run_id), supervisor().folder(run_id)
-    if summary is None or summary.config is None or not folder.has_model:
+    if summary is None:
         raise ConfigError("The model to go on with is gone: begin with fresh weights.")
+    if summary.config is None or not folder.has_model:
+        problem = summary.damage or f"there is no file {folder.model_file}."
+        raise ConfigError(
+            f"The model to go on with cannot be used: {problem} Begin with fresh weights."
+        )
     made = summary.config
     check_shape(made.model, config.model)
     if config.data.tokenizer != made.data.tokenizer:
@@ -165,13 +170,20 @@ def draft() -> Draft:
     """This tab's draft; at first the one in the address."""
     if "draft" not in st.session_state:
         st.session_state["draft"], problems = read_address(st.query_params)
-        st.session_state["draft.problems"] = problems
+        words = [f"In the address: {explain(problem)} It is left out." for problem in problems]
+        st.session_state["draft.problems"] = words
     return st.session_state["draft"]
 
 
-def keep(changed: Draft) -> None:
-    """Puts another draft into the session and the address."""
-    st.session_state["draft"], st.session_state["draft.problems"] = changed, []
+def keep(changed: Draft, problem: str = "") -> None:
+    """Puts another draft into the session and the address.
+
+    Args:
+        changed: the draft.
+        problem: a sentence about what it lacks, shown in the form until it changes again.
+    """
+    st.session_state["draft"] = changed
+    st.session_state["draft.problems"] = [problem] if problem else []
     show_in_address()
 
 
@@ -183,25 +195,27 @@ def show_in_address() -> None:
         st.query_params.from_dict(rest | words)
 
 
-def draft_of(config: RunConfig) -> Draft:
+def draft_of(config: RunConfig) -> tuple[Draft, str]:
     """The draft that gives a run with these settings, its text kept where it is not a known one.
 
-    A text that is gone is left out, and the form asks for it. ConfigError when the disk refuses.
+    A text that cannot be read any more is left out, and the form asks for it; a sentence says why,
+    else it is empty. ConfigError when the disk refuses.
     """
     preset, changes = nearest_preset(config)
     data, initial = config.data.data, ""
     if (made_by := Path(config.data.init_from).parent).parent == supervisor().root.absolute():
         initial = made_by.name
     if data in TEXTS or data in TASK_NAMES:
-        return Draft(preset, {}, data, initial=initial).changed(changes)
+        return Draft(preset, {}, data, initial=initial).changed(changes), ""
     try:
         separator = config.data.separator_text or "\n"
         text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
-    except ValueError:
-        return Draft(preset, {}, UPLOAD, initial=initial).changed(changes)
+    except ValueError as error:
+        problem = f"The run's text cannot be taken over. {without_advice(error)}"
+        return Draft(preset, {}, UPLOAD, initial=initial).changed(changes), problem
     path = supervisor().keep_upload(text.encode(), ".txt")
     own = OwnText(path.stem, config.data.label)
-    return Draft(preset, {}, UPLOAD, {UPLOAD: own}, initial).changed(changes)
+    return Draft(preset, {}, UPLOAD, {UPLOAD: own}, initial).changed(changes), ""
 
 
 def draft_that_teaches(run_id: str, config: RunConfig) -> Draft:

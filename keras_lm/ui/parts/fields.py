@@ -48,3 +48,14 @@ def explain(error: ValueError) -> str:
     if isinstance(error, ConfigError) and error.field:
         return f"{label_of(error.field)} {error.problem}"
     return str(error)
+
+
+def without_advice(error: ValueError) -> str:
+    """An error's message without its last sentence, which says what to do elsewhere.
+
+    Example:
+        >>> without_advice(ValueError("This file is empty. Choose one with some text."))
+        'This file is empty.'
+    """
+    problem, has_advice, _ = str(error).rpartition(". ")
+    return f"{problem}." if has_advice else str(error)

@@ -47,7 +47,7 @@ def choose_model() -> Path | None:
         upload_model(has_others=len(labels) > 1)
     elif model_file is None:
         st.warning(
-            f"There is no model {escape_markdown(f'{chosen!r:.40}')} any more: choose another one "
+            f"There is no model {escape_markdown(f'{chosen!r:.40}')} to use: choose another one "
             "above.",
             icon=":material/search_off:",
         )

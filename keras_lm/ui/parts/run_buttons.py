@@ -38,7 +38,7 @@ def buttons(summary: RunSummary) -> None:
             help="Opens a new run with the same settings, for you to change and start.",
         ):
             with shown_disk_errors(below):
-                keep(draft_of(config))
+                keep(*draft_of(config))
                 is_whole = bool(draft().initial) == bool(config.data.init_from)
                 st.session_state["duplicated"] = (
                     draft() if is_whole and config == summary.config else None

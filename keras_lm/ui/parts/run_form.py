@@ -32,7 +32,6 @@ from keras_lm.ui.parts.fields import (
     SIZES,
     all_specs,
     choice_label,
-    explain,
     groups,
     label_of,
 )
@@ -237,7 +236,7 @@ def describe_changes() -> None:
     """What differs from the preset, and the way back."""
     changes, title = draft().changes, TITLES[draft().preset]
     for problem in st.session_state["draft.problems"]:
-        st.warning(escape_markdown(f"In the address: {explain(problem)} It is left out."))
+        st.warning(escape_markdown(problem))
     if changes:
         shown = (f"{label_of(key)}: {show_value(value)}" for key, value in changes.items())
         st.caption(f"**Differs from {title}**")
