@@ -27,7 +27,7 @@ _SIGNATURES = {
     rb"PK\x03\x04": "a zip archive, as docx, odt and epub documents are",
     rb"\xd0\xcf\x11\xe0": "an old Office document",
     rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP": "an image",
-    rb"BZh\dPI|BZh\d1AY|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd": "a compressed file",
+    rb"\x1f\x8b|BZh\dPI|BZh\d1AY|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd": "a compressed file",
     rb"\x7fELF|MZ\x90": "a program",
 }
 
@@ -96,11 +96,12 @@ def is_packed(path: Path) -> bool:
         return file.read(len(GZIP)) == GZIP
 
 
-def check_size(size: int, name: str, max_text_mb: float) -> None:
-    """TextError when `size` bytes are more than `max_text_mb` megabytes (1,000,000 bytes)."""
+def check_size(size: int, name: str, max_text_mb: float, is_all: bool = True) -> None:
+    """TextError when `size` bytes, all or at least, are more than `max_text_mb` megabytes."""
     if size > max_text_mb * MEGABYTE:
+        at_least = "" if is_all else "at least "
         raise TextError(
-            f"{name} has {size:,} bytes, but at most {max_text_mb:g} MB are accepted. "
+            f"{name} has {at_least}{size:,} bytes, but at most {max_text_mb:g} MB are accepted. "
             "Choose a shorter text or raise max_text_mb."
         )
 
@@ -129,7 +130,8 @@ def read_text(
     """
     if source.startswith(GZIP):
         source = _unpack(source, name, max_text_mb)
-    check_size(len(source), name, max_text_mb)
+    is_all = len(source) != int(max_text_mb * MEGABYTE) + 1  # of what is too much no more is read
+    check_size(len(source), name, max_text_mb, is_all)
     for signature, kind in _SIGNATURES.items():
         if re.match(signature, source, re.DOTALL):
             raise TextError(f"{name} is {kind}, not plain text. Save its text as a .txt file.")

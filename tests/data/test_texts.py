@@ -37,7 +37,7 @@ def test_a_file_of_unknown_size_is_read_to_the_limit_only():
     endless = Path("/proc/self/maps")  # of size 0, to believe the system
     if not endless.exists():
         pytest.skip("needs a file of unknown size")
-    with pytest.raises(TextError, match="/proc/self/maps has 1,001 bytes, but at most 0.001 MB"):
+    with pytest.raises(TextError, match="/proc/self/maps has at least 1,001 bytes, but at most"):
         load_text(str(endless), 0.001)
 
 
