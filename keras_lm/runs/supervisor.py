@@ -56,10 +56,10 @@ class RunSummary:
         """The config with the steps that the run has since it was trained longer.
 
         Example:
-            >>> from keras_lm.settings.presets import QUICK_START
-            >>> run = RunSummary("mine", "finished", QUICK_START, {"steps": 2_000})
+            >>> from keras_lm.settings.presets import ORIGINAL
+            >>> run = RunSummary("mine", "finished", ORIGINAL, {"steps": 2_000})
             >>> run.config.training.steps, run.trained_config.training.steps
-            (1750, 2000)
+            (1000, 2000)
         """
         config, steps = self.config, self.status.get("steps", 0)
         if config is None or not config.most_steps < steps < MOST_STEPS:

@@ -1,5 +1,6 @@
 """Training longer and a race's budget on the page, without a browser."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def launched(tmp_path, monkeypatch) -> list[tuple[str, ...]]:
 def put_ended(root: Path, state: str, has_checkpoint: bool) -> RunFolder:
     folder = RunFolder(root / RUN)
     folder.create()
-    folder.write_config(QUICK_START.to_dict())
+    training = QUICK_START.training.changed(steps=1_750)
+    folder.write_config(replace(QUICK_START, training=training).to_dict())
     if has_checkpoint:
         (folder.checkpoints / "step-00000020").mkdir(parents=True)
     folder.write_status(state=state, step=20, steps=20, message="")
