@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--wait-turn",
             action="store_true",
-            help="Wait until no earlier run beside this one is training.",
+            help="Wait until no earlier run in the same folder is training.",
         )
 
     generate_parser = commands.add_parser("generate", help="continue a text")

@@ -88,16 +88,25 @@ def test_a_loaded_model_generates_what_full_passes_would(registered, trained):
     assert text == bundle.tokenizer.decode(ids[-count:])
 
 
-def test_what_is_kept_while_generating_gives_the_logits_of_a_full_pass(registered, small_model):
+@pytest.mark.parametrize(
+    ("attention", "options"), [("sliding", {"window": 4}), ("grouped", {"num_kv_heads": 1})]
+)
+def test_what_is_kept_while_generating_gives_the_logits_of_a_full_pass(
+    registered, small_model, small_ids, attention, options
+):
     import tensorflow as tf
 
-    model = small_model(attention="sliding", norm="unit", activation="silu", options={"window": 4})
-    ids = np.random.default_rng(3).integers(0, 23, (2, 11)).astype("int32")
+    model = small_model(attention=attention, norm="unit", activation="silu", options=options)
+    ids = small_ids(2, 11)
     state, rows = model.initial_state(2), []
     for t in range(11):
         logits, state = model.decode(ids[:, t : t + 1], state, tf.constant(t))
         rows.append(logits)
     np.testing.assert_allclose(np.stack(rows, 1), model(ids), rtol=0, atol=3e-6)
+
+
+def test_a_window_hides_what_is_older(registered, small_model, small_ids):
+    ids = small_ids(2, 11)
     other = ids.copy()
     other[:, 0] = (ids[:, 0] + 1) % 23
     one_block = small_model(attention="sliding", num_blocks=1, options={"window": 4})
@@ -105,7 +114,7 @@ def test_what_is_kept_while_generating_gives_the_logits_of_a_full_pass(registere
     assert (changed[:4] > 0).all() and (changed[4:] == 0).all()
 
 
-@pytest.mark.parametrize("attention", ["sliding", "standard"])
+@pytest.mark.parametrize("attention", ["sliding", "grouped", "standard"])
 @pytest.mark.parametrize("norm", ["unit", "layernorm"])
 @pytest.mark.parametrize("activation", ["silu", "swiglu"])
 def test_one_table_of_shapes_counts_lays_out_and_builds(

@@ -72,11 +72,11 @@ def add_longer_flags(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         metavar="MORE",
-        help="Train so many steps more than the run has made, finished or not: the learning rate "
+        help="Train this many more steps, even if the run is finished: the learning rate "
         "begins again where it is, rises to its peak and falls.",
     )
     longer.add_argument(
-        "--max-seconds", type=float, metavar="MORE", help="The same for so many seconds more."
+        "--max-seconds", type=float, metavar="MORE", help="The same for this many more seconds."
     )
 
 

@@ -64,7 +64,7 @@ def _few(found: Iterable[Entry], name: str) -> list[Entry]:
     entries = list(itertools.islice(found, MOST_ENTRIES + 1))
     if len(entries) > MOST_ENTRIES:
         raise TextError(
-            f"{shorten(name)} must mean at most {MOST_ENTRIES:,} files and folders, but means "
+            f"{shorten(name)} must match at most {MOST_ENTRIES:,} files and folders, but matches "
             "more. Name a smaller folder or a narrower pattern."
         )
     return entries

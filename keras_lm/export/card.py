@@ -32,8 +32,8 @@ def write_card(model: Exported, format: Format, files: list[str]) -> str:
     parts.append(
         "## Limits\n\n"
         f"It takes any batch and any length up to {config.context_length:,} tokens, its context; "
-        "generate.py then goes on with the last so many. It has read one text and knows nothing "
-        "else: it writes in that text's manner, and what it says is not true."
+        "generate.py then goes on with the last ones that fit. It has read one text and knows "
+        "nothing else: it writes in that text's manner, and what it says is not true."
     )
     if model.tokenizer.kind == "gpt2":
         parts.append(

@@ -12,7 +12,7 @@ LOADER = (Path(__file__).parent / "loader" / "forward.py").read_text("utf-8")
 
 
 def write(model: Exported, folder: Path) -> None:
-    """Writes the weights, and a model in NumPy that runs them; ConfigError for a strange one."""
+    """Writes the weights, and a model in NumPy that runs them; ConfigError if it cannot."""
     check_is_plain(model.config, "The format safetensors")
     write_safetensors(folder / "model.safetensors", model.named_arrays())
     (folder / "forward.py").write_text(LOADER, "utf-8")

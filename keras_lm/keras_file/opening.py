@@ -1,6 +1,6 @@
 """A `.keras` file as data: what it holds, read by a process of its own under limits.
 
-This process opens neither archive nor arrays of a stranger. It starts `reader`,
+This process opens neither archive nor arrays of an untrusted file. It starts `reader`,
 hands it the open file and takes plain numbers from it; if the reader fails, the file is refused.
 """
 

@@ -1,4 +1,4 @@
-"""The process that opens a `.keras` file from a stranger: `opening` starts it.
+"""The process that opens an untrusted `.keras` file: `opening` starts it.
 
 `python -m keras_lm.keras_file.reader all|config`: the file comes as standard input. If it is
 sound, its config is written as a line of JSON, and for "all" also its tokenizer and then its
@@ -131,8 +131,8 @@ def read_config(content: bytes) -> tuple[ModelConfig, dict]:
     if not isinstance(values, dict):
         raise ModelFileError("its config.json has no config.")
     for found, allowed in ((stored, CONFIG_KEYS), (values, MODEL_KEYS)):
-        if strange := sorted(found.keys() - allowed):
-            raise ModelFileError(f"its config.json has an unknown entry {strange[0]!r:.60}.")
+        if unknown := sorted(found.keys() - allowed):
+            raise ModelFileError(f"its config.json has an unknown entry {unknown[0]!r:.60}.")
     config = ModelConfig.from_dict(values.get("config"))
     if not 0 < config.parameter_count() <= MAX_PARAMETERS:
         raise ModelFileError(f"its model would have {config.parameter_count():,} weights.")

@@ -86,6 +86,10 @@ def rows(
         curve: its name in the legend.
         x, value: where its points are.
         low, high: of a band around it, if it has one.
+
+    Example:
+        >>> rows("train", [10, 20], [2.5, None])[["curve", "x", "value"]].to_dict("records")
+        [{'curve': 'train', 'x': 10, 'value': 2.5}]
     """
     low, high = (value if end is None else end for end in (low, high))
     table = pd.DataFrame({"x": x, "value": value, "low": low, "high": high})
@@ -188,6 +192,10 @@ def describe(table: pd.DataFrame, axis: str = "Steps") -> str:
 
     Returns:
         A sentence for each curve: its first, last and lowest value, and whether it falls.
+
+    Example:
+        >>> describe(rows("train", [10, 20], [2.5, 2.0])).split(",")[0]
+        'train: from 2.5 at step 10 to 2 at step 20'
     """
     unit = AXES[axis] if axis == "Steps" else axis.lower()
 

@@ -114,7 +114,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """The text as Streamlit's Markdown shows it to the letter, whatever is in it."""
+    """The text as Streamlit's Markdown shows it to the letter, whatever is in it.
+
+    Example:
+        >>> print(escape_markdown("*a*  b"))
+        \\*a\\* b
+    """
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 

@@ -72,11 +72,21 @@ def compared_table(table: pd.DataFrame, options: ChartOptions) -> pd.DataFrame:
 
 
 def compared_looks(names: Sequence[str]) -> tuple[tuple[str, Look], ...]:
-    """How several curves look beside each other: at most as many as there are COLOURS."""
+    """How several curves look beside each other: at most as many as there are COLOURS.
+
+    Example:
+        >>> [name for name, _ in compared_looks(["flash", "linear"])]
+        ['flash', 'linear']
+    """
     looks = (Look(colour, 2.5, dash, 25) for colour, dash in zip(COLOURS, DASHES, strict=True))
     return tuple(zip(names, looks, strict=False))
 
 
 def title(measure: str, options: ChartOptions) -> str:
-    """Of the vertical axis; `measure` is a key of MEASURES, `options` of the table."""
+    """Of the vertical axis; `measure` is a key of MEASURES, `options` of the table.
+
+    Example:
+        >>> title("Validation", ChartOptions("Steps", smoothing=3, log=False, part=(0, 100)))
+        'validation, bits per byte, smoothed'
+    """
     return f"{measure.lower()}, bits per byte{', smoothed' * bool(options.smoothing)}"

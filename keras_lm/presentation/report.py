@@ -235,7 +235,7 @@ def _points(timeline: Timeline, unit: str) -> list[str]:
     if timeline.tokens:
         words += (
             " Beside it a text that it never trains on: the more coloured a token, the less likely "
-            f"the model held it. Sure {ramp} surprised."
+            f"the model found it. Sure {ramp} surprised."
         )
     table = f'<table class="points"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
     return [f"<p>{words}</p>", table]

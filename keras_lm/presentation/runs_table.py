@@ -104,6 +104,13 @@ def differing_settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
 
     Args:
         configs: by the names of their columns.
+
+    Example:
+        >>> from keras_lm.settings.presets import PRESETS
+        >>> base = PRESETS["original"]
+        >>> changed = RunConfig(base.model.changed(dropout=0.3), base.data, base.training)
+        >>> differing_settings({"a": base, "b": changed}).to_dict("index")
+        {'model.dropout': {'a': '0.1', 'b': '0.3'}}
     """
     values = {
         name: {
@@ -170,7 +177,12 @@ def last_samples(
 
 
 def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """All metrics of the runs as CSV, with a column that names the run."""
+    """All metrics of the runs as CSV, with a column that names the run.
+
+    Example:
+        >>> as_csv({"mine": [{"kind": "metrics", "step": 10, "loss": 2.5}]})
+        b'run,step,loss\\nmine,10,2.5\\n'
+    """
     rows = [
         {"run": name} | {key: value for key, value in event.items() if key != "kind"}
         for name, all_events in events.items()
@@ -181,7 +193,12 @@ def as_csv(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
 
 
 def as_lines(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """All events of the runs as JSON lines, each with the name of its run."""
+    """All events of the runs as JSON lines, each with the name of its run.
+
+    Example:
+        >>> as_lines({"mine": [{"kind": "metrics", "step": 10}]})
+        '{"run": "mine", "kind": "metrics", "step": 10}\\n'
+    """
     return "".join(
         json.dumps({"run": name, **event}) + "\n"
         for name, found in events.items()

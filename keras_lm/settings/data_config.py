@@ -112,7 +112,7 @@ class DataConfig(WithOptions):
             return
         if self.init_from:
             got = f"the task {self.data!r:.60}"
-            raise ConfigError(f"goes on with a text, but got {got}: name a text.", "init_from")
+            raise ConfigError(f"must be used with a text, but got {got}: name a text.", "init_from")
         if self.task is None:
             known = ", ".join(TASK_PREFIX + name for name in TASKS)
             got = f"{self.data!r:.60}"

@@ -59,9 +59,10 @@ class Attention(Variant):
     """An attention; `code` names a CausalSelfAttention, whose arguments its options are.
 
     Attributes:
-        is_exact: it equals softmax attention over the whole past.
+        is_exact: with the same weights it equals softmax attention over the whole past.
         sees_whole_past: every earlier token can change a result.
         shapes: of its further weights: for each layer inside it, by name, that layer's arrays.
+            "qkv" replaces the shape that the layer of that name usually has.
         scores: how many scores there are per token and head, the mean over the context.
         scores_kept: how many of these numbers the backward pass needs; None: all.
         block_bytes: bytes of memory that compiling it takes per block.

@@ -57,7 +57,7 @@ class TrainingConfig(Checked):
     )
     patience: int = field(
         0,
-        "The run ends early after so many validations in a row without a new lowest loss; 0: "
+        "The run ends early after this many validations in a row without a new lowest loss; 0: "
         "never. The best model is kept: 3 to 10.",
         low=0,
         high=1_000_000,

@@ -25,7 +25,13 @@ def parse_event(line: bytes) -> tuple[dict, str]:
 
 
 def is_until(line: bytes, last_step: int) -> bool:
-    """Whether a line holds an event of a step up to `last_step`, or what was planned for later."""
+    """Whether a line holds an event of a step up to `last_step`, or what was planned for later.
+
+    Example:
+        >>> line = b'{"kind": "note", "step": 5, "message": "Stopped."}'
+        >>> is_until(line, 5), is_until(line, 4)
+        (True, False)
+    """
     event, fault = parse_event(line)
     return not fault and (event["kind"] == "plan" or event.get("step", 0) <= last_step)
 

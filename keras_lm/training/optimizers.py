@@ -74,17 +74,40 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class OncePerUpdate(keras.optimizers.Optimizer):
-    """Put before a Keras optimizer: what all variables share is computed once per update.
-
-    Keras computes the learning rate and Adam's correction once per variable, a fourth of the
-    training step's operations, which all take time to trace and memory to compile.
+class GrowingDecay(keras.optimizers.Optimizer):
+    """Put before a Keras optimizer: its weight decay grows from update to update.
 
     Attributes:
         decay_growth: how much the weight decay grows per update, up to MOST_GROWN_DECAY.
     """
 
     decay_growth = 0.0
+
+    def apply(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
+    ) -> None:
+        """As Keras' `apply`."""
+        given = self.weight_decay
+        if self.decay_growth:
+            start = given or 0.0
+            grown = start + self.decay_growth * ops.cast(self.iterations, "float32")
+            self._use_decay(ops.minimum(grown, max(start, MOST_GROWN_DECAY)))
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            if self.decay_growth:
+                self._use_decay(given)
+
+    def _use_decay(self, weight_decay: tf.Tensor | float | None) -> None:
+        self.weight_decay = self.adam_weight_decay = weight_decay
+
+
+class OncePerUpdate(GrowingDecay):
+    """Put before a Keras optimizer: what all variables share is computed once per update.
+
+    Keras computes the learning rate and Adam's correction once per variable, a fourth of the
+    training step's operations, which all take time to trace and memory to compile.
+    """
 
     @property
     def adam_betas(self) -> tuple[float, float]:
@@ -100,20 +123,10 @@ class OncePerUpdate(keras.optimizers.Optimizer):
         update = ops.cast(self.iterations + 1, "float32")
         # Adam's means begin at zero, and are too small by this much at first.
         self.correction = ops.sqrt(1 - beta_2**update) / (1 - beta_1**update)
-        given = self.weight_decay
-        if self.decay_growth:
-            start = given or 0.0
-            grown = start + self.decay_growth * (update - 1.0)
-            self._use_decay(ops.minimum(grown, max(start, MOST_GROWN_DECAY)))
         try:
             super().apply(grads, trainable_variables)
         finally:
             self._learning_rate = schedule
-            if self.decay_growth:
-                self._use_decay(given)
-
-    def _use_decay(self, weight_decay: tf.Tensor | float | None) -> None:
-        self.weight_decay = self.adam_weight_decay = weight_decay
 
     def adam_update(
         self,

@@ -74,7 +74,7 @@ def test_the_command_that_repeats_it_means_the_same_run(taught):
     [
         ("--d-model 12", "d_model must be "),
         ("--tokenizer bpe", "tokenizer must be char"),
-        ("--data task:copy", "init_from goes on with a text"),
+        ("--data task:copy", "init_from must be used with a text"),
         ("--init-from nosuch.keras", "cannot be read: No such file"),
         ("--init-from .", "cannot be read: Is a directory"),
     ],

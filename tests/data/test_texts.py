@@ -153,7 +153,7 @@ def test_a_folder_or_a_pattern_has_a_bounded_number_of_files(tmp_path, monkeypat
         (tmp_path / f"{index}.txt").write_text("ab")
     for name in (str(tmp_path), f"{tmp_path}/*.txt", f"{tmp_path}/**/*.txt"):
         if extra:
-            with pytest.raises(TextError, match="must mean at most 5 files and folders"):
+            with pytest.raises(TextError, match="must match at most 5 files and folders"):
                 load_text(name)
         else:
             assert load_text(name) == "\n".join(["ab"] * 5)
@@ -163,7 +163,7 @@ def test_links_in_a_circle_end(tmp_path):
     for name in "abc":
         (tmp_path / name).symlink_to(tmp_path)
     start = time.process_time()
-    with pytest.raises(TextError, match="must mean at most 10,000 files and folders"):
+    with pytest.raises(TextError, match="must match at most 10,000 files and folders"):
         load_text(f"{tmp_path}/**/*")
     assert time.process_time() - start < 5
 

@@ -17,16 +17,19 @@ D_MODEL, FFN_DIM = 30, 17
 
 
 # What has a formula in this file is compared with it.
-CENTRED = {"layernorm": True, "rmsnorm": False}  # whether the norm subtracts the mean
+def unit(x):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + NORM_EPSILON)
+
+
+NORMALIZE = {  # of x and the norm's weights
+    "layernorm": lambda x, gain, offset=0.0: unit(x - x.mean(-1, keepdims=True)) * gain + offset,
+    "rmsnorm": lambda x, gain: unit(x) * gain,
+}
 
 
 def plain_norm(layer, x, norm):
-    x = x.astype("float64")
-    if CENTRED[norm]:
-        x = x - x.mean(-1, keepdims=True)
-    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + NORM_EPSILON)
-    gain, *offset = (np.array(weight, "float64") for weight in layer.weights)
-    return x * gain + (offset[0] if offset else 0.0)
+    weights = (np.array(weight, "float64") for weight in layer.weights)
+    return NORMALIZE[norm](x.astype("float64"), *weights)
 
 
 ACTIVATE = {
@@ -45,7 +48,7 @@ def plain_feed_forward(layer, x):
     return ACTIVATE[layer.activation](x.astype("float64") @ up + up_bias) @ down + down_bias
 
 
-@pytest.mark.parametrize("norm", CENTRED)
+@pytest.mark.parametrize("norm", NORMALIZE)
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_a_norm_agrees_with_its_formula(randomize, norm, use_bias, scale):
@@ -88,7 +91,7 @@ def make_block(randomize):
     return make
 
 
-@pytest.mark.parametrize("norm", CENTRED)
+@pytest.mark.parametrize("norm", NORMALIZE)
 @pytest.mark.parametrize("activation", ACTIVATE)
 def test_a_block_adds_attention_and_feed_forward_of_the_normed_stream(make_block, norm, activation):
     block = make_block(norm=norm, activation=activation, use_bias=True)

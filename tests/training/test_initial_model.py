@@ -242,7 +242,7 @@ def test_a_run_like_another_takes_the_original_while_it_is_the_same(started, str
 
 
 def test_a_task_cannot_go_on_with_a_model():
-    with pytest.raises(ConfigError, match="init_from goes on with a text, but got the task"):
+    with pytest.raises(ConfigError, match="init_from must be used with a text, but got the task"):
         DataConfig("task:copy", init_from="model.keras")
 
 

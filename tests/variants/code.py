@@ -1,6 +1,6 @@
 """The code of the variants, which needs TensorFlow."""
 
-from keras_lm.model.attention.base import CausalSelfAttention, masked_softmax
+from keras_lm.model.attention.base import CausalSelfAttention, Heads, attend_at_once, masked_softmax
 from keras_lm.model.backend import keras, ops
 
 
@@ -35,6 +35,37 @@ class SlidingWindowAttention(CausalSelfAttention):
 
     def get_config(self):
         return super().get_config() | {"window": self.window}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class GroupedQueryAttention(CausalSelfAttention):
+    """Softmax attention whose heads share keys and values (https://arxiv.org/abs/2305.13245)."""
+
+    def __init__(self, *args, num_kv_heads: int = 1, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_kv_heads = num_kv_heads
+
+    @property
+    def qkv_size(self):
+        return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+
+    def split_heads(self, x):
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        # (batch, length, qkv_size) -> (batch, heads, length, head_dim)
+        heads = ops.reshape(self.qkv(x), (batch, length, -1, self.head_dim))
+        ends = [self.num_heads, self.num_heads + self.num_kv_heads]
+        queries, keys, values = ops.split(ops.transpose(heads, (0, 2, 1, 3)), ends, axis=1)
+        if self.qk_norm:
+            queries, keys = ops.rms_normalization(queries), ops.rms_normalization(keys)
+        shared = self.num_heads // self.num_kv_heads
+        keys, values = ops.repeat(keys, shared, axis=1), ops.repeat(values, shared, axis=1)
+        return Heads(queries * self.head_dim**-0.5, keys, values)
+
+    def attend(self, queries, keys, values):
+        return attend_at_once(queries, keys, values)
+
+    def get_config(self):
+        return super().get_config() | {"num_kv_heads": self.num_kv_heads}
 
 
 class UnitNorm(keras.layers.Layer):

@@ -32,7 +32,7 @@ def main() -> None:
     """Prints the continuation as it is made."""
     parser = argparse.ArgumentParser(description="Continues a text.")
     parser.add_argument("prompt", help="The text to continue.")
-    parser.add_argument("--tokens", type=int, default=100, help="At most so many.")
+    parser.add_argument("--tokens", type=int, default=100, help="At most this many tokens.")
     arguments = parser.parse_args()
     tokens = Tokens(FOLDER)
     ids = tokens.encode(arguments.prompt) or [tokens.stop or 0]

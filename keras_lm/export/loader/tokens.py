@@ -15,7 +15,12 @@ WORD = re.compile(
 
 
 def letters_of_bytes() -> list[str]:
-    """The letter that stands for each byte in a byte-level vocabulary."""
+    """The letter that stands for each byte in a byte-level vocabulary.
+
+    Example:
+        >>> letters_of_bytes()[ord("A")], letters_of_bytes()[ord(" ")]
+        ('A', 'Ġ')
+    """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = (byte for byte in range(256) if byte not in visible)
     letters = {byte: chr(byte) for byte in visible}
@@ -46,7 +51,12 @@ SHAPES = Shapes()
 
 
 def words(text: str) -> Iterator[str]:
-    """The words of a text as GPT-2 cuts them, each with the space before it."""
+    """The words of a text as GPT-2 cuts them, each with the space before it.
+
+    Example:
+        >>> list(words("The man, who"))
+        ['The', ' man', ',', ' who']
+    """
     for found in WORD.finditer(text.translate(SHAPES)):
         yield text[found.start() : found.end()]
 

@@ -158,7 +158,7 @@ class CausalSelfAttention(keras.layers.Layer):
         self.turning = scheme.load() if scheme.code else None
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         self.qkv = keras.layers.Dense(
-            3 * d_model,
+            self.qkv_size,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="qkv",
             **dense,
@@ -176,6 +176,11 @@ class CausalSelfAttention(keras.layers.Layer):
         mixed = self.attend(*self.project(x, ops.arange(ops.shape(x)[1])))
         return self.output_dropout(self.merge_heads(mixed), training=training)
 
+    @property
+    def qkv_size(self) -> int:
+        """Features per token of the queries, keys and values of all heads together."""
+        return 3 * self.num_heads * self.head_dim
+
     def project(self, x, positions):
         """What `attend` takes, in its order: the heads of `x`, turned by `positions`."""
         return self.turn_heads(self.split_heads(x), positions)
@@ -183,7 +188,7 @@ class CausalSelfAttention(keras.layers.Layer):
     def split_heads(self, x) -> Heads:
         """The heads of `x` without positions, queries scaled by 1 / sqrt(head_dim)."""
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        # (batch, length, 3 * d_model) -> (3, batch, num_heads, length, head_dim)
+        # (batch, length, qkv_size) -> (3, batch, num_heads, length, head_dim)
         qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, self.head_dim))
         queries, keys, values = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3, axis=0)
         if self.qk_norm:

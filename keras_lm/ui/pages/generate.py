@@ -323,5 +323,10 @@ def draw_notes(reply: Reply) -> None:
 
 
 def shorten(prompt: str) -> str:
-    """The end of a long prompt, which is what the text goes on from."""
+    """The end of a long prompt, which is what the text goes on from.
+
+    Example:
+        >>> shorten("The man"), len(shorten("a" * 100_000)) < 1_000
+        ('The man', True)
+    """
     return prompt if len(prompt) <= SHOWN_PROMPT else f"… {prompt[-SHOWN_PROMPT:]}"

@@ -144,7 +144,7 @@ def draw_guesses(result: dict) -> None:
         else:
             st.subheader("What the model expected here")
             st.text(
-                f"Its five best guesses for token {token}, and how likely it held the token "
+                f"Its five best guesses for token {token}, and how likely it found the token "
                 f"{tokens[token]!r} that is there."
             )
         st.html(maps.expected(result))
@@ -185,7 +185,7 @@ def numbers(result: dict) -> None:
         (
             "Right at first guess",
             f"{np.mean(np.round(likely, 5) >= best):.0%}",
-            "How often the token in the text was the one that the model held to be likeliest.",
+            "How often the token that the model found likeliest was the one in the text.",
         ),
     ]
     with st.container(horizontal=True, key="inspect-numbers"):

@@ -203,7 +203,12 @@ def readings_of(config: RunConfig, facts: TextFacts) -> float:
 
 
 def show_times(readings: float) -> str:
-    """0.4 times, 2.6 times, 250 times."""
+    """0.4 times, 2.6 times, 250 times.
+
+    Example:
+        >>> show_times(0.42), show_times(250.4)
+        ('0.4 times', '250 times')
+    """
     return f"{readings:.1f} times" if readings < MANY_READINGS else f"{readings:,.0f} times"
 
 

@@ -65,7 +65,7 @@ def chart_options() -> ChartOptions:
                 format="%d%%",
                 key="chart.part",
                 persist_state="session",
-                help="Which part is drawn, from its begin to its end. With a mouse or a touchpad "
+                help="Which part is drawn, from its start to its end. With a mouse or a touchpad "
                 "you can also zoom in the chart: hold Ctrl (⌘ on a Mac) and turn the wheel, or "
                 "pinch; drag to move; click twice to see all of it again.",
             )

@@ -116,12 +116,22 @@ def write_line(find: Callable[[], Copies], brief: bool) -> None:
 
 
 def is_long(copy: str) -> bool:
-    """Whether a copy so long is more than chance."""
+    """Whether a copy so long is more than chance.
+
+    Example:
+        >>> is_long("the man"), is_long("the man who came to the door and then left")
+        (False, True)
+    """
     return len(copy) >= LONG_COPY or len(WORD.findall(copy)) >= LONG_COPY_WORDS
 
 
 def describe_copy(copy: str) -> str:
-    """A sentence about the longest copy, as HTML."""
+    """A sentence about the longest copy, as HTML.
+
+    Example:
+        >>> describe_copy("the man")
+        'Copied from the training text: at most 7 characters in a row (“the man”).'
+    """
     if not copy:
         return "Copied from the training text: nothing."
     shown = copy if len(copy) <= SHOWN_COPY else f"{copy[:SHOWN_COPY]}…"
@@ -131,7 +141,12 @@ def describe_copy(copy: str) -> str:
 
 
 def describe_novelty(novelty: float) -> str:
-    """A sentence about the phrases of four words."""
+    """A sentence about the phrases of four words.
+
+    Example:
+        >>> describe_novelty(0.25)
+        ' 25% of its four-word phrases are new.'
+    """
     if novelty in (0.0, 1.0):
         return f" {'All' if novelty else 'None'} of its four-word phrases are new."
     # Neither all nor none of them, so never rounded to that.

@@ -281,7 +281,12 @@ def numbers(frame: pd.DataFrame) -> None:
         ("Memory", "memory_mb", "{:,.0f} MB", "Of the training process."),
     ]
     if "task_accuracy" in frame:
-        cells[3] = ("Exact", "task_accuracy", "{:.1%}", "Held-out answers that are all right.")
+        cells[3] = (
+            "Exact",
+            "task_accuracy",
+            "{:.1%}",
+            "Held-out instances whose whole answer is right.",
+        )
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="numbers"):
         for label, column, form, help_text in cells:
             values = frame[column].dropna() if column in frame else pd.Series(dtype=float)

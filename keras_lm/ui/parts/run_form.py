@@ -93,7 +93,7 @@ def show_initial() -> None:
     name = label_runs([summary])[summary.run_id] if summary else "a run that is gone"
     st.caption(
         f"**Goes on with the model of:** {escape_markdown(name)}. Its shape and tokenizer stay; "
-        "choose the text that it shall learn."
+        "choose the text that it should learn."
     )
     st.button(
         "Begin with fresh weights",
