@@ -53,7 +53,7 @@ class RunSummary:
 
     @property
     def trained_config(self) -> RunConfig | None:
-        """The config with the steps that the run has since it was trained longer.
+        """The config; of a run that was trained longer, with all its steps and no other budget.
 
         Example:
             >>> from keras_lm.settings.presets import ORIGINAL
@@ -62,9 +62,12 @@ class RunSummary:
             (1000, 2000)
         """
         config, steps = self.config, self.status.get("steps", 0)
-        if config is None or not config.most_steps < steps < MOST_STEPS:
+        if config is None or steps >= MOST_STEPS:  # the pace of its seconds is not known yet
             return config
-        return replace(config, training=config.training.changed(steps=steps, max_tokens=0))
+        if not self.status.get("longer_from") and steps <= config.most_steps:
+            return config
+        length = {"steps": steps, "max_seconds": 0.0, "max_tokens": 0}
+        return replace(config, training=config.training.changed(**length))
 
     @property
     def is_active(self) -> bool:

@@ -76,7 +76,7 @@ STATUS = {
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
     **dict.fromkeys(("ends_at", "train_seconds"), AMOUNT),
-    **dict.fromkeys(("step", "train_tokens", "validation_tokens", "best_step"), WHOLE),
+    **dict.fromkeys(("step", "train_tokens", "validation_tokens", "best_step", "longer_from"), WHOLE),
     **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
     "rate_factor": FACTOR,
     **dict.fromkeys(("loss", "best_loss", "last_loss"), NUMBER),

@@ -98,10 +98,13 @@ class Planner:
 
     @property
     def status(self) -> dict[str, float]:
-        """What the run's status says of its length: its steps, and when its seconds end."""
+        """What the run's status says of its length: its steps, and when its seconds end.
+
+        And after which step it was last trained longer; 0: it was not.
+        """
         stage = self.stage
         ends_at = time.time() + self._seconds_left if stage.deadline else 0.0
-        return {"steps": stage.steps, "ends_at": ends_at}
+        return {"steps": stage.steps, "ends_at": ends_at, "longer_from": stage.begin}
 
     @property
     def _is_timed(self) -> bool:

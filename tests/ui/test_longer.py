@@ -71,7 +71,7 @@ def test_settings_and_lists_show_the_steps_that_a_run_has_since_it_was_trained_l
     folder = put_ended(tmp_path, run_folder.FINISHED, has_checkpoint=True)
     steps = QUICK_START.training.steps
     folder.append_event({"kind": "plan", "step": steps, "begin": steps, "steps": steps + 250})
-    folder.write_status(state=run_folder.FINISHED, steps=steps + 250)
+    folder.write_status(state=run_folder.FINISHED, steps=steps + 250, longer_from=steps)
     page = AppTest.from_file(PAGE, default_timeout=60)
     page.session_state[STYLED] = True
     page.query_params["run"] = RUN
