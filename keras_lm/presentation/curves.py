@@ -373,7 +373,7 @@ def _references() -> list[dict[str, Any]]:
         {
             "transform": [{"filter": f"datum.kind == '{MARK}'"}],
             "mark": text | {"align": "left", "dx": 4},
-            "encoding": {"y": {"value": 24}, "text": name},
+            "encoding": {"y": {"value": 40}, "text": name},
         },
     ]
 

@@ -39,7 +39,12 @@ from keras_lm.storage.files import open_plain
 from keras_lm.storage.run_folder import FINISHED, RunFolder
 
 WIDTH = 440  # pixels of a drawing, which grows and shrinks with the page
-READABLE = {"labelFontSize": 13, "titleFontSize": 13, "gridColor": "#8884"}  # also when it shrinks
+READABLE = {  # also when it shrinks
+    "labelFontSize": 13,
+    "labelSeparation": 8,
+    "titleFontSize": 13,
+    "gridColor": "#8884",
+}
 MOST_SAMPLES = 12
 EXCERPT = 300  # characters of a sample in a table
 MARK = '<meta name="generator" content="keras_lm">'  # of a file that may be replaced
@@ -79,7 +84,8 @@ tr, figure { break-inside: avoid; }
 }
 @media print {
   body { max-width: none; margin: 0; }
-  pre { max-height: none; }
+  pre { max-height: none; break-inside: avoid; }
+  p:has(+ pre) { break-after: avoid; }
   .wide { overflow: visible; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
