@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+import keras_lm
+
 ROOT = Path(__file__).parents[1]
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted(ROOT.glob("keras_lm/**/*.py"))
     if ">>> " in path.read_text()
 ]
+
+
+@pytest.mark.parametrize("name", keras_lm.__all__)
+def test_every_name_of_the_library_has_an_example(name):
+    assert ">>> " in (getattr(keras_lm, name).__doc__ or "")
 
 
 @pytest.mark.parametrize("name", MODULES)

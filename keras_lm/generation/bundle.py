@@ -20,6 +20,13 @@ class Bundle:
         model: the LanguageModel, float32.
         tokenizer: its tokenizer.
         config: its ModelConfig.
+
+    Example:
+        >>> from keras_lm.data.tokenizers import CharTokenizer
+        >>> tokenizer = CharTokenizer.from_text("hat")
+        >>> config = ModelConfig(vocab_size=3, context_length=2, d_model=8, num_heads=2)
+        >>> Bundle(build_model(config), tokenizer, config).tokens_cut("that")
+        2
     """
 
     model: LanguageModel
@@ -47,6 +54,18 @@ def load(path: str | Path) -> Bundle:
 
     Raises:
         ModelFileError: when the file is not a sound keras_lm model, with the reason.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_lm.data.tokenizers import CharTokenizer
+        >>> tokenizer = CharTokenizer.from_text("hat").to_dict()
+        >>> config = ModelConfig(vocab_size=3, d_model=8, num_heads=2, num_blocks=1)
+        >>> model = LanguageModel(config, tokenizer)
+        >>> model.build((None, 9))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/mine.keras")
+        ...     load(f"{folder}/mine.keras").tokenizer.decode([0, 1, 2])
+        'aht'
     """
     content = read_model_file(Path(path))
     model = build_model(content.config, "float32")
@@ -69,6 +88,14 @@ def generate(bundle: Bundle, prompt: str | Sequence[str], **settings) -> str | l
 
     Raises:
         ConfigError: when a setting is out of its range.
+
+    Example:
+        >>> from keras_lm.data.tokenizers import CharTokenizer
+        >>> tokenizer = CharTokenizer.from_text("hat")
+        >>> config = ModelConfig(vocab_size=3, context_length=9, d_model=8, num_heads=2)
+        >>> bundle = Bundle(build_model(config), tokenizer, config)
+        >>> len(generate(bundle, "ha", max_new_tokens=5))
+        5
     """
     config = GenerationConfig.from_dict(settings)
     prompts = [prompt] if isinstance(prompt, str) else prompt

@@ -31,7 +31,12 @@ REFUSED = 3  # the reader's exit code when its reason is in words
 
 
 class ModelFileError(ValueError):
-    """A model file or checkpoint that cannot be used; the message is one sentence."""
+    """A model file or checkpoint that cannot be used; the message is one sentence.
+
+    Example:
+        >>> isinstance(ModelFileError("there is no file mine.keras."), ValueError)
+        True
+    """
 
 
 class ModelContent(NamedTuple):

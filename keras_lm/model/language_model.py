@@ -44,6 +44,11 @@ class LanguageModel(keras.Model):
     Raises:
         ConfigError: for ids of another shape, out of their range, or too many for learned
             positions.
+
+    Example:
+        >>> model = LanguageModel(ModelConfig(vocab_size=5, d_model=8, num_heads=2, num_blocks=1))
+        >>> model(ops.array([[3, 1, 4]])).shape
+        TensorShape([1, 3, 5])
     """
 
     def __init__(self, config: ModelConfig, tokenizer: dict | None = None, **kwargs):

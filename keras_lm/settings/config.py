@@ -30,7 +30,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that defines one run: what `config.json` in its folder holds."""
+    """Everything that defines one run: what `config.json` in its folder holds.
+
+    Example:
+        >>> training = TrainingConfig(batch_size=2, gradient_accumulation=3)
+        >>> RunConfig(ModelConfig(context_length=7), DataConfig(), training).tokens_per_step
+        42
+    """
 
     model: ModelConfig
     data: DataConfig

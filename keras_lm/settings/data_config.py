@@ -16,7 +16,12 @@ BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
 
 @dataclass(frozen=True)
 class DataConfig(WithOptions):
-    """Which text, and how it becomes tokens."""
+    """Which text, and how it becomes tokens.
+
+    Example:
+        >>> DataConfig("alice", tokenizer="char").changed(tokenizer="bpe").tokenizer
+        'bpe'
+    """
 
     registries = {"tokenizer": TOKENIZERS}
     data: str = field(

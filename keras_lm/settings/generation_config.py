@@ -7,7 +7,12 @@ from keras_lm.settings.checks import Checked, field
 
 @dataclass(frozen=True)
 class GenerationConfig(Checked):
-    """How text is continued."""
+    """How text is continued.
+
+    Example:
+        >>> GenerationConfig(temperature=0.5, seed=3).max_new_tokens
+        100
+    """
 
     max_new_tokens: int = field(
         100,

@@ -16,7 +16,12 @@ NO_BUDGET = {"max_seconds": 0.0, "max_tokens": 0}
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """How one run trains. A step is one update of the weights."""
+    """How one run trains. A step is one update of the weights.
+
+    Example:
+        >>> TrainingConfig(optimizer="muon").optimizer
+        'muon'
+    """
 
     steps: int = field(
         1000,
