@@ -313,20 +313,24 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError), open_plain(self.events_file) as file:
             os.fsync(file.fileno())
 
-    def read_events(self, offset: int = 0) -> tuple[list[dict], int]:
+    def read_events(self, offset: int = 0, about: int = 0) -> tuple[list[dict], int]:
         """Events from byte `offset` on, and the offset after them; a torn last line waits.
 
-        Damaged lines are left out; a note at the end says so.
+        Damaged lines are left out; a note at the end says so. `about`: of more points without
+        validation only so many, evenly spread, are looked at (`events.thinned`); 0: all.
         """
         events: list[dict] = []
         faults: list[str] = []
+        lines: list[bytes] = []
         for line, end in self._lines(offset, MOST_EVENTS_BYTES):
+            lines.append(line)
+            offset = end
+        for line in thinned(lines, about) if about else lines:
             event, fault = parse_event(line)
             if fault:
                 faults.append(fault)
             else:
                 events.append(event)
-            offset = end
         if offset >= MOST_EVENTS_BYTES and (events or faults):
             faults.append(f"what follows the first {MOST_EVENTS_BYTES:,} bytes is too much to show")
         if faults:

@@ -256,3 +256,6 @@ def test_a_long_curve_is_read_thinned_with_every_validation(folder, count):
     assert kept[: 1 + len(validated)] == [note, *validated]
     plain = kept[1 + len(validated) :]
     assert min(count, 50) <= len(plain) < 100 and plain[-1:] == points[-1:]
+    (*same, note), offset = folder.read_events(about=50)
+    assert same == kept and "left out: 1;" in note["message"]
+    assert folder.read_events(offset, about=50) == ([], folder.events_file.stat().st_size)

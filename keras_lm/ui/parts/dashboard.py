@@ -49,6 +49,7 @@ STILL = "<style>.stMain * {transition: none !important}</style>"
 TITLE_HEIGHT, PROGRESS_HEIGHT = 36, 42
 NUMBER_WIDTH = 100  # pixels: seven in a row on a laptop, three on a telephone
 NONE_YET = "–"
+MANY_POINTS = 10_000  # of a curve; up to twice as many are all read, of more about so many
 
 
 class Badge(NamedTuple):
@@ -164,14 +165,14 @@ def log(folder: RunFolder, is_open: bool) -> None:
 
 
 def read_events(folder: RunFolder) -> list[dict]:
-    """All events of a run; what this tab has read before is not read again."""
+    """The events of a run, most points of a very long one left out; each line is read once."""
     cache = st.session_state.setdefault("events", {})
     file = folder.events_file
     inode = file.stat().st_ino if os.path.exists(file) else 0
     events, offset, read_inode = cache.get(folder.run_id, ([], 0, inode))
     if inode != read_inode:
         events, offset = [], 0  # a resumed run took back what it will do again
-    new, offset = folder.read_events(offset)
+    new, offset = folder.read_events(offset, MANY_POINTS)
     cache[folder.run_id] = (events + new, offset, inode)
     return events + new
 
