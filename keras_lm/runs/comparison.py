@@ -115,7 +115,7 @@ def summarize(scores: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair]) 
     """
     runs = {name: seeds for name, seeds in scores.items() if seeds}
     if len(runs) < 2:
-        return "Nothing to compare: fewer than two entries have a finished run."
+        return "Nothing to compare yet: fewer than two entries have a finished run."
     if any(pair.verdict == TOO_FEW_SEEDS for pair in pairs if pair.a in runs and pair.b in runs):
         return "Too few seeds for a verdict: at least two are needed, and five are better."
     common = set.intersection(*map(set, runs.values()))  # another seed may be an easier one

@@ -223,7 +223,8 @@ def progress_in_words(runs: Sequence[RaceRun]) -> str:
     words = count_in_words(runs)
     for run in runs:
         if run.summary and run.state in (run_folder.PREPARING, run_folder.TRAINING):
-            words += f"; {run.entry}, seed {run.seed}: step {run.summary.status.get('step', 0):,}"
+            step = run.summary.status.get("step", 0)
+            words += f"; {run.entry}, seed {run.seed}: {f'step {step:,}' if step else run.state}"
     return words
 
 

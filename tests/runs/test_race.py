@@ -216,6 +216,9 @@ def test_progress_says_which_run_trains_and_what_did_not_finish(race):
     counts = "1 of 4 runs finished, 1 failed, 1 interrupted"
     assert count_in_words(race.runs()) == counts
     assert progress_in_words(race.runs()) == f"{counts}; norm=layernorm, seed 1: step 1,200"
+    starting = race.supervisor.folder(race.runs()[1].run_id)
+    starting.write_status(state=run_folder.PREPARING, step=0)
+    assert progress_in_words(race.runs()) == f"{counts}; norm=layernorm, seed 1: preparing"
 
 
 def test_curves_are_in_the_order_of_the_entries_with_the_solid_one_below(race):

@@ -121,3 +121,27 @@ def test_no_damage_of_a_race_takes_its_page_or_another_race_away(
     assert page.error or page.subheader  # a sentence, or what is left of the race
     (races,) = page.selectbox
     assert any("01-01 00:00" in option and "norm: rmsnorm" in option for option in races.options)
+
+
+@pytest.mark.parametrize("state, can_resume", [("interrupted", True), ("stopped", False)])
+def test_what_was_killed_can_be_resumed_while_the_other_runs_go_on(
+    state, can_resume, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(Supervisor, "_launch", lambda *_: None)
+    race = Race(tmp_path / RACES / SOUND, Supervisor(tmp_path))
+    race.create(RaceConfig(QUICK_START, "norm", ("rmsnorm", "layernorm"), (1,)))
+    race.go_on()
+    ended, waits = (race.supervisor.folder(run.run_id) for run in race.runs())
+    ended.write_status(state=state)
+    st.cache_resource.clear()
+    page = AppTest.from_string(PROGRAM, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.query_params["race"] = SOUND
+    page.run()
+    assert [button.label for button in page.button] == ["Stop", *["Resume"] * can_resume]
+    if can_resume:
+        page.button(key="race.go").click().run()
+        assert ended.read_status()["state"] == waits.read_status()["state"] == "queued"
+        assert [button.label for button in page.button] == ["Stop"]
+    st.cache_resource.clear()

@@ -28,7 +28,13 @@ from keras_lm.runs.race import (
     progress_in_words,
 )
 from keras_lm.settings import estimates
-from keras_lm.storage.run_folder import ACTIVE_STATES, FINISHED, TRAINING
+from keras_lm.storage.run_folder import (
+    ACTIVE_STATES,
+    FINISHED,
+    INTERRUPTED,
+    PAUSED,
+    TRAINING,
+)
 from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.parts.fields import explain
 from keras_lm.ui.parts.race_form import race_form
@@ -44,6 +50,7 @@ RACE = "race"  # in the address and in the session: the race that is looked at
 NEW = "new"
 RACE_NAME = re.compile("[0-9A-Za-z_][0-9A-Za-z_.-]{0,99}")
 REFRESH_SECONDS = 3.0
+BY_ITSELF = (INTERRUPTED, PAUSED)  # how a run may have ended while the others go on
 
 
 INTRODUCTION = (
@@ -209,7 +216,8 @@ def draw_race(name: str, was_over: bool) -> None:
     with st.container(key="race-progress"):
         st.progress(sum(map(share, runs)) / len(runs), escape_markdown(progress_in_words(runs)))
     announce(f"{count_in_words(runs)}.", key="reach-race")
-    buttons(race, config, bool(active), any(run.state in ("", *RESUMABLE) for run in runs))
+    ended = BY_ITSELF if active else ("", *RESUMABLE)  # what was stopped may be just ending
+    buttons(race, config, bool(active), any(run.state in ended for run in runs))
     has_finished = all(run.state == FINISHED for run in runs)  # the last may while this is drawn
     is_over = was_over or has_finished
     if is_over:
@@ -237,7 +245,7 @@ def share(run: RaceRun) -> float:
 
 
 def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) -> None:
-    """Stop while it is active; later go on, or more seeds."""
+    """Stop while it is active, later more seeds; resume what ended too early."""
     with st.container(horizontal=True):
         st.download_button(
             "Report",
@@ -249,16 +257,13 @@ def buttons(race: Race, config: RaceConfig, is_active: bool, can_go_on: bool) ->
             on_click="ignore",
             help="One HTML file with the chart, the table and the sentence.",
         )
-        if is_active:
-            with shown_disk_errors():
-                if st.button("Stop", icon=":material/stop:", key="race.stop"):
-                    race.stop()
-            return
         with shown_disk_errors():
+            if is_active and st.button("Stop", icon=":material/stop:", key="race.stop"):
+                race.stop()
             if can_go_on and st.button("Resume", icon=":material/resume:", key="race.go"):
                 race.go_on()
                 st.rerun()
-            if st.button("One more seed", icon=":material/add:", key="race.more"):
+            if not is_active and st.button("One more seed", icon=":material/add:", key="race.more"):
                 race.create(config.with_seeds([max(config.seeds) + 1]))
                 race.go_on()
                 st.rerun()

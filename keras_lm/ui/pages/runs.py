@@ -98,6 +98,7 @@ def choose_runs(table: pd.DataFrame) -> list[str]:
         key=TABLE,
         column_config={
             "Name": st.column_config.TextColumn(width="medium"),
+            "Settings": st.column_config.TextColumn(width="medium"),
             "Curve": st.column_config.LineChartColumn(width="small"),
             "Best val. loss": number(format="%.3f"),
             "Last val. loss": number(format="%.3f"),
