@@ -311,3 +311,21 @@ def test_a_long_message_is_cut_and_a_point_without_tokens_is_left_out(tmp_path):
     added = folder.read_events()[0][len(events) :]
     assert [event["kind"] for event in added] == ["note", "note"]
     assert added[0]["message"] == "y" * 2_000 and "must have tokens" in added[1]["message"]
+
+
+@pytest.mark.parametrize("value", ["[]", "1", '"a"'])
+def test_of_lines_of_megabytes_only_so_many_are_read_as_take_a_second(tmp_path, value):
+    folder = make_run(tmp_path, DAMAGED)
+    first, last = folder.read_events()[0][0], {"kind": "note", "step": 2, "message": "the last"}
+    values = ", ".join([value] * 800_000)
+    line = f'{{"kind": "note", "step": 1, "message": "x", "all": [{values}]}}\n'
+    with open(folder.events_file, "a") as file:
+        file.writelines(line for _ in range(20))
+    folder.append_event(last)
+    begin = time.process_time()
+    *events, note = folder.read_events()[0]
+    assert time.process_time() - begin < 3 * PATIENCE
+    assert first in events and last in events
+    kept = sum("all" in event for event in events)
+    assert 1 <= kept < 20 and f"left out: {20 - kept}; the first: of lines above" in note["message"]
+    assert sum("all" in event for event in folder.read_thinned(20)) == kept

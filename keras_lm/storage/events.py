@@ -1,11 +1,14 @@
 """Lines of an events file: what is in one, and which to read of many. Standard library only."""
 
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from keras_lm.storage.files import parse_json
 from keras_lm.storage.records import check_event
 
 METRICS_BEGIN, VALIDATES = b'{"kind": "metrics"', b'"val_loss"'  # as the trainer writes them
+LONG_LINE = 2**16  # bytes: hardly a sample has more
+MOST_LONG_BYTES = 8 * 2**20  # of long lines that are read: JSON can take 0.1 s per megabyte
 Item = TypeVar("Item")
 
 
@@ -16,12 +19,28 @@ def parse_event(line: bytes) -> tuple[dict, str]:
         >>> parse_event(b'{"kind": "met')[0]
         {}
     """
+    if not line:  # left out by the reader
+        return {}, f"of lines above {LONG_LINE:,} bytes, {MOST_LONG_BYTES:,} bytes are read"
     if not line.startswith(b"{"):  # a piece of a line that was torn, or is too long
         return {}, "an event must be a JSON object on one line"
     try:
         return check_event(parse_json(line))
     except ValueError as error:
         return {}, f"an event must be JSON, but {error!s:.100}"
+
+
+def readable(lines: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """The lines, each with the offset after it; of long ones so many as take a second, else b"".
+
+    Example:
+        >>> list(readable([(b"{}", 3)]))
+        [(b'{}', 3)]
+    """
+    left = MOST_LONG_BYTES
+    for line, end in lines:
+        is_long = len(line) > LONG_LINE
+        left -= len(line) * is_long
+        yield b"" if is_long and left < 0 else line, end
 
 
 def is_until(line: bytes, last_step: int) -> bool:

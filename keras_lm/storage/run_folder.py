@@ -20,7 +20,7 @@ from typing import Any
 from keras_lm.settings.formats import FORMATS
 from keras_lm.storage import files
 from keras_lm.storage.belongings import other_names, remove_made_here
-from keras_lm.storage.events import is_until, parse_event, thinned
+from keras_lm.storage.events import is_until, parse_event, readable, thinned
 from keras_lm.storage.files import (
     DamagedFile,
     append_plain,
@@ -322,7 +322,7 @@ class RunFolder:
         events: list[dict] = []
         faults: list[str] = []
         lines: list[bytes] = []
-        for line, end in self._lines(offset, MOST_EVENTS_BYTES):
+        for line, end in readable(self._lines(offset, MOST_EVENTS_BYTES)):
             lines.append(line)
             offset = end
         for line in thinned(lines, about) if about else lines:
@@ -340,7 +340,7 @@ class RunFolder:
 
     def read_thinned(self, about: int) -> list[dict]:
         """The events that `events.thinned` keeps of a long run; damaged lines are left out."""
-        lines = thinned([line for line, _ in self._lines(0, MOST_EVENTS_BYTES)], about)
+        lines = thinned([line for line, _ in readable(self._lines(0, MOST_EVENTS_BYTES))], about)
         return [event for event, fault in map(parse_event, lines) if not fault]
 
     def _lines(self, offset: int, most_bytes: float) -> Iterator[tuple[bytes, int]]:

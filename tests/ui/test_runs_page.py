@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.ui.pages.runs import known_rows
+from keras_lm.ui.pages import runs as runs_page
+from keras_lm.ui.pages.runs import known_rows, read_slowly
 from tests.ui.browsing import no_traceback, settle
 
 ROW = 35  # pixels, of Streamlit's table
@@ -47,6 +48,26 @@ def test_only_runs_that_changed_are_read_again(tmp_path, monkeypatch):
     changed = known_rows(runs, cache)
     assert read[3:] == [folders[1].run_id] and changed[1]["seconds"] == 2.0
     assert [changed[0], changed[2]] == [rows[0], rows[2]]
+    folders[0].status_file.write_text('{"state": "finished", "steps": "x"}')
+    assert known_rows(runs, cache)[2]["state"] == "damaged"
+    assert known_rows(runs, cache)[2]["state"] == "damaged" and len(read) == 5
+
+
+def test_reading_ahead_leaves_half_of_the_time_to_the_pages(tmp_path, monkeypatch):
+    folders = [put_run(tmp_path, number) for number in (1, 2, 3)]
+    now, took = [0.0], [4.0, 0.5, 2.0]  # seconds, a run each
+    slept, cache = [], {}
+    thinned = RunFolder.read_thinned
+
+    def slow(self, about):
+        now[0] += took[len(cache)]
+        return thinned(self, about)
+
+    monkeypatch.setattr(RunFolder, "read_thinned", slow)
+    monkeypatch.setattr(runs_page.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(runs_page.time, "sleep", slept.append)
+    read_slowly(Supervisor(tmp_path), cache)
+    assert slept == took and len(cache) == len(folders)
 
 
 def test_chosen_runs_are_compared_and_deleted(new_page, address, runs_folder):

@@ -1,6 +1,7 @@
 """The Runs page: all runs in a table; those that are chosen, named, compared, deleted."""
 
 import threading
+import time
 from typing import Any
 
 import pandas as pd
@@ -31,7 +32,8 @@ MOST_NAMED = 10  # of the runs that are to be deleted
 TABLE_HEIGHT, FILTER_WIDTH = 420, 160  # pixels
 TABLE = "runs.table"
 SHOWN = "runs.shown"  # in the session: the ids of the table's rows, as the browser has them
-Rows = dict[str, tuple[RunSummary, dict[str, Any]]]  # by run: its summary, and the row of that
+# By run: its row, and before that of which summary and files.
+Rows = dict[str, tuple[tuple[RunSummary, tuple], dict[str, Any]]]
 INTRODUCTION = (
     "Every run, newest first. Choose one row to name and star that run, or several to compare "
     "their curves, settings and samples, to download their numbers, or to delete them."
@@ -57,14 +59,19 @@ def page() -> None:
 
 
 def known_rows(runs: Supervisor, cache: Rows) -> list[dict[str, Any]]:
-    """The rows of all runs, newest first; events are read again only if a run changed."""
-    for summary in (summaries := runs.summaries()):
-        known = cache.get(summary.run_id)
-        if known is None or known[0] is not summary:  # which stays the same where nothing changed
-            folder = runs.folder(summary.run_id)
-            events = folder.read_thinned(CURVE_POINTS // 2)  # beside those that validate
-            cache[summary.run_id] = (summary, run_row(summary, events))
-    return [cache[summary.run_id][1] for summary in summaries]
+    """The rows of all runs, newest first."""
+    return [known_row(runs, summary, cache) for summary in runs.summaries()]
+
+
+def known_row(runs: Supervisor, summary: RunSummary, cache: Rows) -> dict[str, Any]:
+    """The row of one run; its events are read again only if it changed."""
+    folder = runs.folder(summary.run_id)
+    now = (summary, folder.signature())
+    known = cache.get(summary.run_id)
+    if known is None or known[0] != now:
+        events = folder.read_thinned(CURVE_POINTS // 2)  # beside those that validate
+        known = cache[summary.run_id] = (now, run_row(summary, events))
+    return known[1]
 
 
 @st.cache_resource
@@ -75,7 +82,15 @@ def _cache() -> Rows:
 @st.cache_resource(show_spinner=False)
 def read_ahead() -> None:
     """Reads all runs, once per server and beside it: the first look at many need not wait."""
-    threading.Thread(target=known_rows, args=(supervisor(), _cache()), daemon=True).start()
+    threading.Thread(target=read_slowly, args=(supervisor(), _cache()), daemon=True).start()
+
+
+def read_slowly(runs: Supervisor, cache: Rows) -> None:
+    """Reads the rows of all runs; at least half of the time is left to the pages."""
+    for summary in runs.summaries():
+        begin = time.monotonic()
+        known_row(runs, summary, cache)
+        time.sleep(time.monotonic() - begin)
 
 
 def choose_runs(table: pd.DataFrame) -> list[str]:
