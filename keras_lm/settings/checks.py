@@ -27,9 +27,10 @@ class ConfigError(ValueError):
         problem: as given, for a page that calls the setting by its label.
         field: the setting's name alone; "" when the sentence is about none.
 
-    >>> error = ConfigError("must be at least 1, but got 0.", "TrainingConfig.steps")
-    >>> str(error), error.field
-    ('TrainingConfig.steps must be at least 1, but got 0.', 'steps')
+    Example:
+        >>> error = ConfigError("must be at least 1, but got 0.", "TrainingConfig.steps")
+        >>> str(error), error.field
+        ('TrainingConfig.steps must be at least 1, but got 0.', 'steps')
     """
 
     def __init__(self, problem: str, name: str = ""):

@@ -41,8 +41,9 @@ def ngram_tables(vocab_size: int, order: int, most_rows: int) -> list[int]:
 class ModelConfig(WithOptions):
     """The shape of one language model. `parameter_count()` is exact.
 
-    >>> ModelConfig(vocab_size=65, d_model=64, num_blocks=2, ffn_dim=256).parameter_count()
-    139712
+    Example:
+        >>> ModelConfig(vocab_size=65, d_model=64, num_blocks=2, ffn_dim=256).parameter_count()
+        139712
     """
 
     registries = REGISTRIES

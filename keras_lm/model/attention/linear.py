@@ -90,7 +90,7 @@ class LinearAttention(CausalSelfAttention):
     length, and what generation keeps does not grow at all.
 
     Args:
-        num_heads, ...: as CausalSelfAttention's.
+        num_heads, ...: as StandardAttention's.
         chunk_length: C, tokens per chunk; a token sees its own chunk and the one before exactly.
         num_slots: r, slots per head.
 
