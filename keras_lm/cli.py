@@ -317,6 +317,7 @@ def export(arguments: argparse.Namespace) -> int:
     """`export`: the best model of a run, which most often is the newest, in some format."""
     model_file, format = exports.checked_model(arguments)
     if format.name == exports.KERAS:
+        check_model_file(model_file)
         write_out(arguments.out, model_file)
         return 0
     from keras_lm.export.exporting import Exported, write_export

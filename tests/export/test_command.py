@@ -107,6 +107,19 @@ def test_what_exists_is_left_alone(export, tmp_path):
     assert out.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_damaged_model_is_not_exported(tmp_path, monkeypatch, capsys):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    folder.write_config(QUICK_START.to_dict())
+    folder.lock_file.touch()
+    folder.model_file.write_bytes(b"some bytes")
+    out = tmp_path / "mine.keras"
+    words = ["export", "--run-dir", str(folder.path), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["keras_lm", *words])
+    assert cli.main() == 2 and not out.exists()
+    assert "it is not an archive" in capsys.readouterr().err
+
+
 def test_a_missing_module_is_named_with_its_cure(export, monkeypatch, tmp_path):
     entry = dataclasses.replace(NUMPY_ARRAYS, needs=("numpy", "no_such_module"))
     monkeypatch.setitem(FORMATS, "arrays", entry)
