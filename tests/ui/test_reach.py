@@ -155,3 +155,17 @@ def test_each_tab_of_the_browser_has_the_name_of_its_page(new_page, views):
         page.goto(views[view])
         settle(page)
         assert page.title() == f"{title} · keras_lm"
+
+
+def test_by_touch_a_list_opens_wherever_its_field_is_touched(new_page, address):
+    page = new_page(**TELEPHONE)
+    page.goto(f"{address}/?run=new")
+    settle(page)
+    page.get_by_test_id("stExpandSidebarButton").tap()
+    field = page.get_by_role("combobox", name="Text")
+    expect(field).to_be_in_viewport()
+    page.wait_for_timeout(500)  # until the sidebar has come
+    box = field.bounding_box()
+    page.touchscreen.tap(box["x"] + 20, box["y"] + box["height"] / 2)
+    page.get_by_role("option", name="Paste a text").tap()
+    expect(page.get_by_label("Your text")).to_be_visible()
