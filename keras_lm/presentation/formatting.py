@@ -1,6 +1,7 @@
 """How runs, texts, numbers and settings are written, and the sizes that parts of pages share."""
 
 import re
+import unicodedata
 
 from keras_lm.data.texts import TEXTS
 from keras_lm.runs.supervisor import RunSummary
@@ -13,6 +14,9 @@ ROW_HEIGHT, NUMBERS_HEIGHT = 44, 62  # pixels, of a row of buttons and one of nu
 TABLE_ROW = 35  # pixels, of a table's row
 MOST_CHANGES = 4  # named in a title
 UNREADABLE = "unreadable settings"
+# Signs that turn the direction of whatever follows them.
+TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+ISOLATED = "\u2068{}\u2069"  # which turns nothing beside it
 
 
 def show_value(value: object) -> str:
@@ -49,7 +53,9 @@ def name_run(summary: RunSummary) -> str:
 
 
 def _given_name(summary: RunSummary) -> str:
-    return " ".join(summary.notes.get("name", "").split())
+    name = " ".join(summary.notes.get("name", "").translate(TURNS).split())
+    is_turned = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return ISOLATED.format(name) if is_turned else name
 
 
 def text_title(data: DataConfig) -> str:
