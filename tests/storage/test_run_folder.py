@@ -259,3 +259,10 @@ def test_a_long_curve_is_read_thinned_with_every_validation(folder, count):
     (*same, note), offset = folder.read_events(about=50)
     assert same == kept and "left out: 1;" in note["message"]
     assert folder.read_events(offset, about=50) == ([], folder.events_file.stat().st_size)
+
+
+def test_a_file_that_cannot_be_replaced_is_named(folder):
+    folder.status_file.mkdir()
+    with pytest.raises(OSError) as caught:
+        folder.write_status(state="stopped")
+    assert caught.value.filename == str(folder.status_file) and caught.value.filename2 is None
