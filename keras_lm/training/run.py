@@ -154,9 +154,6 @@ def prepare(run: Run) -> TrainingLoop:
     found, damaged = latest_checkpoint(folder.checkpoints)
     _check_text(run, found)
     folder.remove_leftovers(before=run.progress.started)
-    folder.write_config(config.to_dict())
-    tokenizer = run.corpus.tokenizer.to_dict()
-    write_atomically(folder.tokenizer_file, json.dumps(tokenizer).encode())
     folder.write_status(message="Building the model.")
     policy = prepare_device(settings.precision, settings.deterministic)
     keras.utils.set_random_seed(settings.seed)
@@ -164,7 +161,10 @@ def prepare(run: Run) -> TrainingLoop:
     if config.data.init_from and not found:
         _take_initial_weights(run, model)
     loop = TrainingLoop(run, model)
-    loop.go_to(found)
+    loop.go_to(found)  # only what fits is written over
+    folder.write_config(config.to_dict())
+    tokenizer = run.corpus.tokenizer.to_dict()
+    write_atomically(folder.tokenizer_file, json.dumps(tokenizer).encode())
     origin = f"step {run.progress.step}" if found else "the beginning"
     del found  # its arrays are as large as the run's own
     if damaged:

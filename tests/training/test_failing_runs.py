@@ -217,3 +217,17 @@ def test_a_fault_is_one_sentence_in_the_status_and_a_traceback_in_the_log(
     assert folder.read_status()["state"] == run_folder.FAILED
     assert "ZeroDivisionError" in folder.read_status()["message"]
     assert "Traceback" in folder.log_tail() and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_fit_costs_the_run_no_file(tmp_path, corpus, monkeypatch):
+    short = dataclasses.replace(PLAIN, training=PLAIN.training.changed(steps=1))
+    folder = train(tmp_path, corpus, monkeypatch, short)
+    kept = [folder.config_file, folder.tokenizer_file, folder.events_file, folder.model_file]
+    before = [path.read_bytes() for path in kept]
+    wider = dataclasses.replace(short, model=short.model.changed(ffn_dim=6))
+    train(tmp_path, corpus, monkeypatch, wider)
+    status = folder.read_status()
+    assert (
+        status["state"] == "failed" and "belongs to a model of another shape" in status["message"]
+    )
+    assert [path.read_bytes() for path in kept] == before
