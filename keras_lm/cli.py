@@ -242,6 +242,7 @@ def prepare(
 ) -> corpus.Corpus:
     """The run's text as tokens; ValueError if the text cannot be used or memory is too small."""
     file = initial.initial_file(config, folder)
+    config.training.check_installed()
     content = read_model_file(file) if file else None
     known = tokenizers.tokenizer_from_dict(content.tokenizer) if content else None
     prepared = preparation.prepare(config.data, config.model.context_length, source, known)

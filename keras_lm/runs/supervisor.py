@@ -123,6 +123,7 @@ class Supervisor:
             config: of the run.
             run_id: a new id that the caller knows already; None makes one.
         """
+        config.training.check_installed()
         folder = self.folder(run_id or new_run_id())
         try:
             folder.create()

@@ -1,5 +1,6 @@
 """How a run trains: steps, batches, optimizer, and what is written on the way."""
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -248,6 +249,13 @@ class TrainingConfig(Checked):
         step=100,
         group=WATCHING,
     )
+    tensorboard: bool = field(
+        False,
+        "Writes curves, samples and settings for TensorBoard, too, into the run's folder; it needs "
+        "the package tensorboard.",
+        label="TensorBoard",
+        group=WATCHING,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -266,6 +274,20 @@ class TrainingConfig(Checked):
             0.0
         """
         return super().changed(**(NO_BUDGET if "steps" in values else {}) | values)
+
+    def check_installed(self) -> None:
+        """ConfigError when a setting needs a package that is not installed.
+
+        Example:
+            >>> TrainingConfig().check_installed()
+        """
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError(
+                "needs the Python package tensorboard, which is not installed: pip install "
+                "'keras_lm[tensorboard]', in a clone pip install '.[tensorboard]', or switch it "
+                "off.",
+                "tensorboard",
+            )
 
     @property
     def unused_lengths(self) -> set[str]:

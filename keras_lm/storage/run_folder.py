@@ -36,6 +36,7 @@ REQUESTS = ("stop", "pause", "sample")
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
+TENSORBOARD_FILE = re.compile(r"events\.out\.tfevents\.[0-9]+\.keras_lm")
 CONFIG_KEYS = {"schema", "model", "data", "training"}
 CHECKPOINT_FILES = (STATE_FILE, POSITION_FILE, MANIFEST_FILE)
 MOST_EVENT_BYTES = 4 * 2**20  # of one line; no sample is longer
@@ -73,6 +74,7 @@ class RunFolder:
         self.text_file = self.path / "text.txt"  # that was read from standard input
         self.lock_file = self.path / "process.lock"
         self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
         self.model_file = self.path / "model.keras"
         self.initial_model = self.path / "initial-model.keras"  # that the run goes on with
         self.initial_config = self.path / "initial-config.json"  # of the run that made it
@@ -95,6 +97,10 @@ class RunFolder:
     def best_file(self, step: int) -> Path:
         """The model of an earlier step whose validation loss was lower than the last one."""
         return self.path / f"best-{step:08d}.keras"
+
+    def tensorboard_file(self, begun: int) -> Path:
+        """What a process writes for TensorBoard, by the second in which it began."""
+        return self.tensorboard / f"events.out.tfevents.{begun}.keras_lm"
 
     def export_file(self, format: str) -> Path:
         """The model in another format, for download."""
@@ -192,7 +198,7 @@ class RunFolder:
 
     def other_names(self) -> list[str]:
         """What the folder holds that no run makes."""
-        return other_names(self.path, [*self._files, self.checkpoints.name])
+        return other_names(self.path, [*self._files, self.checkpoints.name, self.tensorboard.name])
 
     def create(self) -> None:
         """Makes the folder and its parents; nothing is lost where it exists."""
@@ -211,6 +217,9 @@ class RunFolder:
             for path in self.checkpoints.glob("step-*"):
                 remove_checkpoint(path)
             remove_made_here(self.checkpoints, [])
+        if self.tensorboard.is_dir() and not self.tensorboard.is_symlink():
+            names = os.listdir(self.tensorboard)
+            remove_made_here(self.tensorboard, filter(TENSORBOARD_FILE.fullmatch, names))
         if self.path.is_dir():
             remove_made_here(self.path, filter(self._is_own, self._files))
 

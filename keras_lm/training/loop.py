@@ -25,6 +25,7 @@ from keras_lm.training.optimizers import create_optimizer, schedule_of
 from keras_lm.training.planner import Planner
 from keras_lm.training.progress import Run, no_values
 from keras_lm.training.task_steps import TaskSteps
+from keras_lm.training.tensorboard_events import TensorBoard
 from keras_lm.training.train_step import (
     METRICS,
     STEPS_PER_CALL,
@@ -109,6 +110,7 @@ class TrainingLoop:
         self.keeper.go_on()
         self._pace_mark = self._here()
         self.folder.truncate_events(self.progress.step if found else -1)
+        self.tensorboard = TensorBoard(self.run)
         if not found and self.settings.sample_every:
             self.held_out.write_texts(self.folder)
 
@@ -238,6 +240,7 @@ class TrainingLoop:
         # JSON has no infinity: a gradient that float16 could not hold is left out.
         event = {k: v for k, v in event.items() if not isinstance(v, float) or math.isfinite(v)}
         self.folder.append_event(event)
+        self.tensorboard.write(event)
         self.run.report(describe(event, self.planner.known_steps))
 
     def _learning_rate(self) -> float:
@@ -287,7 +290,9 @@ class TrainingLoop:
     def _sample(self) -> None:
         """Writes one event with a text that the model makes now."""
         with self.planner.pace.chore("sample"):
-            self.folder.append_event(self._make_sample())
+            sample = self._make_sample()
+            self.folder.append_event(sample)
+            self.tensorboard.write(sample)
             if self.settings.sample_every:
                 self.held_out.write_probabilities(self.folder, self.model, self._step)
             seal_programs()  # the first sample compiles

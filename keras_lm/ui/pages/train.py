@@ -123,6 +123,7 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
         facts = text_facts(config.data, config.model.context_length)
         config = config.with_vocab_size(facts.vocab_size)
         estimates.check_memory(config)
+        config.training.check_installed()
     except ValueError as error:
         problem = error
     with st.container(border=True):
