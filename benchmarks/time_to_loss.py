@@ -28,7 +28,7 @@ from benchmarks.results import Report
 from keras_lm.storage.run_folder import RunFolder
 
 PROJECT = Path(__file__).resolve().parents[1]
-TEXTS = ("sense-and-sensibility", "moby-dick", "hamlet")  # nothing was tuned on the last
+TEXTS = ("sense-and-sensibility", "moby-dick", "shakespeare")  # nothing was tuned on the last
 SHAPE = {"context_length": 64, "d_model": 128, "num_heads": 4, "num_blocks": 4, "ffn_dim": 512}
 BATCH, STEPS, WARMUP = 12, 2000, 100
 PEAK, FLOOR, BETAS, DECAY, CLIP_NORM = 1e-3, 1e-4, (0.9, 0.99), 0.1, 1.0
