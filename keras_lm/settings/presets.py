@@ -34,16 +34,6 @@ QUICK_START = RunConfig(
         sample_every=250,
     ),
 )
-# With five times the time a text is read so often that a larger model pays only with dropout.
-FIVE_MINUTES = dataclasses.replace(
-    QUICK_START,
-    model=dataclasses.replace(
-        QUICK_START.model, d_model=192, num_blocks=4, ffn_dim=384, dropout=0.2
-    ),
-    training=dataclasses.replace(
-        QUICK_START.training, max_seconds=300.0, weight_decay=0.3, decay_per_reading=0.3
-    ),
-)
 # A generated task's instances are short and never the same, so many fit into a step.
 TASK = dataclasses.replace(
     QUICK_START,
@@ -94,13 +84,11 @@ ORIGINAL = RunConfig(
 )
 PRESETS = {
     "quick-start": QUICK_START,
-    "five-minutes": FIVE_MINUTES,
     "original": ORIGINAL,
     "task": TASK,
 }
 TITLES = {
     "quick-start": "Quick start",
-    "five-minutes": "Five minutes",
     "original": "Original",
     "task": "Task",
 }
