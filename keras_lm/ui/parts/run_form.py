@@ -39,6 +39,7 @@ from keras_lm.ui.services import supervisor
 
 RESTORED_BYTES = 1_000_000  # a longer pasted text is not put back into its box after a reload
 PASTED_TITLE = "pasted text"
+FORMATS = ((1, "%g"), (0.01, "%.2f"), (1e-5, "%.5f"), (0, "%.0e"))  # by the least step
 MINUTE = 60.0  # seconds: what is offered to a run that had a number of steps
 
 
@@ -65,9 +66,9 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         key="preset",
         required=True,
         on_change=take_preset,
-        help="Quick start: the best recipe for a minute on a CPU. "
-        "Original: the recipe of the browser app that this is a port of, six blocks with linear "
-        "attention. Task: for the generated tasks at the end of the texts.",
+        help="Quick start: the best recipe for a minute on a CPU. Original: the recipe "
+        "of the browser app that this is a port of, six blocks with linear attention. Task: for "
+        "the generated tasks at the end of the texts.",
     )
     own = text_form()
     size_form()
@@ -218,17 +219,7 @@ def draw(keys: list[str]) -> None:
 def number_input(label: str, value: float, step: float, **shared) -> None:
     """A number field. Its range is the config's to check, which says what is wrong in words."""
     kind = type(value)
-    form = (
-        "%d"
-        if kind is int
-        else "%g"
-        if step >= 1
-        else "%.2f"
-        if step >= 0.01
-        else "%.5f"
-        if step >= 1e-5
-        else "%.0e"
-    )
+    form = "%d" if kind is int else next(form for least, form in FORMATS if step >= least)
     st.number_input(label, value=value, step=kind(step), format=form, **shared)
 
 
