@@ -139,7 +139,8 @@ def cleaned_text(data: DataConfig, source: bytes | None = None) -> str:
     """The text that `data` describes, read and cleaned; arguments and errors as for `prepare`."""
     separator = data.separator_text
     if source is None:
-        text = load_text(data.data, data.max_text_mb, data.encoding, separator or "\n")
+        how = (data.encoding, separator or "\n", data.text_field)
+        text = load_text(data.data, data.max_text_mb, *how)
     else:
         limits = (data.max_text_mb, data.encoding, SAVE_AS_UTF8)
         text = read_text(source, "Standard input", *limits)

@@ -9,14 +9,16 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from keras_lm.storage.files import open_plain
 
 MEGABYTE = 1_000_000
 MAX_TEXT_MB = 50.0
 SUFFIXES = (".txt", ".text", ".md", ".txt.gz", ".text.gz", ".md.gz")  # what of a folder is read
-GZIP = b"\x1f\x8b"
+FURTHER_SUFFIXES = (".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")  # without these
+GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"  # how such files begin
+PACKING_ERRORS = (OSError, EOFError, zlib.error)
 MOST_ENTRIES = 10_000  # of a folder or a pattern: links make some endless
 
 Entry = TypeVar("Entry", str, Path)
@@ -39,15 +41,17 @@ class TextError(ValueError):
 def text_files(name: str) -> list[Path]:
     """The files that `name` means, sorted: itself, those of a folder, those of a pattern.
 
-    Of a folder the files that end in SUFFIXES are meant, those of its folders included, hidden ones
-    not. TextError when a folder or a pattern has none or too many; whether a single file exists is
-    not checked.
+    Of a folder the files that end in SUFFIXES are meant, or where it has none those that end in
+    FURTHER_SUFFIXES, those of its folders included, hidden ones not. TextError when a folder or a
+    pattern has none or too many; whether a single file exists is not checked.
     """
     path = Path(name)
     if name and os.path.isdir(name):  # which is false where Path.is_dir raises
-        below = (file.relative_to(path) for file in _few(path.rglob("*"), name))
-        texts = [f for f in below if f.name.lower().endswith(SUFFIXES)]
-        found = [path / f for f in texts if not any(part.startswith(".") for part in f.parts)]
+        below = [file.relative_to(path) for file in _few(path.rglob("*"), name)]
+        seen = [f for f in below if not any(part.startswith(".") for part in f.parts)]
+        kinds = (SUFFIXES, FURTHER_SUFFIXES)
+        texts = ([path / f for f in seen if f.name.lower().endswith(kind)] for kind in kinds)
+        found = next(filter(None, texts), [])
         expected = f"a folder with {', '.join(SUFFIXES[:3])} files, or a pattern such as '*.py'"
     elif is_pattern(name) and not os.path.exists(name):
         found = [Path(file) for file in _few(glob.iglob(name, recursive=True), name)]
@@ -91,9 +95,35 @@ def shorten(name: str) -> str:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether it is a gzip file, whatever its name; OSError when it cannot be read."""
+    """Whether a text is packed in it, whatever its name; OSError when it cannot be read."""
     with open_plain(path) as file:
-        return file.read(len(GZIP)) == GZIP
+        return file.read(4).startswith((GZIP, ZSTD, PARQUET))
+
+
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """What a file holds, from its beginning; unpacked where it begins as gzip's and zstd's do.
+
+    Reading on raises one of PACKING_ERRORS where it is damaged.
+
+    Example:
+        >>> unpacked(io.BytesIO(gzip.compress(b"a text"))).read()
+        b'a text'
+    """
+    start = file.read(len(ZSTD))
+    file.seek(0)
+    if start.startswith(GZIP):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if start == ZSTD:
+        import pyarrow  # takes a moment
+
+        stream = pyarrow.CompressedInputStream(file, "zstd")
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
+    return file
+
+
+def damaged(name: str) -> TextError:
+    """The error of a packed file that cannot be unpacked."""
+    return TextError(f"{name} is a damaged packed file. Copy it again, or unpack it.")
 
 
 def check_size(size: int, name: str, max_text_mb: float, is_all: bool = True) -> None:
@@ -113,7 +143,7 @@ def read_text(
     encoding: str = "",
     advice: str = "Save it as UTF-8 and upload it again.",
 ) -> str:
-    """The text in a file's bytes, unpacked if they are gzip's; every newline becomes "\\n".
+    """The text in a file's bytes, unpacked if gzip or zstd packed them; newlines become "\\n".
 
     Args:
         source: the bytes.
@@ -128,7 +158,7 @@ def read_text(
         >>> read_text(b"one line\\r\\nand another")
         'one line\\nand another'
     """
-    if source.startswith(GZIP):
+    if source.startswith((GZIP, ZSTD)):
         source = _unpack(source, name, max_text_mb)
     is_all = len(source) != int(max_text_mb * MEGABYTE) + 1  # of what is too much no more is read
     check_size(len(source), name, max_text_mb, is_all)
@@ -141,7 +171,7 @@ def read_text(
             f"{name} is not plain text: it has a NUL character at position {text.index(chr(0)):,}. "
             "Save its text as a .txt file."
         )
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = plain_newlines(text)
     if not text:
         raise TextError(f"{name} is empty. Choose one with some text.")
     if text.isspace():
@@ -151,12 +181,18 @@ def read_text(
     return text
 
 
+def plain_newlines(text: str) -> str:
+    """The text with "\\n" for every newline."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _unpack(source: bytes, name: str, max_text_mb: float) -> bytes:
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(source)) as file:
+        with unpacked(io.BytesIO(source)) as file:
             return file.read(int(max_text_mb * MEGABYTE) + 1)
-    except (OSError, EOFError, zlib.error):
-        raise TextError(f"{name} is a damaged gzip file. Copy it again, or unpack it.") from None
+    except PACKING_ERRORS:
+        kind = "gzip" if source.startswith(GZIP) else "zstd"
+        raise TextError(f"{name} is a damaged {kind} file. Copy it again, or unpack it.") from None
 
 
 def _decode_as(source: bytes, name: str, encoding: str) -> str:

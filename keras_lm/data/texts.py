@@ -25,6 +25,7 @@ from keras_lm.data.reading import (
     shorten,
     text_files,
 )
+from keras_lm.data.records import FIELD, holds_records, texts_of_records
 from keras_lm.settings.config import DataConfig
 from keras_lm.storage.files import open_plain
 from keras_lm.system.paths import DATA_FOLDER, absolute, cache_folder
@@ -92,7 +93,11 @@ _BOOK = re.compile(
 
 
 def load_text(
-    data: str, max_text_mb: float = MAX_TEXT_MB, encoding: str = "", separator: str = "\n"
+    data: str,
+    max_text_mb: float = MAX_TEXT_MB,
+    encoding: str = "",
+    separator: str = "\n",
+    text_field: str = "",
 ) -> str:
     """The text that `data` names; several names, one per line, are joined in their order.
 
@@ -101,14 +106,16 @@ def load_text(
             pattern: see `text_files`.
         max_text_mb: the most that is read, in megabytes (1,000,000 bytes).
         encoding: of the files; empty: UTF-8, or UTF-16 with a byte order mark.
-        separator: put between several files.
+        separator: put between several files, and between the records of one.
+        text_field: of records, what holds the text; empty: .jsonl files are plain text.
 
     Raises TextError when there is no such text or it cannot be read, downloaded or used.
     """
     names = data.split(SEVERAL)
     if len(names) > 1 and (size := size_on_disk(data)) < math.inf:  # before the first is read
         check_size(int(size), "The text", max_text_mb)
-    documents = [text for name in names for text in _documents(name, max_text_mb, encoding)]
+    how = (max_text_mb, encoding, text_field)
+    documents = [text for name in names for text in _documents(name, *how)]
     if len(documents) == 1:
         return documents[0]
     text = separator.join(documents)
@@ -116,10 +123,10 @@ def load_text(
     return text
 
 
-def _documents(name: str, max_text_mb: float, encoding: str) -> list[str]:
-    """The texts of one name, file by file."""
+def _documents(name: str, max_text_mb: float, encoding: str, text_field: str) -> list[str]:
+    """The texts of one name, file by file, or record by record."""
     if (known := TEXTS.get(name)) is None:
-        return _own_documents(name, max_text_mb, encoding)
+        return _own_documents(name, max_text_mb, encoding, text_field)
     if known.url:
         _download(known)
     return [_unwrap(_read_file(path, max_text_mb)) for path in known.paths]
@@ -131,11 +138,33 @@ def _unwrap(text: str) -> str:
     return book[1] + "\n" if book else text
 
 
-def _own_documents(name: str, max_text_mb: float, encoding: str) -> list[str]:
+def _own_documents(name: str, max_text_mb: float, encoding: str, text_field: str) -> list[str]:
     paths = text_files(name)
     if len(paths) > 1:  # before the first is read
-        check_size(sum(path.stat().st_size for path in paths), shorten(name), max_text_mb)
-    return [_read_file(path, max_text_mb, encoding) for path in paths]
+        plain = (path for path in paths if not holds_records(path, text_field))
+        check_size(sum(path.stat().st_size for path in plain), shorten(name), max_text_mb)
+    found: list[str] = []
+    for path in paths:
+        if holds_records(path, text_field) and path.is_file():
+            found += _read_records(path, max_text_mb, text_field)
+        else:
+            found.append(_read_file(path, max_text_mb, encoding))
+    return found
+
+
+def _read_records(path: Path, max_text_mb: float, text_field: str) -> list[str]:
+    found, size = [], 0
+    try:
+        with open_plain(path) as file:
+            for text in texts_of_records(file, path, text_field):
+                found.append(text)
+                size += len(text.encode())
+                check_size(size, str(path), max_text_mb, is_all=False)
+    except OSError as error:
+        raise TextError(f"{shorten(str(path))} cannot be read: {error.strerror}.") from error
+    if not found:
+        raise TextError(f"{path} has no record with some text in {text_field!r:.60}: {FIELD}")
+    return found
 
 
 def with_absolute_path(data: DataConfig) -> DataConfig:

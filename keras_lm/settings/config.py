@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keras_lm.settings.checks import Checked, ConfigError
-from keras_lm.settings.data_config import BETWEEN_TOKENS, DataConfig
+from keras_lm.settings.data_config import EARLIER_DATA, DataConfig
 from keras_lm.settings.generation_config import GenerationConfig
 from keras_lm.settings.model_config import ModelConfig
 from keras_lm.settings.training_config import MOST_STEPS, TrainingConfig
@@ -110,8 +110,8 @@ class RunConfig:
                 f'A run\'s config needs "schema": {SCHEMA}; choose a run of keras_lm.'
             )
         data = values.get("data")
-        if isinstance(data, dict):  # earlier versions cut all texts between tokens
-            data = {"cut": BETWEEN_TOKENS} | data
+        if isinstance(data, dict):  # what earlier versions did that had no such setting
+            data = EARLIER_DATA | data
         return cls(
             ModelConfig.from_dict(values.get("model")),
             DataConfig.from_dict(data),

@@ -12,6 +12,8 @@ CLEANINGS = ("none", "classic")
 TASK, TASK_PREFIX = "Task", "task:"  # a group of settings; how a task's name as `data` begins
 TASK_NAMES = {TASK_PREFIX + name: task for name, task in TASKS.items()}
 BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
+# Where a stored config lacks the setting: texts were cut between tokens, .jsonl was plain text.
+EARLIER_DATA = {"cut": BETWEEN_TOKENS, "text_field": ""}
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class DataConfig(WithOptions):
     registries = {"tokenizer": TOKENIZERS}
     data: str = field(
         "sense-and-sensibility",
-        "Name of a built-in or catalogue text, or the path of a file (also with gzip), of a "
-        "folder, or a pattern such as 'books/*.txt', or a generated task, such as task:recall.",
+        "Name of a built-in or catalogue text, or the path of a file (text, also with gzip or "
+        "zstd, .jsonl or .parquet), of a folder, or a pattern such as 'books/*.txt', or a "
+        "generated task, such as task:recall.",
         hidden="The form has a field of its own for the text, which also takes uploads.",
     )
     encoding: str = field(
@@ -35,6 +38,12 @@ class DataConfig(WithOptions):
         "Encoding of the text's files, such as latin-1; empty: UTF-8, or UTF-16 with a byte order "
         "mark.",
         hidden="The texts that the form takes are UTF-8 or UTF-16.",
+    )
+    text_field: str = field(
+        "text",
+        "Field with the text in the records of .jsonl files, or column of .parquet files; empty: "
+        ".jsonl files are plain text.",
+        hidden="The form takes plain texts.",
     )
     title: str = field(
         "",

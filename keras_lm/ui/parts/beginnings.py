@@ -1,19 +1,22 @@
 """Prompts to begin with: how some paragraphs of a model's training text begin."""
 
-import gzip
 import re
-import zlib
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
 
 import streamlit as st
 
 from keras_lm.data.corpus import clean
-from keras_lm.data.reading import is_packed
+from keras_lm.data.reading import PACKING_ERRORS, unpacked
+from keras_lm.data.records import holds_records, texts_of_records
 from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.data.texts import SEVERAL, paths_of
 from keras_lm.settings.config import DataConfig
 from keras_lm.storage.files import open_plain
 
 READ_BYTES = 20_000  # of a text that may have hundreds of megabytes
+RECORDS = 20  # that are read, where the text is in records
 PROMPTS, WORDS = 4, 4
 TITLE_LENGTH = 40  # characters: a line of prose is longer
 
@@ -28,12 +31,10 @@ def beginnings(data: DataConfig) -> list[str]:
         return TaskCorpus.of(data).questions(PROMPTS)
     try:
         path = paths_of(data.data.split(SEVERAL)[0])[0]
-        packed = is_packed(path)
         with open_plain(path) as file:
-            start = (gzip.GzipFile(fileobj=file) if packed else file).read(READ_BYTES) or b""
-        text = clean(_decode(start, data.encoding), data.cleaning)
+            text = clean(_start(file, path, data), data.cleaning)
     # It is gone or damaged, has no letters, or an encoding that there is not.
-    except (OSError, EOFError, ValueError, LookupError, zlib.error):
+    except (*PACKING_ERRORS, ValueError, LookupError):
         return []
     text = text.partition("*** START OF")[2] or text
     paragraphs = (
@@ -48,6 +49,14 @@ def beginnings(data: DataConfig) -> list[str]:
     if not found and "\0" not in text:
         found = [words] if (words := " ".join(text.split()[:WORDS])[:TITLE_LENGTH]) else []
     return found[:: max(1, len(found) // PROMPTS)][:PROMPTS]
+
+
+def _start(file: BinaryIO, path: Path, data: DataConfig) -> str:
+    """The beginning of a file's text."""
+    if holds_records(path, data.text_field):
+        texts = islice(texts_of_records(file, path, data.text_field), RECORDS)
+        return "\n".join(text[:READ_BYTES] for text in texts)
+    return _decode(unpacked(file).read(READ_BYTES) or b"", data.encoding)
 
 
 def _decode(start: bytes, encoding: str) -> str:

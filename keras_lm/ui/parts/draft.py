@@ -209,7 +209,8 @@ def draft_of(config: RunConfig) -> tuple[Draft, str]:
         return Draft(preset, {}, data, initial=initial).changed(changes), ""
     try:
         separator = config.data.separator_text or "\n"
-        text = load_text(data, DataConfig.max_text_mb, config.data.encoding, separator)
+        how = (config.data.encoding, separator, config.data.text_field)
+        text = load_text(data, DataConfig.max_text_mb, *how)
     except ValueError as error:
         problem = f"The run's text cannot be taken over. {without_advice(error)}"
         return Draft(preset, {}, UPLOAD, initial=initial).changed(changes), problem
