@@ -78,11 +78,10 @@ def main() -> None:
     table.line("|---" * 7 + "|")
     speed = estimates.Speed(machine.matrix_flops_per_second())
     for preset, *changes in RUNS:
-        parts = [PRESETS[preset].model, PRESETS[preset].data, PRESETS[preset].training]
-        model, data, training = (
-            dataclasses.replace(part, **change) for part, change in zip(parts, changes, strict=True)
-        )
-        config = dataclasses.replace(PRESETS[preset], model=model, data=data, training=training)
+        base = PRESETS[preset]
+        parts = zip((base.model, base.data, base.training), changes, strict=True)
+        model, data, training = (part.changed(**change) for part, change in parts)
+        config = dataclasses.replace(base, model=model, data=data, training=training)
         text = corpus.prepare(data, model.context_length)
         config = config.with_vocab_size(text.tokenizer.vocab_size)
         seconds = estimates.run_seconds(config, speed, len(text.validation))
