@@ -20,12 +20,20 @@ from keras_lm.presentation.curves import (
     rows,
     smooth,
 )
+from keras_lm.presentation.forgetting import FIRST_BITS
 
 AT_RANDOM = "random guessing, ln(vocabulary)"
 BY_FREQUENCY = "guessing by frequency, unigram entropy"  # never above AT_RANDOM
 LOSS_TITLE = "loss (nats per token)"
 LONGER = "trained longer"  # marks where
 PALE, TEAL, ORANGE = "#8fb9be", "#0f8a94", "#e07a2f"
+FORGETTING_TITLE = "validation, bits per byte"
+BOTH_TEXTS = {"val_bits_per_byte": "this text", FIRST_BITS: "first text"}
+BEFORE = "first text before"
+FORGETTING_LOOKS = (
+    (BOTH_TEXTS["val_bits_per_byte"], Look(ORANGE, point=50)),
+    (BOTH_TEXTS[FIRST_BITS], Look(TEAL, point=50)),
+)
 UNSMOOTHED = ("learning_rate",)  # its corners are those of the plan
 TRAIN, VALIDATION, SMOOTHED = "train", "validation", ", smoothed"  # the last ends a name
 LOSSES = {"loss": TRAIN, "val_loss": VALIDATION}
@@ -85,6 +93,26 @@ def loss_table(
 def loss_looks(options: ChartOptions = USUAL) -> tuple[tuple[str, Look], ...]:
     """How the curves of a `loss_table` are drawn."""
     return curve_looks(LOSSES, options)
+
+
+def forgetting_table(
+    frame: pd.DataFrame, before: float | None, options: ChartOptions = USUAL
+) -> pd.DataFrame:
+    """Both texts' validation, and what the first one had before the model was taught another.
+
+    Args:
+        frame: from `metrics_frame`.
+        before: in bits per byte, if it is known.
+        options: of the chart; nothing is smoothed.
+
+    Returns:
+        The table of `curves.curves_spec`, with FORGETTING_LOOKS.
+    """
+    curves = _curves(frame, BOTH_TEXTS, options._replace(smoothing=0))
+    beside = []
+    if before is not None and FIRST_BITS in frame:
+        beside.append(reference(BEFORE, before, BELOW, frame[AXES[options.axis]].iloc[-1]))
+    return join(curves, beside, options.log)
 
 
 def curve_table(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from keras_lm.presentation.forgetting import forgetting_of
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.variants import TOKENIZERS
 
@@ -168,8 +169,8 @@ def describe_course(
     config: RunConfig | None, status: Mapping[str, Any], events: Sequence[Event]
 ) -> str:
     """How a run goes, in words; "" before its first point. Arguments as of `course_of`."""
-    course = course_of(config, status, events)
-    return course.in_words() if course else ""
+    course, forgetting = course_of(config, status, events), forgetting_of(status, events)
+    return " ".join(part.in_words() for part in (course, forgetting) if part)
 
 
 def until_milestone(events: Sequence[Event], steps: int) -> Sequence[Event]:

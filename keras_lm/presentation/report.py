@@ -6,7 +6,7 @@ Drawings are SVG inside the file; nothing from a text, a name or a message becom
 import html
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from keras_lm.data.texts import TEXTS
 from keras_lm.presentation import charts, curves, race_charts
 from keras_lm.presentation.course import Event, describe_course, unit_of
 from keras_lm.presentation.diagnosis import diagnose
+from keras_lm.presentation.forgetting import FIRST_BITS
 from keras_lm.presentation.formatting import name_run, show_seconds, show_value
 from keras_lm.presentation.repeating import longer_commands, race_command, train_command
 from keras_lm.presentation.runs_table import result_table
@@ -117,6 +118,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         *_words(summary, events),
         "<h2>Loss</h2>",
         _drawing(curves.curves_spec(charts.loss_looks(), charts.LOSS_TITLE), table),
+        *_forgetting(frame, status),
         "<h2>From noise to language</h2>",
         *_points(timeline, unit_of(summary.config)),
         *_all_samples(timeline.points),
@@ -224,6 +226,15 @@ def _words(summary: RunSummary, events: Sequence[Event]) -> list[str]:
     reason = "" if summary.state == FINISHED else summary.status.get("message", "")
     findings = [finding.text for finding in diagnose(summary.config, summary.status, events)]
     return [f"<p>{_text(line)}</p>" for line in (reason, course, *findings) if line]
+
+
+def _forgetting(frame: pd.DataFrame, status: Mapping[str, Any]) -> list[str]:
+    """The validation of both texts, of a run that taught a model another one."""
+    if FIRST_BITS not in frame:
+        return []
+    table = charts.forgetting_table(frame, status.get("first_bits"))
+    drawing = curves.curves_spec(charts.FORGETTING_LOOKS, charts.FORGETTING_TITLE)
+    return ["<h2>What it forgets</h2>", _drawing(drawing, table)]
 
 
 def _points(timeline: Timeline, unit: str) -> list[str]:

@@ -73,6 +73,8 @@ STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
 STATUS = {
     "state": STATE,
     **dict.fromkeys(("message", "precision", "versions", "machine", "init_sha256"), LINE),
+    "first_title": LINE,
+    "first_bits": AMOUNT,
     "pid": PID,
     **dict.fromkeys(("heartbeat", "queued_at", "pid_started", "unigram_entropy"), AMOUNT),
     **dict.fromkeys(("ends_at", "train_seconds"), AMOUNT),

@@ -281,6 +281,7 @@ class TrainingLoop:
             self.run.note(NOT_MEASURED.format(reason=words))
         else:
             self.run.note(BEFORE.format(bits=bits, title=words))
+            self.folder.write_status(first_bits=bits, first_title=words)
 
     @property
     def _validation_batch(self) -> int:

@@ -3,8 +3,8 @@
 import html
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from keras_lm.ui.parts.models import (
     label_of,
     loading_error,
     look_at,
+    model_before,
     name_of,
     open_page,
     text_of,
@@ -53,6 +54,12 @@ class Generated:
     settings: dict
     worker: WorkerClient
     reply: Reply
+    before: "Generated | None" = None  # by the model as it was before it was taught
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is complete."""
+        return self.reply.done and (self.before is None or self.before.done)
 
 
 def page() -> None:
@@ -130,6 +137,15 @@ def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> No
             key="example",
             on_change=take_example,
         )
+    before = [path for path in [model_before(model_file)] if path]
+    if before and not st.toggle(
+        "Beside it, the model before it was taught",
+        value=True,
+        key="beside",
+        help="Both go on with the same prompt, with the same settings and seed.",
+        bind="query-params",
+    ):
+        before = []
     worker = find_worker(model_file)  # it loads while the prompt is written
     buttons = st.container(horizontal=True)
     clicked = buttons.button(
@@ -144,10 +160,10 @@ def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> No
             st.session_state[GO] = True
             st.fragment(wait_for_room, run_every=WAITING_SECONDS)(model_file)
     elif clicked or again:
-        begin(model_file, worker, prompt, settings, count)
+        begin([model_file, *before], prompt, settings, count)
     else:
         worker.prepare(count)
-    if (newest := newest_text()) and not newest.reply.done:
+    if (newest := newest_text()) and not newest.done:
         buttons.button("Stop", icon=":material/stop:", key="generate.stop", on_click=cancel)
 
 
@@ -173,15 +189,29 @@ def take_example() -> None:
     st.session_state["example"] = None
 
 
-def begin(model_file: Path, worker: WorkerClient, prompt: str, settings: dict, count: int) -> None:
-    """Asks the worker for texts; `draw_texts` draws them."""
+def begin(model_files: Sequence[Path], prompt: str, settings: dict, count: int) -> None:
+    """Asks the models' workers for texts; `draw_texts` draws them.
+
+    Args:
+        model_files: the model's, and the one before it was taught, if that is to be seen beside it.
+        prompt, settings, count: for each of them.
+    """
     cancel()
     settings = {"seed": random.randrange(NEW_SEEDS)} | settings
-    reply = worker.generate([prompt] * count, settings)
     texts = st.session_state.setdefault("texts", [])
     number = texts[0].number + 1 if texts else 0
-    label = label_of(name_of(model_file))
-    texts.insert(0, Generated(number, model_file, label, prompt, settings, worker, reply))
+    made: list[Generated] = []
+    for model_file in model_files:
+        worker, label = find_worker(model_file), label_of(name_of(model_file))
+        if worker is None:
+            st.caption(escape_markdown(f"{BUSY}: {label} is left out."))
+            continue
+        reply = worker.generate([prompt] * count, settings)
+        made.append(Generated(number, model_file, label, prompt, settings, worker, reply))
+    if not made:
+        return
+    generated = replace(made[0], before=made[1]) if made[1:] else made[0]
+    texts.insert(0, generated)
     del texts[MOST_TEXTS:]
 
 
@@ -192,9 +222,11 @@ def newest_text() -> Generated | None:
 
 def cancel() -> None:
     """Ends what this tab is generating, if anything."""
-    newest = newest_text()
-    if newest and not newest.reply.done:
-        newest.worker.cancel(newest.reply)
+    part = newest_text()
+    while part is not None:
+        if not part.reply.done:
+            part.worker.cancel(part.reply)
+        part = part.before
 
 
 def draw_texts() -> None:
@@ -203,25 +235,37 @@ def draw_texts() -> None:
     if not texts:
         return
     newest, *earlier = texts
-    announce("The text is complete." if newest.reply.done else "Generating.", key="reach-text")
-    if newest.reply.done:
-        draw_generated(newest)
+    announce("The text is complete." if newest.done else "Generating.", key="reach-text")
+    if newest.done:
+        draw_beside(newest)
     else:
         st.fragment(draw_unfinished, run_every=POLL_SECONDS)(newest)
     if earlier:
         st.header("Earlier texts", anchor=False)
         for generated in earlier:
-            draw_generated(generated)
+            draw_beside(generated)
 
 
 def draw_unfinished(newest: Generated) -> None:
     """The text so far; when it is complete, the whole page, whose buttons change."""
-    if newest.reply.done:
+    if newest.done:
         st.rerun()
-    draw_generated(newest)
+    draw_beside(newest)
 
 
-def draw_generated(generated: Generated) -> None:
+def draw_beside(generated: Generated) -> None:
+    """A model's texts, on the left of these those of the model before it was taught."""
+    if generated.before is None:
+        draw_generated(generated, "text")
+        return
+    before, after = st.columns(2)
+    with before:
+        draw_generated(generated.before, "before")
+    with after:
+        draw_generated(generated, "text")
+
+
+def draw_generated(generated: Generated, kind: str) -> None:
     """Prompt and continuations, how they were made, and what can be done with them."""
     reply = generated.reply
     error = loading_error(generated.worker, generated.model_file) or reply.error
@@ -230,12 +274,12 @@ def draw_generated(generated: Generated) -> None:
         parts.append(
             f"{sum(map(len, reply.texts)):,} characters in {reply.result['seconds']:.2f} s"
         )
-    with st.container(key=f"text-{generated.number}"):
+    with st.container(key=f"{kind}-{generated.number}"):
         st.caption(escape_markdown(" · ".join(parts)))
         if not error or any(reply.texts):
             for row, column in enumerate(st.columns(len(reply.texts))):
                 with column:
-                    draw_continuation(generated, row)
+                    draw_continuation(generated, row, kind)
         if error:
             st.error(escape_markdown(error), icon=":material/error:")
         elif reply.done:
@@ -246,9 +290,10 @@ def draw_generated(generated: Generated) -> None:
             st.caption("The text begins in a moment.")
 
 
-def draw_continuation(generated: Generated, row: int) -> None:
+def draw_continuation(generated: Generated, row: int, kind: str) -> None:
     """One continuation after its prompt; when it is complete, its buttons and its copies."""
-    text, key = generated.reply.texts[row], f"{generated.number}-{row}"
+    text = generated.reply.texts[row]
+    key = f"{generated.number}-{row}{'' if kind == 'text' else f'-{kind}'}"
     with st.container(border=True, key=f"generated-{key}"):
         st.html(
             '<p style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">'

@@ -77,6 +77,7 @@ CURVES = {
     "Gradient": ({"grad_norm": "gradient norm"}, "gradient norm", False),
     "Speed": ({"tokens_per_second": "tokens per second"}, "tokens per second", False),
 }
+FORGETTING = "Forgetting"  # a further tab of a run that goes on with a model
 FAILED_TO_LEARN = Badge("Failed to learn", "orange", ":material/trending_flat:")
 COMPILING = "The first step is being compiled, which takes some seconds."
 
@@ -309,11 +310,13 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) ->
     if entropy:
         references[charts.BY_FREQUENCY] = entropy
     # Only the open one is drawn: a browser on the training machine takes its processor's time.
-    tabs = st.tabs(["Loss", *CURVES], key="curves", on_change="rerun")
+    teaches = summary.config is not None and bool(summary.config.data.init_from)
+    names = ["Loss", *CURVES, *[FORGETTING] * teaches]
+    tabs = dict(zip(names, st.tabs(names, key="curves", on_change="rerun"), strict=True))
     options = chart_options()
-    if tabs[0].open:
+    if tabs["Loss"].open:
         table = charts.loss_table(frame, references, charts.longer_marks(events), options)
-        with tabs[0]:
+        with tabs["Loss"]:
             draw_chart(
                 charts.loss_looks(options),
                 charts.LOSS_TITLE,
@@ -321,12 +324,21 @@ def draw_curves(frame: pd.DataFrame, summary: RunSummary, events: list[dict]) ->
                 options,
                 key=f"chart.loss.{summary.run_id}",
             )
-    for tab, (columns, title, log) in zip(tabs[1:], CURVES.values(), strict=True):
-        if tab.open:
+    if teaches and tabs[FORGETTING].open:
+        with tabs[FORGETTING]:
+            draw_chart(
+                charts.FORGETTING_LOOKS,
+                charts.FORGETTING_TITLE,
+                charts.forgetting_table(frame, status.get("first_bits"), options),
+                options,
+                key=f"chart.forgetting.{summary.run_id}",
+            )
+    for name, (columns, title, log) in CURVES.items():
+        if tabs[name].open:
             chosen = options._replace(log=options.log or log)
             table = charts.curve_table(frame, columns, chosen)
             looks = charts.curve_looks(columns, chosen)
-            with tab:
+            with tabs[name]:
                 draw_chart(looks, title, table, chosen, key=f"chart.{title}.{summary.run_id}")
 
 

@@ -1,7 +1,8 @@
 """Which model a page uses: it is named in the address, and the same on all pages.
 
-The query parameter `model` is a run's id, or `upload-` with the name of the kept file. Nothing else
-reads or writes it.
+The query parameter `model` is a run's id, `before-` with the id of a run that taught a model, for
+that model as it was before, or `upload-` with the name of the kept file. Nothing else reads or
+writes it.
 """
 
 from pathlib import Path
@@ -15,12 +16,14 @@ from keras_lm.presentation.formatting import escape_markdown, label_runs
 from keras_lm.runs.supervisor import UPLOADS
 from keras_lm.runs.workers import WorkerClient
 from keras_lm.settings.config import ConfigError, DataConfig
+from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.services import runs_with_models, shown_disk_errors, supervisor, worker_pool
 
 PAGES = "pages"  # in the session: the pages by their names
 MODEL = "model"  # the query parameter
 UPLOAD_NEW = "upload"  # the choice that asks for a file
 KEPT = "upload-"
+BEFORE = "before-"  # with a run's id: the model that this run went on with
 UPLOAD_TITLES = "upload.titles"  # in the session: by name, what the person's file was called
 BUSY = "Other models are at work, and no more fit beside them"
 LONGEST_IN_ADDRESS = 8_000  # bytes; servers refuse a request line of more than 64 kB
@@ -31,7 +34,7 @@ def choose_model() -> Path | None:
     labels = label_runs(runs_with_models())
     chosen = _looked_at() or next(iter(labels), UPLOAD_NEW)
     model_file = find_model_file(chosen)
-    if chosen.startswith(KEPT) and model_file:
+    if chosen.startswith((KEPT, BEFORE)) and model_file:
         labels[chosen] = label_of(chosen)
     labels[UPLOAD_NEW] = "Upload a .keras file"
     st.session_state["model.choice"] = chosen if chosen in labels else None
@@ -80,7 +83,9 @@ def name_of(model_file: Path) -> str:
     """What stands for a model in the address."""
     if model_file.parent.name == UPLOADS:
         return KEPT + model_file.stem
-    return model_file.parent.name
+    run_id = model_file.parent.name
+    is_before = model_file == RunFolder(model_file.parent).initial_model
+    return BEFORE + run_id if is_before else run_id
 
 
 def label_of(name: str) -> str:
@@ -88,8 +93,16 @@ def label_of(name: str) -> str:
     if name.startswith(KEPT):
         titles = st.session_state.get(UPLOAD_TITLES, {})
         return titles.get(name, f"Uploaded model {name.removeprefix(KEPT)[:8]}")
-    summary = supervisor().summary(name)
-    return label_runs([summary])[name] if summary else name
+    run_id = name.removeprefix(BEFORE)
+    summary = supervisor().summary(run_id)
+    label = label_runs([summary])[run_id] if summary else run_id
+    return f"{label}, before it was taught" if name.startswith(BEFORE) else label
+
+
+def model_before(model_file: Path) -> Path | None:
+    """The model that the one in this file was before its run taught it; None when it is fresh."""
+    initial = RunFolder(model_file.parent).initial_model
+    return initial if initial.is_file() and initial != model_file else None
 
 
 def find_model_file(name: str) -> Path | None:
@@ -97,9 +110,11 @@ def find_model_file(name: str) -> Path | None:
     if name.startswith(KEPT):
         return supervisor().kept_upload(name.removeprefix(KEPT), ".keras")
     try:
-        folder = supervisor().folder(name)
+        folder = supervisor().folder(name.removeprefix(BEFORE))
     except ConfigError:
         return None
+    if name.startswith(BEFORE):
+        return folder.initial_model if folder.initial_model.is_file() else None
     return folder.offered_model if folder.has_model else None
 
 
@@ -141,7 +156,7 @@ def binding(key: str) -> Literal["query-params"] | None:
 
 def text_of(model_file: Path) -> DataConfig | None:
     """Which text the model was trained on; None when it is not known."""
-    if model_file.parent.name == UPLOADS:
+    if name_of(model_file).startswith((KEPT, BEFORE)):
         return None
     summary = supervisor().summary(model_file.parent.name)
     return summary.config.data if summary and summary.config else None
