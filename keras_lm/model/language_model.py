@@ -97,6 +97,13 @@ class LanguageModel(keras.Model):
                 dtype=policy,
                 name="output_layer",
             )
+        self.new_tokens: keras.layers.Layer | None = None
+
+    def add_new_tokens(self, layer: keras.layers.Layer) -> None:
+        """Lets a built model add to the vectors of some tokens: a `low_rank.NewTokens`."""
+        self._tracker.unlock()  # as Keras' own adapters do
+        self.new_tokens = layer
+        self._tracker.lock()
 
     def _build_block(self, index: int) -> DecoderBlock:
         config = self.config
@@ -172,6 +179,8 @@ class LanguageModel(keras.Model):
             (batch, length, d_model).
         """
         x = self.embedding(ids)
+        if self.new_tokens is not None:
+            x = x + self.new_tokens(ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         if self.ngram_embedding is not None:
@@ -181,8 +190,10 @@ class LanguageModel(keras.Model):
     def output_kernel(self):
         """The output layer's matrix, (d_model, vocab_size), in float32."""
         if self.output_layer is None:
-            return ops.transpose(_in_float32(self.embedding.embeddings))
-        return _in_float32(self.output_layer.kernel)
+            kernel = ops.transpose(_in_float32(self.embedding.embeddings))
+        else:
+            kernel = _in_float32(self.output_layer.kernel)
+        return kernel if self.new_tokens is None else kernel + self.new_tokens.added_to_output()
 
     def predict_logits(self, x):
         """Normed stream (batch, length, d_model) -> float32 logits (batch, length, vocab_size)."""

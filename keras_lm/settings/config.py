@@ -44,6 +44,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Of a task, the context is one instance, and its tokens are characters."""
+        if self.training.lora_rank and not self.data.init_from:
+            raise ConfigError(
+                f"must be 0 for fresh weights, but got {self.training.lora_rank}: name a model to "
+                "go on with, init_from, or leave it out.",
+                "lora_rank",
+            )
         if task := self.data.task:
             context_length = max(task.size(length) for length in self.data.task_lengths) - 1
             model = self.model.changed(context_length=context_length)
@@ -61,6 +67,17 @@ class RunConfig:
         """What one update trains on."""
         training = self.training
         return training.batch_size * training.gradient_accumulation * self.model.context_length
+
+    def trained_count(self, new_tokens: int = 0) -> int:
+        """How many weights the run trains: all, or with LoRA its adapters and some tokens' rows.
+
+        Args:
+            new_tokens: how many tokens the model to go on with did not have.
+        """
+        model, rank = self.model, self.training.lora_rank
+        if not rank:
+            return model.parameter_count()
+        return model.adapter_count(rank) + new_tokens * model.d_model * (2 - model.tie_embeddings)
 
     @property
     def most_steps(self) -> int:
@@ -89,6 +106,12 @@ class RunConfig:
                 f"The warm-up of {training.warmup_steps:,} steps does not end before the run of "
                 f"{steps:,}: the learning rate rises to the last step, to {reached}% of "
                 f"its peak. Choose for example warmup_steps {steps // 10:,}."
+            )
+        if (rank := training.lora_rank) > model.d_model // 2:
+            found.append(
+                f"LoRA of rank {rank:,} has about as many weights as the matrices it adapts, whose "
+                f"width is {model.d_model:,}. Choose for example lora_rank "
+                f"{max(1, model.d_model // 16)}."
             )
         found += ATTENTIONS[model.attention].warnings(model)
         return found

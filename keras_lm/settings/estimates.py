@@ -122,6 +122,8 @@ def step_work(model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
     multiplied = model.parameter_count() - embeddings - in_tables
     in_blocks = tokens * model.num_blocks
     matrices = multiplied - model.vocab_size * model.d_model
+    if rank := training.lora_rank:
+        matrices = model.adapter_count(rank)
     return {
         "products": 6 * tokens * multiplied,  # of forward and backward pass
         "attention products": 12 * in_blocks * _scores(model) * model.d_model,

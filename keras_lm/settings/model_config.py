@@ -18,6 +18,7 @@ from keras_lm.settings.variants import (
 )
 
 MAX_WIDTH = 8_192
+ADAPTED = ("qkv/vars/0", "output_projection/vars/0", "up/vars/0", "down/vars/0")  # by LoRA
 LINEAR: dict[str, Any] = {spec.name: spec for spec in LinearOptions.specs()}
 
 
@@ -241,6 +242,16 @@ class ModelConfig(WithOptions):
 
     def _dense(self, inputs: int, outputs: int) -> Shapes:
         return [(inputs, outputs), (outputs,)] if self.use_bias else [(inputs, outputs)]
+
+    def adapter_count(self, rank: int) -> int:
+        """Weights of low-rank adapters for the four matrices of each block.
+
+        Example:
+            >>> ModelConfig(d_model=64, num_blocks=1, ffn_dim=128).adapter_count(rank=2)
+            1792
+        """
+        shapes = self.weight_shapes().items()
+        return sum(rank * sum(shape) for path, shape in shapes if path.endswith(ADAPTED))
 
     def parameter_count(self) -> int:
         """Number of trainable weights, exactly."""

@@ -257,6 +257,18 @@ class TrainingConfig(Checked):
         group=WATCHING,
     )
 
+    lora_rank: int = field(
+        0,
+        "Of a run that goes on with a model: the rank of LoRA's adapters, which alone learn, with "
+        "the rows of tokens that the model did not have: it forgets less and takes less memory. "
+        "Usual 4 to 32; 0: all weights are trained.",
+        low=0,
+        high=1024,
+        label="LoRA rank",
+        step=4,
+        hidden="The form offers it where a run goes on with a model.",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_learning_rate > self.learning_rate:

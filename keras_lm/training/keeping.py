@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from keras_lm.export.keras_archive import save_model
 from keras_lm.model.backend import keras
 from keras_lm.model.language_model import LanguageModel
+from keras_lm.model.low_rank import plain_weights
 from keras_lm.training.checkpoint import save_checkpoint
 from keras_lm.training.progress import Run
 
@@ -35,12 +36,12 @@ class Keeper:
         """Forgets what was kept in memory: the run is at another step, with that step's weights."""
         best = self._run.progress.best
         is_here = best is not None and best.step == self._run.progress.step
-        self._best_weights = self._model.get_weights() if is_here else []
+        self._best_weights = plain_weights(self._model) if is_here else []
 
     def validated(self, loss: float) -> None:
         """Notes the loss of the weights as they are, in nats per token; the best ones are kept."""
         if self._run.progress.validated(loss):
-            self._best_weights = self._model.get_weights()
+            self._best_weights = plain_weights(self._model)
 
     def save(self) -> None:
         """Writes a checkpoint and the models.
@@ -50,7 +51,7 @@ class Keeper:
             OSError: when the disk refuses; what was there is intact.
         """
         run, folder, progress = self._run, self._run.folder, self._run.progress
-        if not all(np.isfinite(weight).all() for weight in self._model.get_weights()):
+        if not all(np.isfinite(weight).all() for weight in plain_weights(self._model)):
             raise Diverged(f"A weight was no longer a finite number at step {progress.step}")
         best = progress.best
         if best and best.step < progress.step and self._best_weights:  # else it is the model itself

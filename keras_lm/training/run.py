@@ -8,12 +8,15 @@ import json
 import time
 import traceback
 
+import numpy as np
+
 from keras_lm.data.corpus import Corpus
-from keras_lm.data.tokenizers import TokenizerError
+from keras_lm.data.tokenizers import TokenizerError, rows_within, tokenizer_from_dict
 from keras_lm.keras_file.initial import initial_weights
 from keras_lm.keras_file.opening import ModelFileError, read_model_file
 from keras_lm.model.backend import keras
 from keras_lm.model.language_model import LanguageModel, build_model
+from keras_lm.model.low_rank import add_adapters
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.storage import run_folder
@@ -45,6 +48,10 @@ CHANGED = (
 DISK_REFUSED = (
     "The disk refused at step {step}: {reason}. What was saved before is intact: make room or "
     "permit writing, then go on from the newest checkpoint."
+)
+LORA = (
+    "LoRA of rank {rank} trains {trained:,} weights; the {count:,} of the model that it goes on "
+    "with stay as they are."
 )
 OUT_OF_MEMORY = "Memory ran out. Lower batch_size, context_length or d_model and start again."
 
@@ -158,10 +165,13 @@ def prepare(run: Run) -> TrainingLoop:
     policy = prepare_device(settings.precision, settings.deterministic)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(config.model, policy)
-    if config.data.init_from and not found:
-        _take_initial_weights(run, model)
+    trained = ""
+    if config.data.init_from:
+        trained = _go_on_with_initial(run, model, is_new=found is None)
     loop = TrainingLoop(run, model)
     loop.go_to(found)  # only what fits is written over
+    if trained:
+        run.note(trained)
     folder.write_config(config.to_dict())
     tokenizer = run.corpus.tokenizer.to_dict()
     write_atomically(folder.tokenizer_file, json.dumps(tokenizer).encode())
@@ -174,7 +184,7 @@ def prepare(run: Run) -> TrainingLoop:
         message="Compiling the first step.",
         step=run.progress.step,
         **loop.planner.status,
-        parameters=loop.model.count_params(),
+        parameters=config.model.parameter_count(),
         precision=policy,
         machine=describe_machine(),
         versions=versions(),
@@ -189,13 +199,27 @@ def prepare(run: Run) -> TrainingLoop:
     return loop
 
 
-def _take_initial_weights(run: Run, model: LanguageModel) -> None:
-    """Gives the model the weights of the finished one that the run goes on with."""
-    file = run.folder.initial_model
-    content, tokenizer = read_model_file(file), run.corpus.tokenizer
-    fresh = model.get_weights()
-    model.set_weights(initial_weights(content, tokenizer, run.config.model, fresh))
-    run.folder.write_status(init_sha256=sha256(file))
+def _go_on_with_initial(run: Run, model: LanguageModel, is_new: bool) -> str:
+    """Gives a new run the weights of the model that it goes on with; with LoRA, freezes them.
+
+    Returns a sentence about what is trained; "" when that is all of them, or known already.
+    """
+    rank = run.settings.lora_rank
+    if not is_new and not rank:
+        return ""
+    file, tokenizer = run.folder.initial_model, run.corpus.tokenizer
+    content = read_model_file(file)
+    if is_new:
+        fresh = model.get_weights()
+        model.set_weights(initial_weights(content, tokenizer, run.config.model, fresh))
+        run.folder.write_status(init_sha256=sha256(file))
+    if not rank:
+        return ""
+    known = rows_within(tokenizer, tokenizer_from_dict(content.tokenizer))
+    new_tokens = np.setdiff1d(np.arange(tokenizer.vocab_size), known)
+    add_adapters(model, rank, new_tokens)
+    trained, count = run.config.trained_count(len(new_tokens)), model.config.parameter_count()
+    return LORA.format(rank=rank, trained=trained, count=count) if is_new else ""
 
 
 def _check_text(run: Run, found: Checkpoint | None) -> None:

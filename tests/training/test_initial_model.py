@@ -137,6 +137,56 @@ def test_a_resumed_run_is_the_straight_one_to_the_bit_without_the_original(
         np.testing.assert_array_equal(one, other)
 
 
+def test_with_lora_a_resumed_run_is_the_straight_one_and_its_model_is_plain(
+    started, straight, tmp_path, monkeypatch, quick
+):
+    folder, config, corpus = started
+    shutil.copytree(folder.path, tmp_path / "interrupted")
+    training = config.training.changed(lora_rank=2, sample_every=6, patience=0)
+    config = dataclasses.replace(config, training=training)
+    train(folder.path, corpus, monkeypatch, config)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 7/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "interrupted", corpus, monkeypatch, config, report=kill)
+    interrupted = train(tmp_path / "interrupted", corpus, monkeypatch, config)
+    assert events_of(interrupted) == events_of(folder)
+    arrays = read_model_file(folder.model_file).arrays
+    for one, other in zip(arrays, read_model_file(interrupted.model_file).arrays, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    sized = config.with_vocab_size(corpus.tokenizer.vocab_size)
+    new = sized.model.vocab_size - load(straight.model_file).tokenizer.vocab_size
+    note = next(e["message"] for e in folder.read_events()[0] if e["kind"] == "note")
+    assert note.startswith(f"LoRA of rank 2 trains {sized.trained_count(new):,} weights; ")
+    rows = rows_within(
+        corpus.tokenizer, tokenizer_from_dict(read_model_file(straight.model_file).tokenizer)
+    )
+    for path, array, old in zip(
+        sized.model.weight_shapes(),
+        arrays,
+        read_model_file(straight.model_file).arrays,
+        strict=True,
+    ):
+        if path.startswith("embedding"):
+            np.testing.assert_array_equal(array[rows], old)
+        elif path.startswith("layers/dense"):
+            np.testing.assert_array_equal(array[:, rows], old)
+        else:
+            is_adapted = path.startswith("blocks") and array.ndim == 2
+            assert np.array_equal(array, old) != is_adapted, path
+    status = folder.read_status()
+    assert status["parameters"] == sized.model.parameter_count()
+
+
+def test_lora_needs_a_model_to_go_on_with():
+    with pytest.raises(ConfigError, match="lora_rank must be 0 for fresh weights, but got 4"):
+        dataclasses.replace(PLAIN, training=PLAIN.training.changed(lora_rank=4))
+
+
 def test_the_first_loss_is_the_models_own(started, straight, monkeypatch, quick):
     """On one window of the first text, whose characters the model has, and on its validation."""
     folder, config, corpus = started

@@ -66,17 +66,22 @@ def test_the_form_starts_a_run_with_a_copy_of_the_model_and_can_drop_it(finished
     page.run()
     assert not page.exception and not page.error
     assert any("Goes on with the model of:" in caption.value for caption in page.caption)
+    page.number_input(key="training.lora_rank").set_value(4).run()
+    assert [card.label for card in page.metric][0] == "Trained weights"
     page.button(key="start").click().run()
     (made,) = (path for path in tmp_path.glob("2*") if path.name != RUN)
     folder = RunFolder(made)
     assert folder.initial_model.read_bytes() == b"a model"
     assert folder.read_config()["data"]["init_from"] == str(finished.model_file)
+    assert folder.read_config()["training"]["lora_rank"] == 4
 
     page.query_params["run"] = "new"
     page.run()
     page.button(key="initial.drop").click().run()
     assert not any("Goes on with the model of:" in caption.value for caption in page.caption)
     assert "init_from" not in page.query_params
+    assert "training.lora_rank" not in page.query_params and not page.button(key="start").disabled
+    assert "training.lora_rank" not in {field.key for field in page.number_input}
 
 
 @pytest.mark.parametrize(

@@ -158,12 +158,7 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
     steps, readings = expected_steps(config, facts), readings_of(config, facts)
     about = "About " * bool(config.training.max_seconds)
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
-        st.metric(
-            "Parameters",
-            f"{config.model.parameter_count():,}",
-            help="Weights that training changes; exact.",
-            width=CARD_WIDTH,
-        )
+        weights_card(config)
         st.metric(
             "Memory, about",
             f"{estimates.memory_bytes(config) / 2**30:.1f} GB",
@@ -191,6 +186,20 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
     if config.training.max_tokens:
         return f"Not used: the budget allows {steps:,} steps. {course}"
     return course
+
+
+def weights_card(config: RunConfig) -> None:
+    """How many weights are trained, and with LoRA of how many."""
+    count, rank = config.model.parameter_count(), config.training.lora_rank
+    if not rank:
+        words = "Weights that training changes; exact."
+        st.metric("Parameters", f"{count:,}", help=words, width=CARD_WIDTH)
+        return
+    made = supervisor().summary(draft().initial)
+    known = made.config.model.vocab_size if made and made.config else config.model.vocab_size
+    trained = config.trained_count(max(0, config.model.vocab_size - known))
+    words = f"LoRA of rank {rank} trains these; the {count:,} of the model stay as they are."
+    st.metric("Trained weights", f"{trained:,}", help=words, width=CARD_WIDTH)
 
 
 def expected_steps(config: RunConfig, facts: TextFacts) -> int:

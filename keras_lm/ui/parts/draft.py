@@ -24,6 +24,7 @@ from keras_lm.ui.services import supervisor
 
 QUICK_START = "quick-start"
 STEPS, SECONDS = "training.steps", "training.max_seconds"
+LORA = "training.lora_rank"  # which only a run that goes on with a model may have
 UPLOAD, PASTE = "upload", "paste"
 PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
 INITIAL = "init_from"  # there, too: a run's id
@@ -71,16 +72,23 @@ class Draft:
             values[STEPS] = preset[STEPS]
         return replace(self, changes={k: v for k, v in values.items() if v != preset[k]})
 
+    def without_initial(self) -> "Draft":
+        """The same with fresh weights."""
+        return replace(self, initial="").changed({LORA: 0})
+
     def config(self, data: str, title: str) -> RunConfig:
         """The run's config; ConfigError when the settings do not fit together."""
         values = {part: {} for part in PARTS}
         for key, value in self.changes.items():
             part, _, name = key.partition(".")
             values[part][name] = value
-        values["data"] |= {"data": data, "title": title}
+        made, init_from = _model_of(self.initial) if self.initial else (None, "")
+        values["data"] |= {"data": data, "title": title, "init_from": init_from}
         preset = PRESETS[self.preset]
         config = RunConfig(**{p: getattr(preset, p).changed(**v) for p, v in values.items()})
-        return _going_on(config, self.initial) if self.initial else config
+        if made:
+            _check_goes_on(config, made)
+        return config
 
     def address(self) -> dict[str, str]:
         """What the address has to say: only what is not as a new draft has it."""
@@ -97,8 +105,8 @@ class Draft:
         return words
 
 
-def _going_on(config: RunConfig, run_id: str) -> RunConfig:
-    """The config of a run that goes on with the model of another; ConfigError if it cannot."""
+def _model_of(run_id: str) -> tuple[RunConfig, str]:
+    """A run's config and its model's file, to go on with; ConfigError when there are none."""
     summary, folder = supervisor().summary(run_id), supervisor().folder(run_id)
     if summary is None:
         raise ConfigError("The model to go on with is gone: begin with fresh weights.")
@@ -107,12 +115,15 @@ def _going_on(config: RunConfig, run_id: str) -> RunConfig:
         raise ConfigError(
             f"The model to go on with cannot be used: {problem} Begin with fresh weights."
         )
-    made = summary.config
+    return summary.config, str(folder.offered_model)
+
+
+def _check_goes_on(config: RunConfig, made: RunConfig) -> None:
+    """ConfigError unless the run can go on with the model that `made` describes."""
     check_shape(made.model, config.model)
     if config.data.tokenizer != made.data.tokenizer:
         expected, got = made.data.tokenizer, config.data.tokenizer
         raise ConfigError(f"must be {expected}, the model's own, but got {got}.", "tokenizer")
-    return replace(config, data=config.data.changed(init_from=str(folder.offered_model)))
 
 
 def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
@@ -140,10 +151,10 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
         problems.append(ConfigError(f"There is no text {text!r:.40}."))
     initial = address.get(INITIAL, "")
     if RUN_ID.fullmatch(initial):
-        draft = replace(draft, initial=initial)
-    elif initial:
+        return replace(draft, initial=initial), problems
+    if initial:
         problems.append(ConfigError(f"There is no run {initial!r:.40}."))
-    return draft, problems
+    return draft.without_initial(), problems
 
 
 def _read(key: str, word: str) -> Any:
@@ -202,9 +213,12 @@ def draft_of(config: RunConfig) -> tuple[Draft, str]:
     else it is empty. ConfigError when the disk refuses.
     """
     preset, changes = nearest_preset(config)
+    changes = dict(changes)
     data, initial = config.data.data, ""
     if (made_by := Path(config.data.init_from).parent).parent == supervisor().root.absolute():
         initial = made_by.name
+    else:
+        changes.pop(LORA, None)
     if data in TEXTS or data in TASK_NAMES:
         return Draft(preset, {}, data, initial=initial).changed(changes), ""
     try:

@@ -16,6 +16,7 @@ from keras_lm.settings.data_config import TASK, TASK_NAMES
 from keras_lm.settings.presets import TITLES
 from keras_lm.settings.training_config import ENDING
 from keras_lm.ui.parts.draft import (
+    LORA,
     PASTE,
     SECONDS,
     STEPS,
@@ -102,8 +103,9 @@ def show_initial() -> None:
         type="tertiary",
         icon=":material/undo:",
         key="initial.drop",
-        on_click=lambda: keep(replace(draft(), initial="")),
+        on_click=lambda: keep(draft().without_initial()),
     )
+    draw([LORA])
 
 
 def config_of(own: Callable[[], OwnText]) -> RunConfig:
