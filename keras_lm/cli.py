@@ -1,4 +1,4 @@
-"""The command line: keras-lm {train, resume, race, report, generate, export, check, ui}.
+"""The command line: keras-lm {train, resume, race, queue, report, generate, export, check, ui}.
 
 Everything a person typed is checked before TensorFlow is imported, which takes seconds.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keras_lm.commands import export as exports
-from keras_lm.commands import race, report
+from keras_lm.commands import queue, race, report
 from keras_lm.commands.ending import say_course
 from keras_lm.commands.flags import (
     add_config_flags,
@@ -25,13 +25,19 @@ from keras_lm.commands.flags import (
     longer_by,
     typed_path,
 )
-from keras_lm.commands.folders import check_holds_nothing, existing_run, read_config, write_out
+from keras_lm.commands.folders import (
+    check_holds_nothing,
+    existing_file,
+    existing_run,
+    read_config,
+    write_out,
+)
 from keras_lm.data import corpus, preparation, texts, tokenizers
 from keras_lm.data.reading import MEGABYTE
 from keras_lm.keras_file import initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
 from keras_lm.runs.process import claim, process_identity
-from keras_lm.runs.queue import wait_for_turn
+from keras_lm.runs.queue import first_position, wait_for_turn
 from keras_lm.runs.race import finish_races
 from keras_lm.settings import estimates
 from keras_lm.settings.config import (
@@ -99,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (train_parser, race.add_parser(commands)):
         add_run_flags(command)
     report.add_parser(commands)
+    queue.add_parser(commands)
 
     resume_parser = commands.add_parser("resume", help="go on from a run's newest checkpoint")
     resume_parser.add_argument(
@@ -122,10 +129,12 @@ def build_parser() -> argparse.ArgumentParser:
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
     check_parser.add_argument("file", type=typed_path, metavar="FILE.keras")
 
-    commands.add_parser(
-        "ui",
-        help="open the page in a browser",
-        description="Opens the page. Further flags are Streamlit's, such as --server.port 8600.",
+    queue.add_slots_flag(
+        commands.add_parser(
+            "ui",
+            help="open the page in a browser",
+            description="Opens the page. Further flags are Streamlit's, as --server.port 8600.",
+        )
     )
     return parser
 
@@ -267,7 +276,8 @@ def run(
         os.nice(NICENESS)
     try:
         begin = time.time()
-        folder.write_status(state=run_folder.QUEUED, message="", **process_identity())
+        entry = {"state": run_folder.QUEUED, "message": ""}
+        folder.write_status(**first_position(folder), **entry, **process_identity())
         if wait_turn and not wait_for_turn(folder):
             folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
             return 0
@@ -349,14 +359,9 @@ def check(arguments: argparse.Namespace) -> int:
 
 def ui(arguments: argparse.Namespace) -> NoReturn:
     """`ui`: this process becomes Streamlit's server of the page."""
+    queue.choose_slots(arguments)
     words = ["-m", "streamlit", "run", str(paths.PAGE_SCRIPT), *arguments.streamlit_flags]
     os.execv(sys.executable, [sys.executable, *words])
-
-
-def existing_file(path: Path) -> None:
-    """ConfigError unless `path` is a file."""
-    if not path.is_file():
-        raise ConfigError(f"Expected a .keras file, but there is no file {path}: check its name.")
 
 
 def main() -> int:
@@ -373,6 +378,7 @@ def main() -> int:
         "check": check,
         "race": lambda typed: race.race(typed, lambda: new_config(typed), has_run_flags(typed)),
         "report": report.report,
+        "queue": queue.queue,
         "ui": ui,
     }
     try:

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_LM_SLOTS"] = "1"  # on any machine; tests of slots choose for themselves
 
 import numpy as np
 import pytest

@@ -31,6 +31,12 @@ def existing_run(path: Path, flag: str = "--run-dir") -> RunFolder:
     return folder
 
 
+def existing_file(path: Path) -> None:
+    """ConfigError unless `path` is a file."""
+    if not path.is_file():
+        raise ConfigError(f"Expected a .keras file, but there is no file {path}: check its name.")
+
+
 def read_config(folder: RunFolder) -> RunConfig:
     """The run's config."""
     return RunConfig.from_dict(folder.read_config())

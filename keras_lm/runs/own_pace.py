@@ -4,12 +4,20 @@ import itertools
 import statistics
 from collections.abc import Iterable
 
+from keras_lm.runs.slots import cores_per_slot
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings import estimates
 from keras_lm.settings.estimates import Speed
+from keras_lm.system.machine import describe_machine, num_cores
 
 NEWEST = 5  # runs that are looked at: a machine may have become slower or faster
 FEWEST_STEPS = 50  # the first ones are slower
+
+
+def slot_speed(flops_per_second: float, runs: Iterable[RunSummary]) -> Speed:
+    """How fast a run is in a slot of this machine, whose rate of products is given."""
+    cores = cores_per_slot()
+    return learned_speed(flops_per_second * cores / num_cores(), runs, describe_machine(cores))
 
 
 def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: str) -> Speed:

@@ -280,7 +280,8 @@ class Race:
                     runs[key] = new_run_id()
                     self._write(config, runs)  # first, so that a kill leaves no run unknown
                 if not self.supervisor.folder(runs[key]).path.exists():
-                    self.supervisor.start(config.config_of(value, seed), runs[key])
+                    run, owner = config.config_of(value, seed), f"race {self.path.name}"
+                    self.supervisor.start(run, runs[key], owner)
                     continue
                 summary = self.supervisor.summary(runs[key])
                 if summary is not None and summary.state in RESUMABLE:

@@ -16,6 +16,8 @@ from pathlib import Path
 from keras_lm.keras_file.initial import keep_initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
+from keras_lm.runs.queue import active_runs, enqueued
+from keras_lm.runs.slots import chosen_slots
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.training_config import MOST_STEPS
@@ -116,14 +118,16 @@ class Supervisor:
         return RunFolder(self.root / run_id)
 
     @disk_in_words()
-    def start(self, config: RunConfig, run_id: str | None = None) -> str:
-        """Starts a run in a process of its own, or queues it behind the others; returns its id.
+    def start(self, config: RunConfig, run_id: str | None = None, owner: str = "") -> str:
+        """Starts a run in a process of its own, or queues it; returns its id.
 
         Args:
             config: of the run.
             run_id: a new id that the caller knows already; None makes one.
+            owner: whose it is: a name for a race, or a tab of a browser, which take turns.
         """
         config.training.check_installed()
+        chosen_slots()  # whose process would fail
         folder = self.folder(run_id or new_run_id())
         try:
             folder.create()
@@ -131,9 +135,9 @@ class Supervisor:
             folder.write_config(config.to_dict())
             folder.write_status(
                 state=run_folder.QUEUED,
-                queued_at=time.time(),
                 steps=config.most_steps,
                 message="Starting.",
+                **enqueued(active_runs(list_runs(self.root)), owner),
             )
             self._launch(folder, "train", "--wait-turn")
         except (
@@ -161,9 +165,8 @@ class Supervisor:
                 raise ConfigError(f"The run {run_id} is damaged. {summary.damage}")
             folder = self.folder(run_id)
             folder.take_request()  # what was asked of the process before
-            folder.write_status(
-                state=run_folder.QUEUED, queued_at=time.time(), pid=None, message="Starting."
-            )
+            position = enqueued(active_runs(list_runs(self.root)), summary.status.get("owner", ""))
+            folder.write_status(state=run_folder.QUEUED, pid=None, message="Starting.", **position)
             flags = longer.flags if longer else []
             self._launch(folder, "resume", "--wait-turn", *flags)
 
@@ -190,7 +193,7 @@ class Supervisor:
 
     @disk_in_words()
     def request(self, run_id: str, action: str) -> None:
-        """Asks a run to "stop" or to make a "sample"; it answers within seconds."""
+        """Asks a run for one of `run_folder.REQUESTS`; it answers within seconds."""
         self.folder(run_id).request(action)
 
     def summary(self, run_id: str) -> RunSummary | None:

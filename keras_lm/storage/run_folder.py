@@ -32,7 +32,8 @@ from keras_lm.storage.records import STATES, check_notes, check_status
 
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
-REQUESTS = ("stop", "pause", "sample")
+MOVES = ("front", "up", "down")  # of a run that waits, in the queue
+REQUESTS = ("stop", "pause", "sample", *MOVES)
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"

@@ -63,15 +63,19 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe_machine() -> str:
-    """Processor, cores, memory and system in a few words, for people."""
+def describe_machine(cores: int = 0) -> str:
+    """Processor, cores, memory and system in a few words, for people.
+
+    Args:
+        cores: that a process uses; 0: all that this one may run on.
+    """
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):  # Linux alone has this file
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = names[0] if names else name
     memory = f"{total_memory() / 2**30:.1f} GB of memory"
-    cores = num_cores()
+    cores = cores or num_cores()
     return f"{name}, {cores} core{'s' * (cores > 1)}, {memory}, {platform.platform()}"
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keras_lm.data.corpus import Corpus
 from keras_lm.settings.config import RunConfig, TrainingConfig
-from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_folder import MOVES, RunFolder
 from keras_lm.training.checkpoint import Checkpoint
 from keras_lm.training.train_step import METRICS
 
@@ -137,8 +137,10 @@ class Requests:
         self.latest: str | None = None
 
     def listen(self) -> None:
-        """Takes the folder's request, if there is one."""
-        self.latest = self._folder.take_request() or self.latest
+        """Takes the folder's request, if there is one; it is too late to move in the queue."""
+        request = self._folder.take_request()
+        if request not in (None, *MOVES):
+            self.latest = request
 
     def stop(self) -> None:
         """Asks the run to stop, as the page does."""

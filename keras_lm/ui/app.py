@@ -4,6 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from keras_lm.presentation.formatting import escape_markdown
+from keras_lm.runs.slots import chosen_slots
+from keras_lm.settings.checks import ConfigError
 from keras_lm.ui import reach
 from keras_lm.ui.pages import generate, inspect, race, runs, train
 from keras_lm.ui.parts import models
@@ -44,6 +47,11 @@ def main() -> None:
     if has_sidebar:
         st.sidebar.container()  # it is there, and so is the page, whatever goes wrong below
     reach.draw_links([*pages.values()])
+    try:
+        chosen_slots()
+    except ConfigError as error:
+        st.error(escape_markdown(str(error)))
+        return
     try:
         chosen.run()
     finally:  # a page may end itself early

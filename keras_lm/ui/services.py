@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 from keras_lm.data import text_work
 from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.exports import Exports
-from keras_lm.runs.own_pace import learned_speed
+from keras_lm.runs.own_pace import slot_speed
 from keras_lm.runs.supervisor import RunSummary, Supervisor, disk_in_words
 from keras_lm.runs.workers import WorkerPool
 from keras_lm.settings import estimates
@@ -25,6 +26,7 @@ from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
 
 MOST_TOKENIZER_BYTES = 16 * 2**20
+OWNER = "owner"  # in the session
 SPEED_SECONDS = 10.0  # until the newest runs are looked at again
 
 
@@ -101,13 +103,12 @@ def matrix_flops_per_second() -> float:
 @st.cache_resource(show_spinner=False, ttl=SPEED_SECONDS)
 def machine_speed() -> Speed:
     """How fast a run will be here: as measured, and as its own runs were."""
-    runs = supervisor().summaries()
-    return learned_speed(matrix_flops_per_second(), runs, _machine_name())
+    return slot_speed(matrix_flops_per_second(), supervisor().summaries())
 
 
-@st.cache_resource(show_spinner=False)
-def _machine_name() -> str:
-    return machine.describe_machine()
+def owner() -> str:
+    """Whose the runs of this tab are: those of several take turns."""
+    return st.session_state.setdefault(OWNER, f"page {os.urandom(6).hex()}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import pytest
 
 from keras_lm.runs import process
 from keras_lm.runs.process import claim, hold, is_alive, is_claimed, process_identity
-from keras_lm.runs.queue import TURN_FILE, runs_ahead, wait_for_turn
+from keras_lm.runs.queue import runs_ahead, wait_for_turn
+from keras_lm.runs.slots import TURN_FILE
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder

@@ -20,6 +20,16 @@ from tests.training.small_run import CONFIG, PLAIN, events_of, train
 pytestmark = pytest.mark.xla
 
 
+@pytest.mark.parametrize("request_", run_folder.MOVES)
+def test_a_request_to_move_in_the_queue_that_comes_late_changes_nothing(tmp_path, request_):
+    folder = RunFolder(tmp_path)
+    requests = Requests(folder)
+    for asked in ("stop", request_):
+        folder.request(asked)
+        requests.listen()
+    assert requests.latest == "stop" and folder.take_request() is None
+
+
 @pytest.mark.slow
 def test_loss_falls_and_sizes_are_shown(tmp_path, corpus, monkeypatch):
     training = dataclasses.replace(CONFIG.training, steps=150, log_every=50, learning_rate=0.02)

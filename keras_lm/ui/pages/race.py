@@ -27,6 +27,7 @@ from keras_lm.runs.race import (
     count_in_words,
     progress_in_words,
 )
+from keras_lm.runs.slots import num_slots
 from keras_lm.settings import estimates
 from keras_lm.storage.run_folder import (
     ACTIVE_STATES,
@@ -163,16 +164,18 @@ def costs(config: RaceConfig) -> str:
     base = config.base
     facts = text_facts(base.data, base.model.context_length)
     speed = machine_speed()
-    seconds = 0.0
+    seconds, largest = 0.0, 0
     for value in config.values:
         run = config.config_of(value, 1).with_vocab_size(facts.vocab_size)
         estimates.check_memory(run)
         each = estimates.run_seconds(run, speed, facts.validation_tokens)
         seconds += len(config.seeds) * each
-    count = len(config.values) * len(config.seeds)
+        largest = max(largest, estimates.memory_bytes(run))
+    count, slots = len(config.values) * len(config.seeds), num_slots(largest)
+    together = "one after the other" if slots == 1 else f"{min(slots, count)} at a time"
     return (
-        f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, one after the other, "
-        f"about {show_seconds(seconds)} in all. Each begins as "
+        f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, {together}, "
+        f"about {show_seconds(seconds / min(slots, count))} in all. Each begins as "
         f"{escape_markdown(describe_run(base))}."
     )
 

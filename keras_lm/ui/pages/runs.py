@@ -25,6 +25,7 @@ from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.parts.compared import draw_compared
 from keras_lm.ui.parts.notes import edit_notes
+from keras_lm.ui.parts.waiting import queue_of_runs
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_COMPARED = 6
@@ -48,6 +49,7 @@ def page() -> None:
         st.info("There is no run yet: start one on the Train page.", icon=":material/info:")
         return
     st.write(INTRODUCTION)
+    queue_of_runs()
     with st.container(horizontal=True):
         search = st.text_input(
             "Search", key="runs.search", placeholder="words in name, text, settings, note"

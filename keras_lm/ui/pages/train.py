@@ -20,9 +20,11 @@ from keras_lm.ui.parts.draft import draft
 from keras_lm.ui.parts.fields import explain
 from keras_lm.ui.parts.run_form import MissingText, run_form
 from keras_lm.ui.parts.run_settings import run_settings
+from keras_lm.ui.parts.waiting import runs_before_a_new_one
 from keras_lm.ui.services import (
     TextFacts,
     machine_speed,
+    owner,
     shown_disk_errors,
     supervisor,
     text_facts,
@@ -148,7 +150,7 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
         text_card(facts, config)
     if started and config is not None:
         with shown_disk_errors():
-            st.query_params[RUN] = supervisor().start(config)
+            st.query_params[RUN] = supervisor().start(config, owner=owner())
             st.rerun()
 
 
@@ -241,7 +243,7 @@ def remarks(config: RunConfig, facts: TextFacts) -> None:
         )
     for warning in config.warnings():
         st.warning(escape_markdown(warning), icon=":material/info:")
-    if ahead := sum(summary.is_active for summary in supervisor().summaries()):
+    if ahead := runs_before_a_new_one():
         st.info(
             f"{plural(ahead, 'run')} {'is' if ahead == 1 else 'are'} ahead of this one, which "
             "starts by itself when its turn comes.",

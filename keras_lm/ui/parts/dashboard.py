@@ -17,12 +17,10 @@ from keras_lm.presentation.formatting import (
     NUMBERS_HEIGHT,
     escape_markdown,
     name_run,
-    plural,
     show_clock,
     show_seconds,
 )
 from keras_lm.presentation.timeline import read_timeline
-from keras_lm.runs.queue import runs_ahead
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.training_config import MOST_STEPS
@@ -35,6 +33,7 @@ from keras_lm.ui.parts.run_buttons import buttons
 from keras_lm.ui.parts.run_course import curve_remark, spoken
 from keras_lm.ui.parts.run_settings import run_settings
 from keras_lm.ui.parts.timeline import show_timeline
+from keras_lm.ui.parts.waiting import waiting_in_words
 from keras_lm.ui.reach import announce
 from keras_lm.ui.services import supervisor
 
@@ -225,15 +224,7 @@ def waiting(summary: RunSummary) -> list[str]:
     """What a run without a step is waiting for, and its position in the queue."""
     if summary.state == run_folder.PREPARING:
         return [COMPILING]
-    if summary.state != run_folder.QUEUED:
-        return []
-    ahead = len(runs_ahead(supervisor().folder(summary.run_id)))
-    if not ahead:
-        return ["Starting a process of its own for this run."]
-    return [
-        f"Position {ahead + 1} in the queue",
-        f"starts by itself after {plural(ahead, 'earlier run')}",
-    ]
+    return waiting_in_words(summary) if summary.state == run_folder.QUEUED else []
 
 
 def course(summary: RunSummary, events: list[dict]) -> list[str]:

@@ -11,6 +11,7 @@ from keras_lm.storage import run_folder
 from keras_lm.ui.parts.draft import draft, draft_of, draft_that_teaches, keep
 from keras_lm.ui.parts.exports import choose_format
 from keras_lm.ui.parts.models import open_page
+from keras_lm.ui.parts.waiting import front_button
 from keras_lm.ui.services import shown_disk_errors, supervisor
 
 MOST_OFFERED = 1_000  # steps that a longer training begins with in the form
@@ -25,6 +26,7 @@ def buttons(summary: RunSummary) -> None:
     with row:
         if summary.is_active:
             stop_button(summary, below)
+            front_button(summary, below)
             return
         model_buttons(summary)
         if summary.state != run_folder.FINISHED:
