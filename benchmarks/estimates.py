@@ -1,27 +1,36 @@
 """The card before Start against the truth: memory and time of varied runs, estimated and measured.
 
-    python -m benchmarks.estimates
+    python -m benchmarks.estimates [--beside]
 
 Every run is the command line in a process of its own, with an empty cache of compiled programs, its
-validations and samples included; its memory is the most that the process held.
+validations and samples included; its memory is the most that the process held. From the second run
+on, the runs before correct the estimate, as on the page. `--beside`: beside another run.
 """
 
+import argparse
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.results import Report
 from keras_lm.data import corpus
+from keras_lm.runs.own_pace import slot_speed
+from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings import estimates
 from keras_lm.settings.presets import PRESETS
+from keras_lm.storage.run_folder import new_run_id
 from keras_lm.system import machine
 from keras_lm.system.paths import CACHE_VARIABLE
 
 PROJECT = Path(__file__).resolve().parents[1]
+TRAIN = (sys.executable, "-m", "keras_lm", "train")
+OTHERS_START = 30.0  # seconds, until another run trains
 # Preset, changes of the model, of the text and of the training.
 RUNS = (
     ("quick-start", {}, {}, {"steps": 2000}),
@@ -52,17 +61,16 @@ RUNS = (
 )
 
 
-def measure(preset: str, *changes: dict) -> tuple[float, float]:
-    """Seconds and most bytes of one run."""
+def measure(root: Path, preset: str, *changes: dict) -> tuple[float, float]:
+    """Seconds and most bytes of one run, which is left below `root`."""
     flags = {name: value for part in changes for name, value in part.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    with tempfile.TemporaryDirectory() as cache:
         begin = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "keras_lm", "train", "--preset", preset, *words]
-            + ["--run-dir", f"{folder}/run"],
+            [*TRAIN, "--preset", preset, *words, "--run-dir", str(root / new_run_id())],
             cwd=PROJECT,
-            env=os.environ | {CACHE_VARIABLE: f"{folder}/cache"},
+            env=os.environ | {CACHE_VARIABLE: cache},
             stderr=subprocess.DEVNULL,
         )
         _, status, used = os.wait4(process.pid, 0)
@@ -71,12 +79,26 @@ def measure(preset: str, *changes: dict) -> tuple[float, float]:
         return time.monotonic() - begin, used.ru_maxrss * 1024
 
 
-def main() -> None:
-    """Prints a row per run."""
-    table = Report("Estimates")
-    table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
-    table.line("|---" * 7 + "|")
-    speed = estimates.Speed(machine.matrix_flops_per_second())
+@contextlib.contextmanager
+def another_run(wanted: bool) -> Iterator[None]:
+    """Trains something else in the meantime, if that is wanted."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--max-seconds=0", "--steps=1000000", f"--run-dir={folder}/other"]
+        process = wanted and subprocess.Popen(
+            [*TRAIN, *words], cwd=PROJECT, stderr=subprocess.DEVNULL
+        )
+        try:
+            time.sleep(OTHERS_START if wanted else 0)
+            yield
+        finally:
+            if process:
+                process.kill()
+                process.wait()
+
+
+def compare(table: Report, root: Path) -> None:
+    """Adds a row per run."""
+    flops_per_second = machine.matrix_flops_per_second()
     for preset, *changes in RUNS:
         base = PRESETS[preset]
         parts = zip((base.model, base.data, base.training), changes, strict=True)
@@ -84,15 +106,28 @@ def main() -> None:
         config = dataclasses.replace(base, model=model, data=data, training=training)
         text = corpus.prepare(data, model.context_length)
         config = config.with_vocab_size(text.tokenizer.vocab_size)
+        speed = slot_speed(flops_per_second, Supervisor(root).summaries())
         seconds = estimates.run_seconds(config, speed, len(text.validation))
         guess = seconds, estimates.memory_bytes(config)
-        seconds, most_bytes = measure(preset, *changes)
+        seconds, most_bytes = measure(root, preset, *changes)
         shown = ", ".join(f"{name} {value}" for part in changes for name, value in part.items())
         table.line(
             f"| {preset}: {shown} | {most_bytes / 1e6:,.0f} | {guess[1] / 1e6:,.0f} | "
             f"{guess[1] / most_bytes:.2f} | {seconds:.0f} | {guess[0]:.0f} | "
             f"{guess[0] / seconds:.2f} |"
         )
+
+
+def main() -> None:
+    """Prints a row per run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--beside", action="store_true")
+    beside = parser.parse_args().beside
+    table = Report("Estimates" + " beside another run" * beside)
+    table.line("| run | memory, MB | estimated | ratio | seconds | estimated | ratio |")
+    table.line("|---" * 7 + "|")
+    with tempfile.TemporaryDirectory() as root, another_run(beside):
+        compare(table, Path(root))
     table.write()
 
 

@@ -2,22 +2,30 @@
 
 import itertools
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from keras_lm.runs.slots import cores_per_slot
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings import estimates
 from keras_lm.settings.estimates import Speed
-from keras_lm.system.machine import describe_machine, num_cores
+from keras_lm.system.machine import describe_machine, load_of_others, num_cores
 
 NEWEST = 5  # runs that are looked at: a machine may have become slower or faster
 FEWEST_STEPS = 50  # the first ones are slower
 
 
-def slot_speed(flops_per_second: float, runs: Iterable[RunSummary]) -> Speed:
-    """How fast a run is in a slot of this machine, whose rate of products is given."""
+def slot_speed(flops_per_second: float, runs: Sequence[RunSummary]) -> Speed:
+    """How fast a run is in a slot of this machine, beside what else is at work on it.
+
+    Args:
+        flops_per_second: what `machine.matrix_flops_per_second` measured.
+        runs: those of the page, newest first; what they use now is no loss, since a new run waits
+            for its slot.
+    """
     cores = cores_per_slot()
-    return learned_speed(flops_per_second * cores / num_cores(), runs, describe_machine(cores))
+    speed = learned_speed(flops_per_second * cores / num_cores(), runs, describe_machine(cores))
+    own = {run.status.get("pid", 0) for run in runs if run.is_active}
+    return speed._replace(others=load_of_others(own))
 
 
 def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: str) -> Speed:
@@ -44,4 +52,5 @@ def _ratios(measured: Speed, runs: Iterable[RunSummary], machine: str) -> Iterab
         if run.is_active or not seconds or step < FEWEST_STEPS or run.config is None:
             continue
         if run.status.get("machine") == machine and run.config.model.vocab_size:
-            yield seconds / step / estimates.step_seconds(run.config, measured)
+            speed = measured._replace(others=run.status.get("others", 0.0))
+            yield seconds / step / estimates.step_seconds(run.config, speed)

@@ -143,10 +143,12 @@ class Speed(NamedTuple):
     Attributes:
         flops_per_second: what `machine.matrix_flops_per_second` measured.
         slower: how many times as long its own runs' steps took as estimated from that alone.
+        others: how much of its cores other programs use now; 1 is as much as there is.
     """
 
     flops_per_second: float = REFERENCE_FLOPS
     slower: float = 1.0
+    others: float = 0.0
 
 
 def run_seconds(config: RunConfig, speed: Speed, validation_tokens: int = 0) -> float:
@@ -194,8 +196,9 @@ class _Costs(NamedTuple):
 def _costs(config: RunConfig, speed: Speed, validation_tokens: int) -> _Costs:
     model, training = config.model, config.training
     slowness = REFERENCE_FLOPS / speed.flops_per_second
+    slower = speed.slower * (1.0 + speed.others)
     seconds = {
-        name: speed.slower * STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
+        name: slower * STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
         for name, amount in step_work(model, training).items()
     }
     per_step = sum(seconds.values())

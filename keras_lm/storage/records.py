@@ -77,7 +77,7 @@ STATUS = {
     "first_bits": AMOUNT,
     "pid": PID,
     "owner": LINE,
-    **dict.fromkeys(("heartbeat", "queued_at", "turn", "pid_started"), AMOUNT),
+    **dict.fromkeys(("heartbeat", "queued_at", "turn", "pid_started", "others"), AMOUNT),
     **dict.fromkeys(("unigram_entropy", "ends_at", "train_seconds"), AMOUNT),
     **dict.fromkeys(("step", "best_step", "longer_from"), WHOLE),
     **dict.fromkeys(("train_tokens", "validation_tokens"), WHOLE),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEASURING_SECONDS = 0.05
 PATIENCE_SECONDS = 10.0
+WORKING_CORES, WORKING_SECONDS = 0.5, 10.0  # a program is at work that uses so much for so long
+WATCHING_SECONDS = 0.1
 LIBRARIES = ("tensorflow", "keras", "numpy")  # on which a run's numbers depend
 # NumPy decides how many threads multiply when it is imported.
 ONE_THREAD = dict.fromkeys(
@@ -61,6 +64,44 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def load_of_others(own: Collection[int] = ()) -> float:
+    """What other programs use of this process's cores: 0 is nothing, 1 as much as there is.
+
+    Those count that have been at work for a while and still are, with what they used on average,
+    so that the number is steady. Takes 0.1 seconds when there are any.
+
+    Args:
+        own: ids of processes that do not count; nor does this one.
+    """
+    at_work: dict[psutil.Process, tuple[float, float]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            age, used = time.time() - process.create_time(), _processor_seconds(process)
+            average = used / max(age, WORKING_SECONDS)
+            if average >= WORKING_CORES and process.pid not in (os.getpid(), *own):
+                at_work[process] = average * _share_here(process), used
+    time.sleep(WATCHING_SECONDS if at_work else 0.0)
+    cores = 0.0
+    for process, (average, before) in at_work.items():
+        with contextlib.suppress(psutil.Error):
+            used = _processor_seconds(process) - before
+            cores += average * (used >= WORKING_CORES * WATCHING_SECONDS)
+    return cores / num_cores()
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _share_here(process: psutil.Process) -> float:
+    """How many of the cores that another process may use this one may use, too, of 1."""
+    if not hasattr(os, "sched_getaffinity"):  # not on macOS
+        return 1.0
+    theirs = process.cpu_affinity() or []
+    return len(os.sched_getaffinity(0).intersection(theirs)) / max(1, len(theirs))
 
 
 def describe_machine(cores: int = 0) -> str:

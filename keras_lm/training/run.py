@@ -23,7 +23,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.storage.files import append_plain, sha256, write_atomically
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system.machine import describe_machine, versions
+from keras_lm.system.machine import describe_machine, load_of_others, versions
 from keras_lm.system.signals import ending_later, is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
 from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint
@@ -187,6 +187,7 @@ def prepare(run: Run) -> TrainingLoop:
         parameters=config.model.parameter_count(),
         precision=policy,
         machine=describe_machine(),
+        others=load_of_others(),
         versions=versions(),
         unigram_entropy=run.corpus.unigram_entropy,
         vocab_size=config.model.vocab_size,

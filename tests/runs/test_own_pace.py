@@ -32,6 +32,18 @@ def test_the_next_run_takes_as_long_per_step_as_the_last_ones():
     assert next(both) - next(both) == pytest.approx(100 * estimates.step_seconds(CONFIG, speed))
 
 
+def test_what_ran_beside_the_last_run_or_runs_now_is_counted_once():
+    alone = run(1.5)
+    beside = run(1.5 * 1.8)
+    beside.status["others"] = 0.8
+    for last in (alone, beside):
+        speed = learned_speed(FLOPS, [last], HERE)
+        assert speed.slower == pytest.approx(1.5)
+        now = speed._replace(others=0.5)
+        expected = 1.5 * 1.5 * estimates.step_seconds(CONFIG, estimates.Speed(FLOPS))
+        assert estimates.step_seconds(CONFIG, now) == pytest.approx(expected)
+
+
 def test_one_run_that_was_disturbed_does_not_decide():
     assert learned_speed(FLOPS, [run(9.0), run(1.1), run(1.2)], HERE).slower == pytest.approx(1.2)
 

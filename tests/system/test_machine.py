@@ -1,6 +1,7 @@
 """What the machine gives: memory within control groups, cores, speed idle and busy."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,3 +78,26 @@ def test_the_speed_is_right_while_other_programs_use_every_core():
             burner.wait()
     assert idle / 1.5 < sorted(busy)[1] < idle * 1.5
     assert 1e8 < idle < 1e15
+
+
+def test_programs_at_work_count_with_what_they_use(monkeypatch):
+    monkeypatch.setattr(machine, "WORKING_SECONDS", 0.1)
+    monkeypatch.setattr(machine, "WORKING_CORES", 0.05)  # the tests beside this one have the rest
+    program = "import os; p = os.getppid()\nwhile os.getppid() == p: pass"
+    burner = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        time.sleep(0.5)
+        others = {process.pid for process in psutil.process_iter()} - {burner.pid}
+        assert 0.05 < machine.num_cores() * machine.load_of_others(others) < 1.1
+        assert machine.load_of_others({*others, burner.pid}) == 0.0
+        burner.send_signal(signal.SIGSTOP)  # it has worked, and works no more
+        assert machine.load_of_others(others) == 0.0
+        burner.send_signal(signal.SIGCONT)
+        if hasattr(os, "sched_getaffinity") and machine.num_cores() > 1:
+            core, *_ = os.sched_getaffinity(0)
+            os.sched_setaffinity(burner.pid, {core})
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _: {core + 1, core + 2})
+            assert machine.load_of_others(others) == 0.0  # on another core
+    finally:
+        burner.kill()
+        burner.wait()

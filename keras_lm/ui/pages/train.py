@@ -156,7 +156,8 @@ def setup(beside_length: Callable[[str], object], make_config: Callable[[], RunC
 
 def cost_card(config: RunConfig, facts: TextFacts) -> str:
     """Draws parameters, memory and time; returns the time and the readings in a sentence."""
-    seconds = estimates.run_seconds(config, machine_speed(), facts.validation_tokens)
+    speed = machine_speed()
+    seconds = estimates.run_seconds(config, speed, facts.validation_tokens)
     steps, readings = expected_steps(config, facts), readings_of(config, facts)
     about = "About " * bool(config.training.max_seconds)
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
@@ -171,7 +172,9 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
             "Time, about",
             show_seconds(seconds),
             help="Estimated from how fast this machine multiplies matrices, and from how long the "
-            "steps of its last runs took; start included.",
+            "steps of its last runs took; start included."
+            + f" Other programs use {speed.others:.0%} of its cores now."
+            * (speed.others > 0),
             width=CARD_WIDTH,
         )
         st.metric(
