@@ -32,14 +32,14 @@ from keras_lm.commands.folders import (
     read_config,
     write_out,
 )
-from keras_lm.data import corpus, preparation, texts, tokenizers
-from keras_lm.data.reading import MEGABYTE
+from keras_lm.commands.preparing import prepare, with_standard_input
+from keras_lm.data import corpus, texts, tokenizers
+from keras_lm.data.large.streams import is_large
 from keras_lm.keras_file import initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
 from keras_lm.runs.process import claim, process_identity
 from keras_lm.runs.queue import first_position, wait_for_turn
 from keras_lm.runs.race import finish_races
-from keras_lm.settings import estimates
 from keras_lm.settings.config import (
     ConfigError,
     DataConfig,
@@ -159,17 +159,11 @@ def train(arguments: argparse.Namespace) -> int:
 def train_new(folder: RunFolder, arguments: argparse.Namespace) -> int:
     """Makes a run from flags in a folder that holds nothing, and trains it."""
     check_holds_nothing(folder)
-    config, source = new_config(arguments), None
-    names = config.data.data.split(texts.SEVERAL)
-    if texts.STDIN in names:
-        if names[1:]:
-            raise ConfigError("--data - must stand alone, but got other texts beside it.")
-        if sys.stdin is None:  # it was closed
-            raise ConfigError("--data - needs a text on standard input, but that is closed.")
-        source = sys.stdin.buffer.read(int(config.data.max_text_mb * MEGABYTE) + 1)
-        config = config.with_data(str(folder.text_file.absolute()), "standard input")
-    prepared = prepare(config, source)
-    config = config.with_vocab_size(prepared.tokenizer.vocab_size)
+    config, source = with_standard_input(new_config(arguments), folder)
+    prepared = None
+    if not is_large(config.data):  # else it takes so long that the run begins with it
+        prepared = prepare(config, source)
+        config = config.with_vocab_size(prepared.tokenizer.vocab_size)
     folder.create()
     claim_alone(folder)
     check_holds_nothing(folder)  # since it was looked at, another process may have filled it
@@ -244,24 +238,6 @@ def claim_alone(folder: RunFolder) -> None:
     """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
     if not claim(folder):
         raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
-
-
-def prepare(
-    config: RunConfig, source: bytes | None = None, folder: RunFolder | None = None
-) -> corpus.Corpus:
-    """The run's text as tokens; ValueError if the text cannot be used or memory is too small."""
-    file = initial.initial_file(config, folder)
-    config.training.check_installed()
-    content = read_model_file(file) if file else None
-    known = tokenizers.tokenizer_from_dict(content.tokenizer) if content else None
-    prepared = preparation.prepare(config.data, config.model.context_length, source, known)
-    sized = config.with_vocab_size(prepared.tokenizer.vocab_size)
-    if content:
-        initial.check_shape(content.config, sized.model)
-    estimates.check_memory(sized)
-    for warning in config.warnings():
-        print(warning, file=sys.stderr)
-    return prepared
 
 
 def run(

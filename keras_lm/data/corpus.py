@@ -3,18 +3,18 @@
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from keras_lm.data.cleaning import clean
 from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
 from keras_lm.data.tokenizers import Tokenized, Tokenizer, tokenize, tokenize_further
 from keras_lm.settings.config import DataConfig
-from keras_lm.settings.data_config import BETWEEN_TOKENS, CLEANINGS
+from keras_lm.settings.data_config import BETWEEN_TOKENS
 
 BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
@@ -149,32 +149,6 @@ def cleaned_text(data: DataConfig, source: bytes | None = None) -> str:
     return separator.join(clean(part, data.cleaning) for part in text.split(separator))
 
 
-def clean(text: str, cleaning: str) -> str:
-    """The text after `cleaning`: none keeps it; classic has small letters and marks apart.
-
-    Classic keeps a-z, 0-9, space, newline and .,!? after lower-casing, puts a space before each of
-    these marks and makes runs of spaces one. TextError when nothing is left, or for another name.
-
-    Example:
-        >>> clean("The Man, who?", "classic")
-        'the man , who ?'
-    """
-    if cleaning not in CLEANINGS:
-        raise TextError(f"cleaning must be one of {', '.join(CLEANINGS)}, but got {cleaning!r}.")
-    if cleaning == "none":
-        return text
-    kept = re.sub(r"[^a-z0-9.,!? \n]", "", text.lower())
-    for mark in ".,!?":
-        kept = kept.replace(mark, f" {mark}")
-    cleaned = re.sub(" {2,}", " ", kept)
-    if not re.search(r"[a-z0-9]", cleaned):
-        raise TextError(
-            "Classic cleaning keeps a-z and 0-9 only, but the text has none of them; "
-            "set cleaning to none."
-        )
-    return cleaned
-
-
 def split(text: str, validation_fraction: float, separator: str = "") -> tuple[str, str]:
     """The training text and the validation text, the last `validation_fraction`.
 
@@ -185,7 +159,16 @@ def split(text: str, validation_fraction: float, separator: str = "") -> tuple[s
         >>> split("abcdefghij", 0.2)
         ('abcdefgh', 'ij')
     """
-    cut = len(text) - validation_size(len(text), validation_fraction)
+    return split_at(text, len(text) - validation_size(len(text), validation_fraction), separator)
+
+
+def split_at(text: str, cut: int, separator: str = "") -> tuple[str, str]:
+    """The text up to a cut and the rest; amid a separator it is cut before that.
+
+    Example:
+        >>> split_at("one--two", 4, "--")
+        ('one', '--two')
+    """
     if separator:
         around = len(separator) - 1
         amid = text.rfind(separator, max(cut - around, 0), cut + around)
@@ -246,5 +229,10 @@ def unigram_entropy(ids: Sequence[int] | np.ndarray) -> float:
     """
     if not len(ids):
         raise TextError("An entropy needs at least one token, but got none; choose another text.")
-    shares = np.unique(ids, return_counts=True)[1] / len(ids)
+    return entropy_of_counts(np.unique(ids, return_counts=True)[1])
+
+
+def entropy_of_counts(counts: np.ndarray) -> float:
+    """`unigram_entropy` of tokens of which it is known how often each occurs, (count,), above 0."""
+    shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum()) + 0.0  # never -0.0

@@ -162,9 +162,7 @@ def read_text(
         source = _unpack(source, name, max_text_mb)
     is_all = len(source) != int(max_text_mb * MEGABYTE) + 1  # of what is too much no more is read
     check_size(len(source), name, max_text_mb, is_all)
-    for signature, kind in _SIGNATURES.items():
-        if re.match(signature, source, re.DOTALL):
-            raise TextError(f"{name} is {kind}, not plain text. Save its text as a .txt file.")
+    check_is_text(source, name)
     text = _decode_as(source, name, encoding) if encoding else _decode(source, name, advice)
     if "\0" in text:
         raise TextError(
@@ -179,6 +177,13 @@ def read_text(
     if len(text) < 2:
         raise TextError(f"{name} has one character only. Choose one with more text.")
     return text
+
+
+def check_is_text(start: bytes, name: str) -> None:
+    """TextError when a file begins as those do that are not plain text."""
+    for signature, kind in _SIGNATURES.items():
+        if re.match(signature, start, re.DOTALL):
+            raise TextError(f"{name} is {kind}, not plain text. Save its text as a .txt file.")
 
 
 def plain_newlines(text: str) -> str:
@@ -211,9 +216,9 @@ def _decode_as(source: bytes, name: str, encoding: str) -> str:
 
 def _decode(source: bytes, name: str, advice: str) -> str:
     """The text of bytes in UTF-8, or in UTF-16 with a byte order mark."""
-    is_utf16 = source.startswith((b"\xff\xfe", b"\xfe\xff")) and _looks_like(source) != "UTF-32"
+    is_utf16 = utf_16(source)
     if not is_utf16 and b"\0" in source:
-        looks, offset = _looks_like(source), source.index(0)
+        looks, offset = looks_like(source), source.index(0)
         if looks.startswith("UTF"):
             raise TextError(f"{name} is {looks}, not UTF-8. {advice}")
         raise TextError(
@@ -232,11 +237,16 @@ def _decode(source: bytes, name: str, advice: str) -> str:
                 f"{name} is cut within its last character (byte 0x{source[offset]:02x} at offset "
                 f"{offset:,}). Copy it again, or delete its last {last}."
             ) from None
-        looks = "a damaged UTF-16 file" if is_utf16 else _looks_like(source[offset:])
+        looks = "a damaged UTF-16 file" if is_utf16 else looks_like(source[offset:])
         raise TextError(
             f"{name} is not UTF-8 (byte 0x{source[offset]:02x} at offset {offset:,} looks like "
             f"{looks}). {advice}"
         ) from None
+
+
+def utf_16(start: bytes) -> bool:
+    """Whether a text begins with UTF-16's byte order mark."""
+    return start.startswith((b"\xff\xfe", b"\xfe\xff")) and looks_like(start) != "UTF-32"
 
 
 def _is_cut(source: bytes, offset: int, error: UnicodeDecodeError) -> bool:
@@ -250,7 +260,7 @@ def _is_cut(source: bytes, offset: int, error: UnicodeDecodeError) -> bool:
     return not is_ascii_before or len(source) - offset > 1 or source[offset] < 0xE0
 
 
-def _looks_like(source: bytes) -> str:
+def looks_like(source: bytes) -> str:
     """What bytes that are not UTF-8 seem to be."""
     start = source[:10_000]
     if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):

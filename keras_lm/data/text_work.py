@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_lm.data import texts
 from keras_lm.data.copies import TrainingText
+from keras_lm.data.large.streams import is_large
 from keras_lm.data.preparation import prepare, training_text
 from keras_lm.data.reading import TextError
 from keras_lm.data.tokenizers import tokenizer_from_dict
@@ -24,6 +25,20 @@ SMALL_BYTES = 2_000_000
 EXCERPT_TOKENS = 400
 
 
+def check_not_large(data: DataConfig, what: str) -> None:
+    """TextError when the text is one that only the command line takes.
+
+    Args:
+        data: which text.
+        what: is not done with such texts.
+    """
+    if is_large(data):
+        raise TextError(
+            f"The text has more than {data.shard_from_mb:g} MB, {what}. Train on it from the "
+            "command line: python -m keras_lm train --data FILE --max-text-mb 20000 --run-dir NEW."
+        )
+
+
 def facts(data: DataConfig, context_length: int, known: dict | None = None) -> dict[str, Any]:
     """What the page shows of a text: its tokens, counted, and its beginning.
 
@@ -31,6 +46,7 @@ def facts(data: DataConfig, context_length: int, known: dict | None = None) -> d
         data, context_length: as for `prepare`.
         known: the JSON object of the tokenizer that the run goes on with; None: there is none.
     """
+    check_not_large(data, "which the page does not read")
     tokenizer = tokenizer_from_dict(known) if known else None
     prepared = prepare(data, context_length, known=tokenizer)
     return {
@@ -44,11 +60,13 @@ def facts(data: DataConfig, context_length: int, known: dict | None = None) -> d
 
 def training_size(data: DataConfig) -> dict[str, int]:
     """How many bytes of the text are trained on; the rest validates."""
+    check_not_large(data, "in which copies are not looked for")
     return {"num_bytes": prepare(data, context_length=1).train_bytes}
 
 
 def copies(data: DataConfig, num_bytes: int, sample: str, run_length: int) -> dict[str, Any]:
     """What part of a sample is in the text's first `num_bytes`: see `TrainingText`."""
+    check_not_large(data, "in which copies are not looked for")
     text = training_text(data)
     training = TrainingText(text.encode()[:num_bytes].decode(errors="ignore"))
     novelty = training.novelty(sample, run_length)

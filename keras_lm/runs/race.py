@@ -37,7 +37,7 @@ SETTINGS = {  # by the name of its flag: the part of the config that it is in
 # Another text, or another part of it, is another task; a seed is what is repeated; the budget is
 # the same for all.
 NEVER = {"vocab_size", "data", "encoding", "text_field", "title", "cleaning", "separator"}
-NEVER |= {"max_text_mb"}
+NEVER |= {"max_text_mb", "shard_from_mb"}
 NEVER |= {"validation_fraction", "cut", "seed", "max_seconds", "max_tokens", "count_start"}
 
 

@@ -12,8 +12,10 @@ CLEANINGS = ("none", "classic")
 TASK, TASK_PREFIX = "Task", "task:"  # a group of settings; how a task's name as `data` begins
 TASK_NAMES = {TASK_PREFIX + name: task for name, task in TASKS.items()}
 BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
-# Where a stored config lacks the setting: texts were cut between tokens, .jsonl was plain text.
-EARLIER_DATA = {"cut": BETWEEN_TOKENS, "text_field": ""}
+LARGEST_IN_MEMORY, LARGEST_TEXT = 1024, 100_000  # megabytes
+# Where a stored config lacks the setting: texts were cut between tokens, .jsonl was plain text, all
+# texts were held in memory.
+EARLIER_DATA = {"cut": BETWEEN_TOKENS, "text_field": "", "shard_from_mb": LARGEST_IN_MEMORY}
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,16 @@ class DataConfig(WithOptions):
         50.0,
         "Largest text accepted, in megabytes.",
         low=0.001,
-        high=1024,
+        high=LARGEST_TEXT,
         hidden="The form takes texts up to the default; the command line also larger ones.",
+    )
+    shard_from_mb: float = field(
+        50.0,
+        "Texts of more megabytes are tokenized once, by several processes, and kept in shards on "
+        "the disk; others are held in memory.",
+        low=0.001,
+        high=LARGEST_IN_MEMORY,
+        hidden="The form takes smaller texts.",
     )
 
     def __post_init__(self) -> None:

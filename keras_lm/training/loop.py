@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from keras_lm.data.large.sharded_corpus import ShardedCorpus
 from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.generation.generator import Generator, stream_text
 from keras_lm.model.backend import keras
@@ -18,6 +19,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.system.terminal import describe
 from keras_lm.training.checkpoint import Checkpoint, restore
+from keras_lm.training.fed_steps import FedSteps, draw_from
 from keras_lm.training.first_text import BEFORE, NOT_MEASURED, FirstText, first_text
 from keras_lm.training.held_out import held_out_window
 from keras_lm.training.keeping import Diverged, Keeper
@@ -86,6 +88,10 @@ class TrainingLoop:
             draw = partial(corpus.batch, settings.seed)
             shape = draw(0, self.windows_per_step)
             return TaskSteps(self.model, self.optimizer, shape, *accumulation), draw
+        if isinstance(corpus, ShardedCorpus):
+            draw = draw_from(corpus.train, self.context_length, settings.seed)
+            shape = draw(0, self.windows_per_step)
+            return FedSteps(self.model, self.optimizer, shape, *accumulation), draw
         order = WindowOrder(len(corpus.train), self.context_length, settings.seed)
         steps = CompiledSteps(self.model, self.optimizer, corpus.train, *accumulation)
         return steps, order.offsets
@@ -185,7 +191,7 @@ class TrainingLoop:
     def _run_steps(self, count: int) -> None:
         """Runs one compiled call; Diverged when it gave anything but finite numbers."""
         steps = range(self._step, self._step + count)
-        # (count, windows_per_step), and of a task the tokens of each window
+        # (count, windows_per_step), and where they are fed the tokens of each window
         windows = np.stack([self.draw(step, self.windows_per_step) for step in steps])
         self.planner.follow()
         begin = time.perf_counter()
@@ -318,11 +324,12 @@ class TrainingLoop:
         """
         self._save()
         measured, pace = self.corpus.measured, self.planner.pace
-        part = measured[: self._validation_batch * self.context_length + 1]
+        per_window = 1 if measured.ndim > 1 else self.context_length
+        part = measured[: self._validation_batch * per_window + 1]
         for _ in range(2):
             if len(part):
-                all_tokens = len(measured) + self.first.num_tokens
-                with pace.chore("validation", times=all_tokens / len(part)):
+                all_tokens = measured.size + self.first.num_tokens
+                with pace.chore("validation", times=all_tokens / part.size):
                     self.compiled_steps.validate(part, self._validation_batch)
             if self.settings.sample_every:
                 with pace.chore("sample"):

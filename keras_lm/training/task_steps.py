@@ -8,15 +8,15 @@ import numpy as np
 from keras_lm.model.backend import keras, tf
 from keras_lm.model.language_model import LanguageModel
 from keras_lm.model.tracing import traced
-from keras_lm.training.train_step import STEPS_PER_CALL, CompiledSteps, MeanLoss
+from keras_lm.training.fed_steps import FedSteps
+from keras_lm.training.train_step import MeanLoss
 
 
-class TaskSteps(CompiledSteps):
-    """A model's update and validation on instances of a task.
+class TaskSteps(FedSteps):
+    """A model's update and validation on instances of a task, given as signed rows.
 
     Args:
-        model, optimizer, gradient_accumulation, clip_norm, jit_compile: as for CompiledSteps.
-        batch: instances of one update, (windows, size); their shape is what counts.
+        model, optimizer, batch, gradient_accumulation, clip_norm, jit_compile: as for FedSteps.
     """
 
     def __init__(
@@ -28,27 +28,9 @@ class TaskSteps(CompiledSteps):
         clip_norm: float = 1.0,
         jit_compile: bool = True,
     ):
-        empty = np.zeros(STEPS_PER_CALL * batch.size, "int32")
-        accumulation = (gradient_accumulation, clip_norm, jit_compile, batch.shape[1])
-        super().__init__(model, optimizer, empty, *accumulation)
-        self.tokens = tf.Variable(self.tokens, trainable=False)
+        accumulation = (gradient_accumulation, clip_norm, jit_compile)
+        super().__init__(model, optimizer, batch, *accumulation)
         self._compiled_test = traced(self._test, jit_compile)
-
-    def train_steps(self, instances: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs one update per batch of instances; returns what CompiledSteps does.
-
-        Args:
-            instances: (steps, gradient_accumulation * batch, size) signed rows; with 0 steps, which
-                only compiles, (0, gradient_accumulation * batch) will do.
-        """
-        if instances.size:
-            # (steps, windows, size) -> (STEPS_PER_CALL * windows * size,)
-            padded = np.zeros(self.tokens.shape, "int32")
-            padded[: instances.size] = instances.reshape(-1)
-            self.tokens.assign(padded)
-        steps, windows = instances.shape[:2]
-        starts = self.window_length * np.arange(steps * windows, dtype="int32")
-        return super().train_steps(starts.reshape(steps, windows))
 
     def inputs_and_targets(self, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What is fed and which answers follow, -1 where none does; each (batch, length)."""

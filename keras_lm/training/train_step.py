@@ -222,10 +222,12 @@ class CompiledSteps:
         """Mean loss and accuracy over all of `tokens`, each predicted once.
 
         Args:
-            tokens: (num_tokens,) integers, at least 2.
+            tokens: (num_tokens,) integers, at least 2; or windows, (count, context_length + 1).
             batch_size: windows at once.
         """
-        starts = np.arange(0, len(tokens) - 1, self.model.config.context_length)
+        step = self.model.config.context_length + (tokens.ndim - 1)
+        tokens = tokens.reshape(-1)  # (count, context_length + 1) -> (num_tokens,)
+        starts = np.arange(0, len(tokens) - 1, step)
         missing = -len(starts) % batch_size
         starts = np.concatenate([starts, np.full(missing, len(tokens))]).astype("int32")
         text = tf.constant(tokens, tf.int32)

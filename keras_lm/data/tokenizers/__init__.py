@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_lm.data.tokenizers.base import (
+    Survey,
     Tokenizer,
     TokenizerError,
     VocabularyTokenizer,
@@ -28,11 +29,13 @@ __all__ = [
     "CharTokenizer",
     "Gpt2Tokenizer",
     "SeparatedTokenizer",
+    "Survey",
     "Tokenized",
     "Tokenizer",
     "TokenizerError",
     "VocabularyTokenizer",
     "build_tokenizer",
+    "check_occurs",
     "rows_within",
     "tokenize",
     "tokenize_further",
@@ -99,11 +102,8 @@ def tokenize(
     """
     parts = [part.split(separator) if separator else [part] for part in (train, validation)]
     documents, held_out = parts
-    if separator and not documents[1:] and not held_out[1:]:
-        raise TokenizerError(
-            f"The separator must occur in the text, but {short_repr(separator)} does not: leave it "
-            "empty, or name several files, between which it is put."
-        )
+    if separator:
+        check_occurs(separator, bool(documents[1:] or held_out[1:]))
     tokenizer, rows = tokenizer_class(kind).tokenize(documents, held_out, **options)
     if not separator:
         return Tokenized(tokenizer, *rows)
@@ -114,6 +114,15 @@ def tokenize(
         for of_part in (rows[: len(documents)], rows[len(documents) :])
     )
     return Tokenized(separated, train_rows, validation_rows)
+
+
+def check_occurs(separator: str, occurs: bool) -> None:
+    """TokenizerError unless the separator occurs in the text."""
+    if not occurs:
+        raise TokenizerError(
+            f"The separator must occur in the text, but {short_repr(separator)} does not: leave it "
+            "empty, or name several files, between which it is put."
+        )
 
 
 def tokenize_further(

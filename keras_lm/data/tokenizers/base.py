@@ -1,9 +1,9 @@
 """What every tokenizer can do, and what those with a vocabulary of their own share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from reprlib import repr as short_repr
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -56,6 +56,20 @@ class Tokenizer(ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD. TokenizerError as above."""
         return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+
+class Survey(NamedTuple):
+    """What is known of a text that is too large for memory.
+
+    Attributes:
+        alphabet: the characters that occur, ascending.
+        sample: reads parts of what is trained on, evenly spread; all where that is not much.
+        num_bytes: of what is trained on.
+    """
+
+    alphabet: str
+    sample: Callable[[], Sequence[str]]
+    num_bytes: int
 
 
 class VocabularyTokenizer(Tokenizer):
@@ -119,6 +133,39 @@ class VocabularyTokenizer(Tokenizer):
                 f"The text must consist of the model's {len(self._tokens):,} tokens, but got "
                 f"{short_repr(lacking[0])}: choose another text or another model."
             )
+        return self
+
+    needs_survey = True  # before there is a tokenizer of a text that is too large for memory
+
+    @classmethod
+    def for_large_text(cls, survey: Survey, **options: Any) -> Self:
+        """A tokenizer of a text that is too large for memory: `compact` gives the one to keep.
+
+        Args:
+            survey: of the text; empty where none is needed.
+            **options: the tokenizer's own settings.
+
+        Raises TokenizerError where the tokenizer takes no such text.
+        """
+        raise TokenizerError(
+            f"The tokenizer {cls.kind!r} must see the whole text at once, but it is too large for "
+            "that: choose a shorter text or another tokenizer."
+        )
+
+    def for_further_text(self, survey: Survey) -> Self:
+        """`for_large_text` by a tokenizer that there is: it can write what that can, too."""
+        return self.extended(survey.alphabet)
+
+    def rows(self, text: str) -> np.ndarray:
+        """The rows of a text of which all is known, (num_tokens,) int32."""
+        return np.array(self.encode(text), "int32")
+
+    def compact(self, occurs: np.ndarray) -> Self:
+        """The tokenizer without tokens that never occur, where it can do without them.
+
+        Args:
+            occurs: (vocab_size,) of each row whether it does.
+        """
         return self
 
     @property

@@ -12,6 +12,7 @@ import tiktoken
 from keras_lm.data.tokenizers.base import (
     REPLACEMENT,
     SURROGATE,
+    Survey,
     VocabularyTokenizer,
     bad_vocabulary,
     check_not_empty,
@@ -96,13 +97,19 @@ class BpeTokenizer(VocabularyTokenizer):
     ) -> tuple[Self, list[np.ndarray]]:
         """The tokenizer of `documents` alone, and the rows of each text, (num_tokens,) int32."""
         tokenizer = cls.from_text(*documents, **options)
-        return tokenizer, [tokenizer._rows(text) for text in (*documents, *held_out)]
+        return tokenizer, [tokenizer.rows(text) for text in (*documents, *held_out)]
 
     def encode(self, text: str) -> list[int]:
         """The rows of `text`; only a lone surrogate, which has no bytes, is dropped."""
-        return self._rows(text).tolist()
+        return self.rows(text).tolist()
 
-    def _rows(self, text: str) -> np.ndarray:
+    @classmethod
+    def for_large_text(cls, survey: Survey, bpe_size: int = 0) -> Self:
+        """The tokenizer that a sample of the training text teaches; `bpe_size` as for from_text."""
+        return cls(_learn(survey.sample(), bpe_size or auto_size(survey.num_bytes)))
+
+    def rows(self, text: str) -> np.ndarray:
+        """The rows of `text`, (num_tokens,) int32."""
         rows = encode(self._encoding, text)
         return rows[rows != LONE_SURROGATE]
 

@@ -12,18 +12,18 @@ from keras_lm.data.tokenizers.base import SURROGATE
 
 PATTERN = r50k_pat_str  # GPT-2's: cuts a text into words, each with the space before it
 LONE_SURROGATE = -1  # stands for it among the ids: tiktoken would make it U+FFFD silently
-_SPACE, _INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # tiktoken's \s and \S: Python's hold four more
+SPACE, INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # tiktoken's \s and \S: Python's hold four more
 # tiktoken panics at a million white spaces followed by something else. It takes such a run as one
 # piece but for the last white space, so a cut before that one leaves every token as it is. Words of
 # that size are cut out, too: tiktoken would take longer than a second for a megabyte.
 _WINDOW = 100_000
 _LONG_SPACE = 999  # characters: shorter runs are left to tiktoken
 _CUTS = re.compile(
-    rf"(?={_SPACE}{_INK})(?<={_SPACE}{{{_LONG_SPACE}}})|({SURROGATE}"
-    rf"|(?:^|{_SPACE})[!-~]{{{_WINDOW},}}+(?!{_INK}))"
+    rf"(?={SPACE}{INK})(?<={SPACE}{{{_LONG_SPACE}}})|({SURROGATE}"
+    rf"|(?:^|{SPACE})[!-~]{{{_WINDOW},}}+(?!{INK}))"
 )
 _PIECE = 1_000_000  # characters
-_SINGLE_SPACE = re.compile(rf"(?<={_INK}) (?={_INK})")
+_SINGLE_SPACE = re.compile(rf"(?<={INK}) (?={INK})")
 
 
 def encode(encoding: tiktoken.Encoding, text: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from keras_lm.data.tokenizers.base import (
     REPLACEMENT,
     SURROGATE,
+    Survey,
     VocabularyTokenizer,
     bad_vocabulary,
     check_not_empty,
@@ -80,6 +81,23 @@ class CharTokenizer(VocabularyTokenizer):
             [0, 1, 2, 3]
         """
         return self.from_text(self._characters, *texts)
+
+    @classmethod
+    def for_large_text(cls, survey: Survey) -> Self:
+        """The tokenizer of all characters that occur."""
+        return cls.from_text(survey.alphabet)
+
+    def rows(self, text: str) -> np.ndarray:
+        """The rows of a text of which all is known, (num_tokens,) int32.
+
+        Example:
+            >>> CharTokenizer("ab").rows("bab").tolist()
+            [1, 0, 1]
+        """
+        known = np.array([*map(ord, self._characters)], "int32")
+        row_of = np.zeros(known[-1] + 1, "int32")
+        row_of[known] = np.arange(len(known))
+        return row_of[_code_points(text)]
 
     def encode(self, text: str) -> list[int]:
         """The rows of `text`; a character that is not in the vocabulary is dropped."""

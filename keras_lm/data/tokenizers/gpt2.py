@@ -14,6 +14,7 @@ import tiktoken
 
 from keras_lm.data.tokenizers.base import (
     REPLACEMENT,
+    Survey,
     TokenizerError,
     VocabularyTokenizer,
     bad_vocabulary,
@@ -49,6 +50,7 @@ class Gpt2Tokenizer(VocabularyTokenizer):
     """
 
     kind = "gpt2"
+    needs_survey = False
 
     def __init__(self, gpt2_ids: list[int]) -> None:
         super().__init__([_encoding().decode_single_token_bytes(id) for id in gpt2_ids])
@@ -91,6 +93,29 @@ class Gpt2Tokenizer(VocabularyTokenizer):
             3
         """
         return type(self)(sorted({*self._gpt2_ids} | _distinct_ids(texts)))
+
+    @classmethod
+    def for_large_text(cls, survey: Survey) -> Self:
+        """The tokenizer of all tokens that there are: row i is GPT-2's id i."""
+        return cls(list(range(GPT2_SIZE)))
+
+    def for_further_text(self, survey: Survey) -> Self:
+        """The tokenizer of all tokens that there are."""
+        return self.for_large_text(survey)
+
+    def rows(self, text: str) -> np.ndarray:
+        """The rows of a text of which all is known, (num_tokens,) int32."""
+        return _gpt2_ids(text) if self.vocab_size == GPT2_SIZE else super().rows(text)
+
+    def compact(self, occurs: np.ndarray) -> Self:
+        """The tokenizer of the tokens that occur.
+
+        Example:
+            >>> whole = Gpt2Tokenizer(list(range(GPT2_SIZE)))
+            >>> whole.compact(np.arange(GPT2_SIZE) < 3).vocab_size
+            3
+        """
+        return type(self)([id for id, used in zip(self._gpt2_ids, occurs, strict=True) if used])
 
     def encode(self, text: str) -> list[int]:
         """The rows of `text`: tiktoken's tokens, an unknown one as its longest known parts.

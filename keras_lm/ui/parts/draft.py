@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from keras_lm.data.large.streams import is_large
 from keras_lm.data.texts import TEXTS, load_text
 from keras_lm.keras_file.initial import check_shape
 from keras_lm.settings.checks import ConfigError, check_value, limits_of
@@ -29,6 +30,10 @@ UPLOAD, PASTE = "upload", "paste"
 PRESET, TEXT, KEPT, TITLE = "preset", "data.data", "own_text", "own_title"  # in the address
 INITIAL = "init_from"  # there, too: a run's id
 TITLE_LENGTH = 200  # characters
+TOO_LARGE = (
+    "The run's text has more than {mb} MB, which the form does not take. For a run like that one "
+    "type python -m keras_lm train --like RUN --run-dir NEW, where RUN is its folder."
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,9 @@ def draft_of(config: RunConfig) -> tuple[Draft, str]:
         changes.pop(LORA, None)
     if data in TEXTS or data in TASK_NAMES:
         return Draft(preset, {}, data, initial=initial).changed(changes), ""
+    if is_large(config.data):
+        problem = TOO_LARGE.format(mb=f"{config.data.shard_from_mb:g}")
+        return Draft(preset, {}, UPLOAD, initial=initial).changed(changes), problem
     try:
         separator = config.data.separator_text or "\n"
         how = (config.data.encoding, separator, config.data.text_field)

@@ -259,7 +259,11 @@ def text_form() -> Callable[[], OwnText]:
     if draft().text == UPLOAD:
         # A model, for which the server's limit is meant, may be larger.
         upload = st.file_uploader(
-            "A text file", key="text.uploaded", max_upload_size=int(DataConfig.max_text_mb)
+            "A text file",
+            key="text.uploaded",
+            max_upload_size=int(DataConfig.max_text_mb),
+            help="A larger text is trained on from the command line: `python -m keras_lm train "
+            "--data FILE --max-text-mb 20000 --run-dir runs/NEW`",
         )
         name = st.empty()
         if own := draft().own.get(UPLOAD):

@@ -1,0 +1,1 @@
+"""Texts larger than memory: tokenized once, in parts by several processes, kept on the disk."""
