@@ -33,7 +33,7 @@ from keras_lm.ui.services import (
 RUN = "run"  # in the address and in the session: the run that is looked at
 NEW_RUN = "new"
 CARD_WIDTH = 155  # pixels: four in a row on a laptop, two on a telephone
-MANY_READINGS = 10.0  # of the same text: more and small models learn it by heart
+MANY_READINGS, MANY_WITH_DECAY = 10.0, 20.0  # after which a small model learns a text by heart
 
 
 def page() -> None:
@@ -217,6 +217,17 @@ def readings_of(config: RunConfig, facts: TextFacts) -> float:
     return expected_steps(config, facts) * config.tokens_per_step / facts.train_tokens
 
 
+def many_readings(config: RunConfig) -> float:
+    """After how many readings a text is mostly learned by heart.
+
+    Example:
+        >>> from keras_lm.settings.presets import ORIGINAL, QUICK_START
+        >>> many_readings(ORIGINAL), many_readings(QUICK_START)  # the latter's weights decay more
+        (10.0, 20.0)
+    """
+    return MANY_WITH_DECAY if config.training.decay_per_reading else MANY_READINGS
+
+
 def show_times(readings: float) -> str:
     """0.4 times, 2.6 times, 250 times.
 
@@ -237,10 +248,10 @@ def remarks(config: RunConfig, facts: TextFacts) -> None:
             icon=":material/content_copy:",
         )
     readings = readings_of(config, facts)
-    if readings > MANY_READINGS:
+    if readings > (many := many_readings(config)):
         st.warning(
             f"The model will read this text {show_times(readings)}. After about "
-            f"{MANY_READINGS:.0f} it mostly learns the text by heart: a longer text or fewer steps "
+            f"{many:.0f} it mostly learns the text by heart: a longer text or fewer steps "
             "help.",
             icon=":material/menu_book:",
         )
