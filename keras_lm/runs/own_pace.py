@@ -37,8 +37,8 @@ def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: 
         machine: what `machine.describe_machine` says; runs of other machines do not count.
 
     Example:
-        >>> learned_speed(1e11, [], "a laptop")
-        Speed(flops_per_second=100000000000.0, slower=1.0)
+        >>> learned_speed(1e11, [], "a laptop").slower
+        1.0
     """
     measured = Speed(flops_per_second)
     ratios = list(itertools.islice(_ratios(measured, runs, machine), NEWEST))
