@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_lm.runs.race import RaceConfig, parse_values
-from keras_lm.settings.config import RunConfig
+from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import nearest_preset
 from keras_lm.settings.training_config import MOST_STEPS
@@ -56,6 +56,11 @@ def _flags(config: RunConfig) -> list[str]:
     for name in ("encoding", "title", "init_from"):  # what no preset has
         value = getattr(config.data, name)
         flags += _flag(name, value) if value else []
+    data = config.data
+    if data.text_field not in ("", DataConfig.text_field):
+        flags += _flag("text_field", data.text_field)
+    if data.shard_from_mb != DataConfig.shard_from_mb < data.max_text_mb:
+        flags += _flag("shard_from_mb", data.shard_from_mb)
     for key, value in changes.items():
         flags += _flag(key.partition(".")[2], value)
     return flags

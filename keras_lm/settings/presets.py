@@ -107,6 +107,8 @@ TEXT_SETTINGS = (
     "data.title",
     "data.init_from",
     "data.cut",
+    "data.text_field",
+    "data.shard_from_mb",
 )  # they follow from the text
 
 

@@ -59,3 +59,12 @@ def test_a_process_that_ends_or_cannot_start_is_said(outside, monkeypatch, progr
         text_work.ReadingEnded, match="the process that reads it ended, .* a shorter text"
     ):
         text_work.ask("facts", DataConfig(), context_length=64)
+
+
+def test_a_text_in_shards_is_not_read_for_the_page_and_the_command_is_said(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("words " * 500)
+    data = DataConfig(data=str(path), shard_from_mb=0.001)
+    advice = "python -m keras_lm train --data FILE --max-text-mb 20000 --run-dir NEW"
+    with pytest.raises(TextError, match=f"than 0.001 MB, which the page does not read.*{advice}"):
+        text_work.ask("facts", data, context_length=64)

@@ -10,8 +10,9 @@ from keras_lm.commands.flags import longer_by
 from keras_lm.commands.race import new_race
 from keras_lm.presentation.repeating import longer_commands, race_command, train_command
 from keras_lm.runs.race import RaceConfig, same_start
+from keras_lm.settings.config import RunConfig
 from keras_lm.settings.longer import Longer
-from keras_lm.settings.presets import PRESETS, QUICK_START
+from keras_lm.settings.presets import PRESETS, QUICK_START, nearest_preset
 from keras_lm.settings.training_config import MOST_STEPS
 
 TITLES = ['it\'s <b> "x" $HOME `id` \\', "-", "--steps 9", "a\nb", "\u202e مرحبا", " ", "%s"]
@@ -81,3 +82,24 @@ def test_a_race_is_repeated(setting, values):
 @pytest.mark.parametrize("values", [("a,b", "c"), ("a ", "c"), ("a", ",")])
 def test_what_no_command_can_name_has_none(values):
     assert race_command(RaceConfig(QUICK_START, "sample_prompt", values, (1,))) == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_field": "body"},
+        {"max_text_mb": 20_000.0},
+        {"max_text_mb": 200, "shard_from_mb": 1024},
+    ],
+    ids=["field", "large", "memory"],
+)
+def test_how_a_large_text_is_read_is_repeated(changes):
+    config = changed(QUICK_START)
+    config = dataclasses.replace(config, data=config.data.changed(**changes))
+    assert new_config(parsed(train_command(config), "train")) == config
+
+
+def test_a_run_of_an_earlier_version_does_not_differ_by_what_it_could_not_set():
+    stored = QUICK_START.to_dict()
+    del stored["data"]["text_field"], stored["data"]["shard_from_mb"], stored["data"]["cut"]
+    assert nearest_preset(RunConfig.from_dict(stored)) == ("quick-start", {})

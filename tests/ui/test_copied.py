@@ -175,3 +175,19 @@ def test_at_most_one_large_text_is_looked_through_at_a_time(tmp_path, monkeypatc
     searches = [copied.search(data, str(index)) for index in range(4)]
     assert [found.result(30)[0] for found in searches] == ["0", "1", "2", "3"]
     assert len(most) > 4 and max(most) == 1
+
+
+def test_of_a_text_in_shards_it_is_said_that_copies_are_not_looked_for(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(LONG * 30)
+    program = (
+        "from keras_lm.settings.config import DataConfig\n"
+        "from keras_lm.ui.parts.copied import show_copies\n"
+        f"show_copies(DataConfig(data={str(path)!r}, shard_from_mb=0.001), {LONG!r})\n"
+    )
+    page = AppTest.from_string(program).run(timeout=30)
+    (said,) = (caption.value.replace("\\", "") for caption in page.caption)
+    assert said == (
+        "Copies from its training text cannot be found. The text has more than 0.001 MB, in which "
+        "copies are not looked for."
+    )

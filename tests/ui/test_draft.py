@@ -100,3 +100,13 @@ def test_a_duplicate_says_why_it_lacks_the_text(content, words, tmp_path):
     assert problem.startswith("The run's text cannot be taken over. ") and words in problem
     assert "Name a" not in problem and "Save it" not in problem
     assert draft_of(QUICK_START)[1] == ""
+
+
+def test_a_duplicate_of_a_run_on_a_large_text_says_what_to_type(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("words " * 500)
+    data = dataclasses.replace(QUICK_START.data, data=str(path), shard_from_mb=0.001)
+    made, problem = draft_of(dataclasses.replace(QUICK_START, data=data))
+    assert made.text == UPLOAD and not made.own
+    assert problem.startswith("The run's text has more than 0.001 MB, which the form does not take")
+    assert "type python -m keras_lm train --like RUN --run-dir NEW" in problem
