@@ -5,8 +5,21 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_LM_SLOTS"] = "1"  # on any machine; tests of slots choose for themselves
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spreads each folder's files over the whole: a page waits while other tests compute."""
+    folders: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        folders.setdefault(path.parent, []).append(path)
+    position = {
+        path: index / len(paths) for paths in folders.values() for index, path in enumerate(paths)
+    }
+    items.sort(key=lambda item: position[item.path])
 
 
 @pytest.fixture(scope="session")
