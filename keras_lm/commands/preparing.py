@@ -11,7 +11,7 @@ from keras_lm.settings import estimates
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.data_config import LARGEST_IN_MEMORY
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system.terminal import report_progress
+from keras_lm.system.terminal import report_progress, say
 
 
 def with_standard_input(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, bytes | None]:
@@ -52,14 +52,16 @@ def prepare(
     known = tokenizers.tokenizer_from_dict(content.tokenizer) if content else None
 
     def report(sentence: str) -> None:
-        report_progress(sentence)
+        (report_progress if sentence.endswith("left.") else say)(sentence)
         if folder:
-            folder.write_status(message=sentence)
+            folder.write_status(reading=sentence)
             if folder.take_request() in ("stop", "pause"):
                 raise KeyboardInterrupt
 
     length = config.model.context_length
     prepared = preparation.prepare(config.data, length, source, known, report)
+    if folder and folder.read_status().get("reading"):
+        folder.write_status(reading="")
     sized = config.with_vocab_size(prepared.tokenizer.vocab_size)
     if content:
         initial.check_shape(content.config, sized.model)

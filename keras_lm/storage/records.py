@@ -73,7 +73,7 @@ STATE = Kind(f"one of {', '.join(STATES)}", (str,), choices=STATES)
 STATUS = {
     "state": STATE,
     **dict.fromkeys(("message", "precision", "versions", "machine", "init_sha256"), LINE),
-    "first_title": LINE,
+    **dict.fromkeys(("first_title", "reading"), LINE),
     "first_bits": AMOUNT,
     "pid": PID,
     "owner": LINE,

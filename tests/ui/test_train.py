@@ -76,6 +76,16 @@ def test_the_first_in_the_queue_is_being_started(put_active):
     assert any("1 run is ahead of this one" in info.value for info in show(run="new").info)
 
 
+def test_a_run_that_reads_a_large_text_says_how_far_it_is(put_active, runs):
+    run_id = put_active(1, run_folder.PREPARING)
+    (progress,) = show(run=run_id).get("progress")
+    assert "being compiled" in progress.proto.text
+    RunFolder(runs / run_id).write_status(reading="Tokenizing the text: 58%, about 5 min left.")
+    (progress,) = show(run=run_id).get("progress")
+    said = progress.proto.text.replace("\\", "")
+    assert said == "Tokenizing the text: 58%, about 5 min left."
+
+
 def test_settings_that_do_not_do_what_they_seem_to_are_warned_of(runs):
     warmup = QUICK_START.training.warmup_steps
     for steps, is_warned in ((warmup, True), (warmup + 1, False)):

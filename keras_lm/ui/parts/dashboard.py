@@ -223,7 +223,7 @@ def position(summary: RunSummary) -> str:
 def waiting(summary: RunSummary) -> list[str]:
     """What a run without a step is waiting for, and its position in the queue."""
     if summary.state == run_folder.PREPARING:
-        return [COMPILING]
+        return [escape_markdown(summary.status.get("reading") or COMPILING)]
     return waiting_in_words(summary) if summary.state == run_folder.QUEUED else []
 
 
