@@ -1,20 +1,26 @@
-"""What each ingredient of Quick start is worth: the loss without it, and the time per token.
+"""What each ingredient of Quick start is worth in equal time: bits per byte with another one.
 
-    python -m benchmarks.ablation [--seeds 1] [--texts moby-dick]
+    python -m benchmarks.ablation [--seeds 3] [--texts alice] [--variants "one block"] [--table]
 
-Equal tokens except where a row says otherwise, so that a busy machine does not change a loss; the
-time per token is shown beside it.
+First the time of a step is measured for each variant beside Quick start's (leave the machine
+alone), then each is trained for as many steps as take the time of Quick start's STEPS. Every
+measurement is a row of `ablation.csv` at once, and what is there is not done again: remove the file
+when Quick start has changed. `--table` prints the table alone.
 """
 
 import argparse
 import statistics
+from pathlib import Path
 
-from benchmarks.results import Report
+from benchmarks.results import Report, Rows
 from benchmarks.time_to_loss import TEXTS, run_quick_start
 
-STEPS = 800
+STEPS, TIMED_STEPS, ROUNDS = 1000, 150, 3
+COLUMNS = ("measure", "variant", "text", "seed", "steps", "value")
+ROWS = Rows(Path(__file__).with_name("ablation.csv"), COLUMNS)
+AS_IT_IS = "Quick start as it is"
 VARIANTS = {
-    "Quick start as it is": [],
+    AS_IT_IS: [],
     "AdamW at 3e-3 instead of Muon": ["--optimizer=adamw", "--learning-rate=0.003"],
     "AdamW at 1e-3": ["--optimizer=adamw", "--learning-rate=0.001"],
     "half the learning rate": ["--learning-rate=0.00175"],
@@ -30,55 +36,93 @@ VARIANTS = {
     "characters": ["--tokenizer=char"],
     "characters, pairs embedded together": ["--tokenizer=char", "--ngram-order=2"],
     "pairs of tokens embedded together": ["--ngram-order=2"],
+    "pairs and triples of tokens embedded together": ["--ngram-order=3"],
     "half as many entries": ["--bpe-size=410"],
     "twice as many entries": ["--bpe-size=1640"],
     "no growth of the weight decay": ["--decay-per-reading=0"],
     "twice the growth of the weight decay": ["--decay-per-reading=0.4"],
+    "dropout 0.1": ["--dropout=0.1"],
     "soft cap 15": ["--logit-soft-cap=15"],
     "no zero-initialized outputs": ["--no-zero-init"],
     "learned positions instead of rotary": ["--positions=learned"],
     "tied embeddings": ["--tie-embeddings"],
-    "twice the batch, half the steps": ["--batch-size=12", f"--steps={STEPS // 2}"],
-    "half the batch, twice the steps": ["--batch-size=3", f"--steps={STEPS * 2}"],
+    "twice the batch": ["--batch-size=12"],
+    "half the batch": ["--batch-size=3"],
     "half the context, twice the batch": ["--context-length=64", "--batch-size=12"],
     "twice the context, half the batch": ["--context-length=256", "--batch-size=3"],
-    "one block, twice the steps": ["--num-blocks=1", f"--steps={STEPS * 2}"],
+    "one block": ["--num-blocks=1"],
     "four blocks": ["--num-blocks=4"],
-    "four blocks, half the steps": ["--num-blocks=4", f"--steps={STEPS // 2}"],
 }
 
 
-def measure(flags: list[str]) -> tuple[float, float]:
-    """Bits per byte of validation, and microseconds per token, the median over the run."""
-    events = run_quick_start([f"--steps={STEPS}", *flags])[1]
-    return events[-1]["val_bits_per_byte"], 1e6 / statistics.median(
-        e["tokens_per_second"] for e in events
-    )
+def step_seconds(flags: list[str]) -> float:
+    """Of a short run: the median over its events, so that a pause of the machine does not count."""
+    events = run_quick_start([f"--steps={TIMED_STEPS}", *flags])[1]
+    step, tokens = events[-1]["step"], events[-1]["tokens"]
+    return tokens / step / statistics.median(event["tokens_per_second"] for event in events)
+
+
+def relative_time(flags: list[str]) -> float:
+    """How many times as long a step takes as Quick start's, measured in turn."""
+    rounds = [(step_seconds(flags), step_seconds([])) for _ in range(ROUNDS)]
+    return statistics.median(own / usual for own, usual in rounds)
+
+
+def measure_times(variants: list[str]) -> dict[str, float]:
+    """The relative time of each variant, measured where it is not known."""
+    rows = ROWS.read().query("measure == 'time'")
+    times = {AS_IT_IS: 1.0, **dict(zip(rows.variant, rows.value, strict=True))}
+    for name in variants:
+        if name not in times:
+            times[name] = round(relative_time(VARIANTS[name]), 3)
+            ROWS.keep("time", name, "", "", "", times[name])
+    return times
+
+
+def measure_bits(texts: list[str], seeds: int, variants: list[str]) -> None:
+    """Trains what is missing, seed after seed."""
+    times = measure_times(variants)
+    rows = ROWS.read().query("measure == 'bits'")
+    done = {(row.variant, row.text, int(row.seed)) for row in rows.itertuples()}
+    runs = [(n, t, s) for s in range(1, seeds + 1) for t in texts for n in variants]
+    for name, text, seed in runs:
+        if (name, text, seed) not in done:
+            steps = round(STEPS / times[name])
+            flags = [f"--data={text}", f"--seed={seed}", f"--steps={steps}", *VARIANTS[name]]
+            bits = run_quick_start(flags)[1][-1]["val_bits_per_byte"]
+            ROWS.keep("bits", name, text, seed, steps, round(bits, 4))
+
+
+def table() -> None:
+    """Prints a row per variant: means over seeds, and the mean share of Quick start's bits."""
+    results = ROWS.read()
+    times = results.query("measure == 'time'").set_index("variant")["value"]
+    bits = results.query("measure == 'bits'")
+    texts = [*dict.fromkeys(bits.text)]
+    report = Report("Ablation of Quick start in equal time")
+    report.line(f"| variant | time per step | {' | '.join(texts)} | share of Quick start's |")
+    report.line("|---" * (3 + len(texts)) + "|")
+    by_text = bits.groupby(["variant", "text"], sort=False)["value"]
+    mean, spread = by_text.mean().unstack()[texts], by_text.std().unstack()[texts]
+    for name in dict.fromkeys(bits.variant):
+        cells = (f"{mean.loc[name, t]:.3f} ± {spread.loc[name, t]:.3f}" for t in texts)
+        share = (mean.loc[name] / mean.loc[AS_IT_IS]).mean()
+        time = times.get(name, 1.0)
+        report.line(f"| {name} | {time:.2f} | {' | '.join(cells)} | {share:.3f} |")
+    report.write()
 
 
 def main() -> None:
-    """Prints a table per text."""
+    """Measures what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", nargs="*", default=TEXTS)
+    parser.add_argument("--variants", nargs="*", default=[*VARIANTS], choices=VARIANTS)
+    parser.add_argument("--table", action="store_true", help="print the table alone")
     arguments = parser.parse_args()
-    seeds = range(1, arguments.seeds + 1)
-    for data in arguments.texts:
-        table = Report(f"Ablation of Quick start, {data}, {STEPS} steps")
-        table.line(
-            "| variant | bits per byte | more than as it is | us per token | times as it is |"
-        )
-        table.line("|---" * 5 + "|")
-        as_it_is = None
-        for variant, changes in VARIANTS.items():
-            runs = [measure([f"--data={data}", *changes, f"--seed={seed}"]) for seed in seeds]
-            loss, time = (statistics.median(column) for column in zip(*runs, strict=True))
-            first_loss, first_time = as_it_is = as_it_is or (loss, time)
-            table.line(
-                f"| {variant} | {loss:.3f} | {loss - first_loss:+.3f} | {time:.1f} | "
-                f"{time / first_time:.2f} |"
-            )
-        table.write()
+    if not arguments.table:
+        measure_bits(arguments.texts, arguments.seeds, arguments.variants)
+    table()
 
 
 if __name__ == "__main__":

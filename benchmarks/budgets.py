@@ -8,17 +8,16 @@ machine alone. `--table` prints the table alone.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import Report, processor
+from benchmarks.results import Report, Rows, processor
 from benchmarks.time_to_loss import TEXTS, run_quick_start
 from keras_lm.settings.presets import PRESETS
 
-RESULTS = Path(__file__).with_name("budgets.csv")
 COLUMNS = ("processor", "preset", "text", "seed", "seconds", "steps", "bits_per_byte")
+ROWS = Rows(Path(__file__).with_name("budgets.csv"), COLUMNS)
 BY_TIME = [name for name, preset in PRESETS.items() if preset.training.max_seconds]
 
 
@@ -51,22 +50,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    if not RESULTS.exists():
-        RESULTS.write_text(",".join(COLUMNS) + "\n")
-    here = processor()
-    rows = pd.read_csv(RESULTS)
-    done = {tuple(row) for row in rows[["processor", "preset", "text", "seed"]].to_numpy()}
+    here, rows = processor(), ROWS.read()
+    done = {tuple(row) for row in rows[[*COLUMNS[:4]]].to_numpy()}
     for seed in range(1, 1 if arguments.table else arguments.seeds + 1):
         for preset in arguments.presets:
             for text in arguments.texts:
-                if (here, preset, Path(text).stem, seed) in done:
-                    continue
-                found = measure(preset, text, seed)
-                row = (here, preset, Path(text).stem, seed, *found)
-                with RESULTS.open("a", newline="") as file:
-                    csv.writer(file).writerow(row)
-                print(*row, flush=True)
-    rows = pd.read_csv(RESULTS)
+                run = (here, preset, Path(text).stem, seed)
+                if run not in done:
+                    ROWS.keep(*run, *measure(preset, text, seed))
+    rows = ROWS.read()
     table(rows[rows.processor == here])
 
 

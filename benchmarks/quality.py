@@ -9,18 +9,16 @@ is `linear` with its slots switched off.
 """
 
 import argparse
-import csv
 import dataclasses
 import time
 from pathlib import Path
 
-import pandas as pd
-
+from benchmarks.results import Rows
 from keras_lm.settings import variants
 from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
 
-RESULTS = Path(__file__).with_name("quality.csv")
 COLUMNS = ("measure", "text", "context", "attention", "budget", "steps", "seed", "value")
+ROWS = Rows(Path(__file__).with_name("quality.csv"), COLUMNS)
 TEXTS = ("moby-dick", "sense-and-sensibility")
 CONTEXTS = (256, 1024, 2048)
 SEEDS = range(1, 6)
@@ -138,34 +136,18 @@ def shut_slots(model) -> None:
         slots.trainable = False
 
 
-def read_results() -> pd.DataFrame:
-    """The rows measured so far."""
-    if not RESULTS.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(RESULTS)
-
-
-def keep(*row) -> None:
-    """Adds one row and shows it."""
-    is_new = not RESULTS.exists()
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
-    print(*row, flush=True)
-
-
 def measure_times() -> dict[tuple[int, str], float]:
     """Seconds per step for every context and attention, measured where they are not known."""
-    rows = read_results().query("measure == 'step_seconds'")
+    rows = ROWS.read().query("measure == 'step_seconds'")
     times = {(row.context, row.attention): row.value for row in rows.itertuples()}
     for context in CONTEXTS:
         for attention in ATTENTIONS:
             if (context, attention) not in times:
                 seconds = Experiment(TEXTS[0], context, attention, STEPS).step_seconds()
                 times[context, attention] = seconds
-                keep("step_seconds", TEXTS[0], context, attention, "", "", "", round(seconds, 5))
+                ROWS.keep(
+                    "step_seconds", TEXTS[0], context, attention, "", "", "", round(seconds, 5)
+                )
     return times
 
 
@@ -192,7 +174,7 @@ def plan(times: dict[tuple[int, str], float]) -> list[tuple[int, str, str, int]]
 
 def measure_losses(texts: tuple[str, ...], times: dict[tuple[int, str], float]) -> None:
     """Trains what is missing, seed after seed."""
-    rows = read_results().query("measure == 'loss'")
+    rows = ROWS.read().query("measure == 'loss'")
     done = {(r.text, r.context, r.attention, r.budget, int(r.seed)) for r in rows.itertuples()}
     for text in texts:
         for context, attention, budget, steps in plan(times):
@@ -201,12 +183,12 @@ def measure_losses(texts: tuple[str, ...], times: dict[tuple[int, str], float]) 
             experiment = Experiment(text, context, attention, steps) if missing else None
             for seed in missing:
                 loss = round(experiment.validation_loss(seed), 4)
-                keep("loss", *run, steps, seed, loss)
+                ROWS.keep("loss", *run, steps, seed, loss)
 
 
 def print_tables() -> None:
     """Mean and spread over seeds, one table per budget."""
-    results = read_results()
+    results = ROWS.read()
     times = results.query("measure == 'step_seconds'")
     known = {(row.context, row.attention): row.value for row in times.itertuples()}
     print("Milliseconds per step:\n\n| context | " + " | ".join(ATTENTIONS) + " |")

@@ -1,10 +1,14 @@
 """RESULTS.md: the last table of each benchmark on each processor, with versions and date."""
 
+import csv
 import datetime
 import importlib.metadata
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = "# Results\n\nEach section is written by its benchmark, as it was printed.\n"
@@ -35,6 +39,32 @@ class Report:
         named[self.title] = own
         body = "".join(f"## {named[title]}" for title in sorted(named))
         RESULTS.write_text(f"{head.strip()}\n\n{body.strip()}\n")
+
+
+class Rows:
+    """Measurements in a CSV file, kept one by one, so that what is interrupted goes on.
+
+    Args:
+        path: the file; made with the first row.
+        columns: their names.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self.path, self.columns = path, columns
+
+    def read(self) -> pd.DataFrame:
+        """All rows so far."""
+        if not self.path.exists():
+            return pd.DataFrame(columns=[*self.columns])
+        return pd.read_csv(self.path)
+
+    def keep(self, *row) -> None:
+        """Adds one row and shows it."""
+        is_new = not self.path.exists()
+        with open(self.path, "a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([self.columns, row] if is_new else [row])
+        print(*row, flush=True)
 
 
 def circumstances() -> str:
