@@ -260,7 +260,10 @@ def run(
         started = STARTED + time.time() - begin  # what it waited is no part of the run
         folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
         initial.keep_initial(folder, config)
+        begin = time.time()
         prepared = prepared or prepare(config, folder=folder)
+        if is_large(config.data):  # what is done once for all runs on the text
+            started += time.time() - begin
         folder.write_status(message="Loading TensorFlow.")
         with import_of_tensorflow():
             from keras_lm.training import run as trainer
