@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keras_lm.commands import export as exports
-from keras_lm.commands import queue, race, report
+from keras_lm.commands import queue, race, report, ui
 from keras_lm.commands.ending import say_course
 from keras_lm.commands.flags import (
     add_config_flags,
@@ -27,6 +27,7 @@ from keras_lm.commands.flags import (
 )
 from keras_lm.commands.folders import (
     check_holds_nothing,
+    claim_alone,
     existing_file,
     existing_run,
     read_config,
@@ -37,7 +38,8 @@ from keras_lm.data import corpus, texts, tokenizers
 from keras_lm.data.large.streams import is_large
 from keras_lm.keras_file import initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
-from keras_lm.runs.process import claim, process_identity
+from keras_lm.runs import ray_queue
+from keras_lm.runs.process import process_identity
 from keras_lm.runs.queue import first_position, wait_for_turn
 from keras_lm.runs.race import finish_races
 from keras_lm.settings.config import (
@@ -111,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume_parser.add_argument(
         "--run-dir", type=typed_path, required=True, help="The run's folder."
     )
+    resume_parser.add_argument("--attempt", default="", help=argparse.SUPPRESS)  # of a node
     add_longer_flags(resume_parser)
     for command in (train_parser, resume_parser):
         command.add_argument(
@@ -129,13 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     check_parser = commands.add_parser("check", help="is this .keras file safe and sound?")
     check_parser.add_argument("file", type=typed_path, metavar="FILE.keras")
 
-    queue.add_slots_flag(
-        commands.add_parser(
-            "ui",
-            help="open the page in a browser",
-            description="Opens the page. Further flags are Streamlit's, as --server.port 8600.",
-        )
-    )
+    ui.add_parser(commands)
     return parser
 
 
@@ -214,8 +211,8 @@ def new_config(arguments: argparse.Namespace) -> RunConfig:
 
 def resume(arguments: argparse.Namespace) -> int:
     """`resume`: the run's own config, from its newest checkpoint or from the start."""
-    folder = existing_run(arguments.run_dir)
-    claim_alone(folder)
+    folder, attempt = existing_run(arguments.run_dir), arguments.attempt
+    ray_queue.join(folder, attempt) if attempt else claim_alone(folder)
     state = folder.read_status().get("state")
     longer = longer_by(arguments)
     if state == run_folder.FINISHED and longer is None:
@@ -231,13 +228,8 @@ def resume(arguments: argparse.Namespace) -> int:
     # The page marks a run as queued and then starts this very process.
     if state != run_folder.QUEUED:
         folder.take_request()  # what was asked of the process before this one
-    return run(folder, read_config(folder), None, arguments.wait_turn, longer)
-
-
-def claim_alone(folder: RunFolder) -> None:
-    """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
-    if not claim(folder):
-        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
+    wait_turn = arguments.wait_turn
+    return run(folder, read_config(folder), None, wait_turn, longer, is_node=bool(attempt))
 
 
 def run(
@@ -246,14 +238,21 @@ def run(
     prepared: corpus.Corpus | None,
     wait_turn: bool,
     longer: Longer | None = None,
+    is_node: bool = False,
 ) -> int:
-    """Trains a claimed run in this process; bad input is in the run's status too."""
+    """Trains a claimed run in this process; bad input is in the run's status too.
+
+    On a node of a cluster the process that watches it has claimed the run.
+    """
     if wait_turn:
         os.nice(NICENESS)
     try:
         begin = time.time()
-        entry = {"state": run_folder.QUEUED, "message": ""}
-        folder.write_status(**first_position(folder), **entry, **process_identity())
+        if not is_node:
+            entry = {"state": run_folder.QUEUED, "message": ""}
+            folder.write_status(**first_position(folder), **entry, **process_identity())
+        if wait_turn and ray_queue.ray_address():
+            return ray_queue.train_elsewhere(folder, longer.flags if longer else [])
         if wait_turn and not wait_for_turn(folder):
             folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
             return 0
@@ -336,13 +335,6 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ui(arguments: argparse.Namespace) -> NoReturn:
-    """`ui`: this process becomes Streamlit's server of the page."""
-    queue.choose_slots(arguments)
-    words = ["-m", "streamlit", "run", str(paths.PAGE_SCRIPT), *arguments.streamlit_flags]
-    os.execv(sys.executable, [sys.executable, *words])
-
-
 def main() -> int:
     """Runs one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -358,7 +350,7 @@ def main() -> int:
         "race": lambda typed: race.race(typed, lambda: new_config(typed), has_run_flags(typed)),
         "report": report.report,
         "queue": queue.queue,
-        "ui": ui,
+        "ui": ui.ui,
     }
     try:
         return commands[arguments.command](arguments)

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from keras_lm.runs.process import claim
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.storage import files
 from keras_lm.storage.belongings import other_names
@@ -19,6 +20,12 @@ def check_holds_nothing(folder: RunFolder) -> None:
             f"--run-dir must name a new or an empty folder, but {folder.path} holds "
             f"{found[0]!r:.60}: choose another name."
         )
+
+
+def claim_alone(folder: RunFolder) -> None:
+    """Makes the run this process's own; ConfigError, and nothing written, when another has it."""
+    if not claim(folder):
+        raise ConfigError(f"The run in {folder.path} is still active; stop it first.")
 
 
 def existing_run(path: Path, flag: str = "--run-dir") -> RunFolder:

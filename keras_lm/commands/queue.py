@@ -1,14 +1,13 @@
 """`queue`: the runs that train and wait, in their order; moves one or takes it out."""
 
 import argparse
-import os
 from typing import Any
 
 from keras_lm.commands.flags import typed_path
 from keras_lm.runs.expected_wait import expected_waits, in_order
 from keras_lm.runs.own_pace import slot_speed
 from keras_lm.runs.queue import slots_for
-from keras_lm.runs.slots import SLOTS_VARIABLE, chosen_slots
+from keras_lm.runs.ray_queue import ray_address
 from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.storage.run_folder import MOVES, QUEUED
@@ -35,23 +34,6 @@ def add_parser(commands: Any) -> None:
         actions.add_argument(f"--{action}", metavar="RUN", help=words)
 
 
-def add_slots_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--slots` to a command that starts runs."""
-    parser.add_argument(
-        "--slots",
-        metavar="N",
-        help=f"How many runs train at once, each with its share of the cores; also {SLOTS_VARIABLE}"
-        ". One per two cores, as far as memory holds them, if none is named.",
-    )
-
-
-def choose_slots(arguments: argparse.Namespace) -> None:
-    """Tells the processes that this one starts what `--slots` names; ConfigError for nonsense."""
-    if arguments.slots is not None:
-        os.environ[SLOTS_VARIABLE] = arguments.slots
-    chosen_slots()
-
-
 def queue(arguments: argparse.Namespace) -> int:
     """Asks a run for what was typed, or prints one line per run that is active."""
     supervisor = Supervisor(arguments.runs_dir or runs_folder())
@@ -65,9 +47,7 @@ def queue(arguments: argparse.Namespace) -> int:
         return 0
     from keras_lm.presentation.formatting import name_run, show_seconds
 
-    speed = slot_speed(machine.matrix_flops_per_second(), supervisor.summaries())
-    slots = slots_for(supervisor.folder(run.run_id) for run in active)
-    waits = expected_waits(supervisor.summaries(), slots, speed)
+    waits = {} if ray_address() else _waits(supervisor, active)
     for run in active:
         if run.state != QUEUED:
             step, steps = run.status.get("step", 0), run.status.get("steps", 0)
@@ -77,6 +57,12 @@ def queue(arguments: argparse.Namespace) -> int:
         begin = "" if wait is None else f", in about {show_seconds(wait)}"
         print(printable(f"{run.run_id}  waits, number {number}{begin}  {name_run(run)}"))
     return 0
+
+
+def _waits(supervisor: Supervisor, active: list[RunSummary]) -> dict[str, float | None]:
+    speed = slot_speed(machine.matrix_flops_per_second(), supervisor.summaries())
+    slots = slots_for(supervisor.folder(run.run_id) for run in active)
+    return expected_waits(supervisor.summaries(), slots, speed)
 
 
 def _named(typed: str, active: list[RunSummary], action: str) -> RunSummary:

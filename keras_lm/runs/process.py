@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import socket
 import time
 from pathlib import Path
 from typing import IO
@@ -13,6 +14,8 @@ from keras_lm.storage.files import append_plain, open_plain
 from keras_lm.storage.run_folder import RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
+# On another machine a process's number says nothing. Who is seen from there beats.
+BEAT_SECONDS, DEAD_SECONDS = 10.0, 60.0
 CLAIM_SECONDS = 2.0  # longer than another process looks at the lock
 # The errors of a lock that another process has.
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -21,8 +24,9 @@ _held: list[IO[bytes]] = []  # locked files, open for as long as this process li
 
 
 def process_identity() -> dict:
-    """What distinguishes this process from a later one with the same number."""
-    return {"pid": os.getpid(), "pid_started": psutil.Process().create_time()}
+    """What distinguishes this process from a later one with the same number, and its machine."""
+    started = psutil.Process().create_time()
+    return {"pid": os.getpid(), "pid_started": started, "host": socket.gethostname()}
 
 
 def hold(path: Path) -> bool:
@@ -56,7 +60,8 @@ def claim(folder: RunFolder) -> bool:
             return False
         time.sleep(0.05)
     status = folder.read_status()  # all there is to go by where there are no locks
-    return status.get("pid") == os.getpid() or not _lives(status)
+    is_own = status.get("pid") == os.getpid() and _is_here(status)
+    return is_own or not _lives(status)
 
 
 def is_claimed(folder: RunFolder) -> bool:
@@ -72,7 +77,8 @@ def is_alive(folder: RunFolder) -> bool:
     """Whether the run's process lives: it holds the run, or has its number and start.
 
     The number alone would not do, for the system gives it again; nor the start alone, which moves
-    when the clock is set.
+    when the clock is set. A process of another `host` lives until its status has had no heartbeat
+    for DEAD_SECONDS.
     """
     if is_claimed(folder):
         return True
@@ -82,8 +88,15 @@ def is_alive(folder: RunFolder) -> bool:
     return _lives(status)
 
 
+def _is_here(status: dict) -> bool:
+    """Whether the status is of a process of this machine; earlier versions name none."""
+    return status.get("host", socket.gethostname()) == socket.gethostname()
+
+
 def _lives(status: dict) -> bool:
-    """Whether there is a process with the status' number and start."""
+    """Whether there is a process with the status' number and start; elsewhere, a heartbeat."""
+    if not _is_here(status):
+        return abs(time.time() - status.get("heartbeat", 0.0)) < DEAD_SECONDS
     try:
         process = psutil.Process(status["pid"])
         same = abs(process.create_time() - status["pid_started"]) < 1.0

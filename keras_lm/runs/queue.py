@@ -130,32 +130,39 @@ def slots_for(folders: Iterable[RunFolder]) -> int:
     """How many of these runs train at once, the largest one among them."""
     if num_slots() == 1:
         return 1
-    return num_slots(max(map(_memory_bytes, folders), default=0))
+    return num_slots(max(map(memory_bytes, folders), default=0))
 
 
-def _memory_bytes(folder: RunFolder) -> int:
+def memory_bytes(folder: RunFolder) -> int:
+    """What a run is estimated to need; 0 where its config cannot be read."""
     try:
         return estimates.memory_bytes(RunConfig.from_dict(folder.read_config()))
     except ValueError:  # it will say so when it is its turn
         return 0
 
 
-def wait_for_turn(folder: RunFolder) -> bool:
+def wait_for_turn(folder: RunFolder, elsewhere: bool = False) -> bool:
     """Waits; true when it is the run's turn, false when it was asked to stop before.
 
     Then one of the slots and its cores are this process's own. A run whose folder is removed
     while it waits ends.
+
+    Args:
+        folder: of the run.
+        elsewhere: it needs no slot here, but only to be the next one.
     """
     ahead: list[RunFolder] = []
     slots, looked = 0, float("-inf")
     while folder.path.is_dir():
-        ahead = [run for run in ahead if active_runs([run])]
+        ahead = _still_ahead(ahead, elsewhere)
         # Only rarely must all be looked at.
         if len(ahead) < slots or time.monotonic() - looked > LOOK_SECONDS:
-            ahead, looked = runs_ahead(folder), time.monotonic()
-            slots = slots_for([folder, *ahead])
-            if len(ahead) < slots and take_slot(folder.path.parent, slots):
+            ahead, looked = _still_ahead(runs_ahead(folder), elsewhere), time.monotonic()
+            slots = 1 if elsewhere else slots_for([folder, *ahead])
+            if len(ahead) < slots and (elsewhere or take_slot(folder.path.parent, slots)):
                 return True
+            if elsewhere:
+                folder.write_status()  # a heartbeat for other machines
         request = folder.take_request()
         if request in ("stop", "pause"):
             return False
@@ -168,6 +175,12 @@ def wait_for_turn(folder: RunFolder) -> bool:
             folder.write_status(message=message)
         time.sleep(POLL_SECONDS)
     return False
+
+
+def _still_ahead(ahead: list[RunFolder], elsewhere: bool) -> list[RunFolder]:
+    """Those that still wait or train; for a run that needs no slot here, those that wait."""
+    found = ((run, active_runs([run])) for run in ahead)
+    return [run for run, active in found if (waiting(active) if elsewhere else active)]
 
 
 def _in_words(ends: int) -> str:

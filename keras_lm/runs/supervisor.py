@@ -17,6 +17,7 @@ from keras_lm.keras_file.initial import keep_initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
 from keras_lm.runs.queue import active_runs, enqueued
+from keras_lm.runs.ray_queue import check_ray
 from keras_lm.runs.slots import chosen_slots
 from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.settings.longer import Longer
@@ -128,6 +129,7 @@ class Supervisor:
         """
         config.training.check_installed()
         chosen_slots()  # whose process would fail
+        check_ray()
         folder = self.folder(run_id or new_run_id())
         try:
             folder.create()

@@ -154,3 +154,15 @@ def remove_leftovers(folder: Path, before: float) -> None:
         with contextlib.suppress(OSError):
             if path.lstat().st_mtime < before:
                 remove_partial(path)
+
+
+def last_lines(path: Path, num_bytes: int) -> str:
+    """The last whole lines of a text, in so many bytes; "" where it cannot be read."""
+    try:
+        with open_plain(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
+            is_whole = file.tell() == 0
+            tail = file.read(num_bytes).decode(errors="replace")
+            return tail if is_whole else tail.partition("\n")[2] or tail
+    except OSError:
+        return ""

@@ -76,7 +76,7 @@ STATUS = {
     **dict.fromkeys(("first_title", "reading"), LINE),
     "first_bits": AMOUNT,
     "pid": PID,
-    "owner": LINE,
+    **dict.fromkeys(("owner", "host", "attempt"), LINE),
     **dict.fromkeys(("heartbeat", "queued_at", "turn", "pid_started", "others"), AMOUNT),
     **dict.fromkeys(("unigram_entropy", "ends_at", "train_seconds"), AMOUNT),
     **dict.fromkeys(("step", "best_step", "longer_from"), WHOLE),

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._writing = threading.Lock()
         self.config_file = self.path / "config.json"
         self.status_file = self.path / "status.json"
         self.events_file = self.path / "events.jsonl"
@@ -234,8 +236,9 @@ class RunFolder:
 
     def write_status(self, **values: Any) -> None:
         """Merges `values` into `status.json` and stamps it with the time (`heartbeat`)."""
-        status = self.read_status() | values | {"heartbeat": time.time()}
-        write_atomically(self.status_file, json.dumps(status).encode())
+        with self._writing:  # a heartbeat may come from another thread
+            status = self.read_status() | values | {"heartbeat": time.time()}
+            write_atomically(self.status_file, json.dumps(status).encode())
 
     def read_status(self) -> dict:
         """What fits of the run's status; an empty object before there is one."""
@@ -381,14 +384,7 @@ class RunFolder:
 
     def log_tail(self, num_bytes: int = 8_000) -> str:
         """The last whole lines of the process's own output."""
-        try:
-            with open_plain(self.log_file) as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))
-                is_whole = file.tell() == 0
-                tail = file.read(num_bytes).decode(errors="replace")
-                return tail if is_whole else tail.partition("\n")[2] or tail
-        except OSError:
-            return ""
+        return files.last_lines(self.log_file, num_bytes)
 
 
 def list_runs(root: Path) -> list[RunFolder]:

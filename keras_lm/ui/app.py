@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from keras_lm.presentation.formatting import escape_markdown
+from keras_lm.runs.ray_queue import check_ray
 from keras_lm.runs.slots import chosen_slots
 from keras_lm.settings.checks import ConfigError
 from keras_lm.ui import reach
@@ -49,6 +50,7 @@ def main() -> None:
     reach.draw_links([*pages.values()])
     try:
         chosen_slots()
+        check_ray()
     except ConfigError as error:
         st.error(escape_markdown(str(error)))
         return

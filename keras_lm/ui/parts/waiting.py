@@ -5,9 +5,10 @@ import time
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from keras_lm.presentation.formatting import label_runs, plural, show_seconds
+from keras_lm.presentation.formatting import escape_markdown, label_runs, plural, show_seconds
 from keras_lm.runs.expected_wait import expected_waits, in_order
-from keras_lm.runs.queue import ahead_of, enqueued, position, slots_for
+from keras_lm.runs.queue import Position, ahead_of, enqueued, position, slots_for
+from keras_lm.runs.ray_queue import ray_address
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.storage.run_folder import QUEUED
 from keras_lm.ui.services import machine_speed, owner, shown_disk_errors, supervisor
@@ -33,15 +34,24 @@ def _slots(run_ids: list[str]) -> int:
     return slots_for(supervisor().folder(run_id) for run_id in run_ids)
 
 
-def runs_before_a_new_one() -> int:
-    """How many runs must end before one that this tab starts now would begin."""
-    active = _active()
-    ahead = ahead_of(position("~", enqueued(active, owner())), active)
+def _earlier(own: Position, active: dict[str, dict]) -> int:
+    """How many runs must end before the one at that position begins; on a cluster, must begin."""
+    ahead = ahead_of(own, active)
+    if ray_address():
+        return sum(active[run_id]["state"] == QUEUED for run_id in ahead)
     return max(0, len(ahead) - _slots(ahead) + 1)
 
 
+def runs_before_a_new_one() -> int:
+    """How many runs must end before one that this tab starts now would begin."""
+    active = _active()
+    return _earlier(position("~", enqueued(active, owner())), active)
+
+
 def waits() -> dict[str, float | None]:
-    """Seconds until each waiting run begins; None where that is not known."""
+    """Seconds until each waiting run begins; None where that is not known; none on a cluster."""
+    if ray_address():
+        return {}
     runs = supervisor().summaries()
     slots = _slots([run.run_id for run in runs if run.is_active])
     return expected_waits(runs, slots, machine_speed())
@@ -54,10 +64,10 @@ def begins(seconds: float | None) -> str:
 
 def waiting_in_words(summary: RunSummary) -> list[str]:
     """Of a run that is queued, its position and when it begins."""
-    active = _active()
-    ahead = ahead_of(position(summary.run_id, summary.status), active)
-    earlier = len(ahead) - _slots([summary.run_id, *ahead]) + 1
-    if earlier <= 0:
+    earlier = _earlier(position(summary.run_id, summary.status), _active())
+    if not earlier:
+        if ray_address() and (message := summary.status.get("message")):
+            return [escape_markdown(message)]
         return ["Starting a process of its own for this run."]
     return [
         f"Position {earlier + 1} in the queue",
