@@ -251,7 +251,12 @@ class Race:
         return all(run.state not in ("", *run_folder.ACTIVE_STATES) for run in self.runs())
 
     def create(self, config: RaceConfig) -> None:
-        """Writes a new race, or one with other seeds; the runs it has stay its own."""
+        """Writes a new race, or one with other seeds; the runs it has stay its own.
+
+        Raises ConfigError, and writes nothing, when a run needs a package that is not installed.
+        """
+        for value in config.values:
+            config.config_of(value, config.seeds[0]).training.check_installed()
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(config, self._ids() if self.exists else {})
 

@@ -38,7 +38,7 @@ REQUESTS = ("stop", "pause", "sample", *MOVES)
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
-TENSORBOARD_FILE = re.compile(r"events\.out\.tfevents\.[0-9]+\.keras_lm")
+TENSORBOARD_FILE = re.compile(r"events\.out\.tfevents\.[0-9]+(\.[^/]*)?\.keras_lm")
 CONFIG_KEYS = {"schema", "model", "data", "training"}
 CHECKPOINT_FILES = (STATE_FILE, POSITION_FILE, MANIFEST_FILE)
 MOST_EVENT_BYTES = 4 * 2**20  # of one line; no sample is longer
@@ -102,8 +102,8 @@ class RunFolder:
         return self.path / f"best-{step:08d}.keras"
 
     def tensorboard_file(self, begun: int) -> Path:
-        """What a process writes for TensorBoard, by the second in which it began."""
-        return self.tensorboard / f"events.out.tfevents.{begun}.keras_lm"
+        """What a process writes for TensorBoard, by the second in which it began, and where."""
+        return self.tensorboard / f"events.out.tfevents.{begun}.{os.uname().nodename}.keras_lm"
 
     def export_file(self, format: str) -> Path:
         """The model in another format, for download."""

@@ -1,5 +1,6 @@
 """The command `race`, without training anything, and the command `report`."""
 
+import importlib.util
 import json
 import math
 import sys
@@ -146,3 +147,12 @@ def test_a_report_is_written_and_replaces_only_a_report(folder, keras_lm, capsys
     for flag in ("--run-dir", "--race-dir"):
         assert keras_lm("report", flag, tmp_path / "nowhere", "--out", tmp_path / "x.html") == 2
     assert "There is no race in" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+
+
+def test_a_race_for_tensorboard_needs_its_package_before_anything_starts(
+    folder, keras_lm, monkeypatch, capsys
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert keras_lm("race", "--race-dir", folder, *VARY, *TINY, "--tensorboard") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "tensorboard needs the Python package tensorboard" in line and not folder.exists()
