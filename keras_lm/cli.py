@@ -317,7 +317,10 @@ def export(arguments: argparse.Namespace) -> int:
     tokenizer = tokenizers.tokenizer_from_dict(content.tokenizer)
     with import_of_tensorflow() if format.needs_tensorflow else contextlib.nullcontext():
         format.load()
-    model = Exported(content.config, tokenizer, content.arrays, *story)
+    text = (
+        exports.text_of(RunFolder(arguments.run_dir), tokenizer) if format.measures else (None, "")
+    )
+    model = Exported(content.config, tokenizer, content.arrays, *story, *text)
     write_export(model, format, arguments.out, say)
     return 0
 

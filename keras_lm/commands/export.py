@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from keras_lm.commands.flags import typed_path
 from keras_lm.commands.folders import existing_run, read_config
+from keras_lm.data.corpus import Corpus, prepare
 from keras_lm.data.texts import TEXTS
+from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.presentation.course import describe_course
 from keras_lm.settings.config import ConfigError
@@ -75,6 +77,20 @@ def checked_model(arguments: argparse.Namespace) -> tuple[Path, Format]:
     elif os.path.lexists(arguments.out) or not arguments.out.parent.is_dir():
         raise ConfigError(f"--out must be a new name in a folder, but got {arguments.out}.")
     return folder.model_file if arguments.last else folder.offered_model, format
+
+
+def text_of(folder: RunFolder, tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
+    """The run's text in the model's tokens; None and the reason when that cannot be had."""
+    config = read_config(folder)
+    if config.data.task:
+        return None, "a task has no text"
+    try:
+        corpus = prepare(config.data, config.model.context_length, known=tokenizer)
+    except ValueError as error:
+        return None, f"{error}".rstrip(".")
+    if corpus.tokenizer.vocab_size != tokenizer.vocab_size:
+        return None, "the text is not the one that the model was trained on"
+    return corpus, ""
 
 
 def _check_keras_name(out: Path) -> None:

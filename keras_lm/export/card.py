@@ -13,21 +13,23 @@ FILES = {
 }
 
 
-def write_card(model: Exported, format: Format, files: list[str]) -> str:
+def write_card(model: Exported, format: Format, files: list[str], remark: str = "") -> str:
     """The content of README.md.
 
     Args:
         model: that was exported.
         format: what it became.
         files: the names of all files beside the card.
+        remark: a sentence about what was written.
     """
     config = model.config
     parts = [f"# {model.title}, a small language model"]
+    kind = "8 bits" if remark else "float32"
     parts.append(
         f"Made with keras_lm: a decoder-only transformer with {config.parameter_count():,} weights "
-        f"in float32, trained from nothing on this text alone: {model.title}."
+        f"in {kind}, trained from nothing on this text alone: {model.title}."
     )
-    parts += [model.course] if model.course else []
+    parts += [words for words in (model.course, remark) if words]
     parts.append(_use(model, files))
     parts.append(
         "## Limits\n\n"
@@ -51,6 +53,8 @@ def write_card(model: Exported, format: Format, files: list[str]) -> str:
 def _use(model: Exported, files: list[str]) -> str:
     if "generate.py" in files:
         return '## Use\n\n```sh\npython generate.py "The man" --tokens 100\n```'
+    if "model.keras" in files:
+        return '## Use\n\n```sh\nkeras-lm generate --model model.keras --prompt "The man"\n```'
     return (
         "## Use\n\nAny web server can show this folder, such as `python -m http.server`, and then "
         "http://localhost:8000 in a browser. Nothing is sent anywhere: the model runs in the page."

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lm.data.corpus import Corpus
 from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import ModelConfig
@@ -49,6 +50,8 @@ class Exported:
         title: what it is called: its text's name.
         course: sentences about how it was trained; "" when nothing is known.
         run: the settings of its run, as JSON.
+        corpus: the run's text, for formats that measure by it; None: it is not known.
+        no_corpus: why it is not.
     """
 
     config: ModelConfig
@@ -57,6 +60,8 @@ class Exported:
     title: str
     course: str
     run: dict[str, Any]
+    corpus: Corpus | None = None
+    no_corpus: str = "the text is not known"
 
     def named_arrays(self) -> dict[str, np.ndarray]:
         """The weights by readable names, such as `block_0.attention.qkv.weight`.

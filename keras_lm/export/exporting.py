@@ -41,31 +41,38 @@ def write_export(model: Exported, format: Format, out: Path, say: Callable[[str]
         model.write_config(folder)
         say(f"3/4 The model is written as {format.label}.")
         with quiet_stderr():
-            format.load()(model, folder)
+            remark = format.load()(model, folder) or ""
         if (folder / "forward.py").exists():
             for name in ("generate.py", "tokens.py"):
                 shutil.copyfile(LOADER / name, folder / name)
         files = sorted(path.name for path in folder.iterdir())
-        (folder / "README.md").write_text(write_card(model, format, files), "utf-8")
+        card = write_card(model, format, files, remark)
+        (folder / "README.md").write_text(card, "utf-8")
         say(f"4/4 {out.name} is put together.")
         if format.suffix and out.suffix == format.suffix:
             write_atomically(out, (folder / format.file).read_bytes())
         elif out.suffix == ZIP:
-            _zip(folder, out)
+            _zip(folder, out, remark)
         else:
             folder.rename(out)
+        if remark:
+            say(remark)
     finally:
         if folder.exists():
             remove_partial(folder)
 
 
-def _zip(folder: Path, out: Path) -> None:
-    """Writes the zip file, in which everything is below one folder of its name."""
+def _zip(folder: Path, out: Path, remark: str) -> None:
+    """Writes the zip file, in which everything is below one folder of its name.
+
+    Its comment is the remark, for who offers it later.
+    """
     temporary = partial_path(out.parent)
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(folder.rglob("*")):
                 archive.write(path, Path(out.stem, path.relative_to(folder)))
+            archive.comment = remark.encode()
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from keras_lm.model.backend import keras
 from keras_lm.model.language_model import build_model
 
 
-def write_traced(model: Exported, path: Path, format: str, without_loops: bool) -> None:
+def write_traced(model: Exported, path: Path, format: str, without_loops: bool, **options) -> None:
     """Lets Keras write the model, of any batch and any length up to the context.
 
     Args:
@@ -15,6 +15,7 @@ def write_traced(model: Exported, path: Path, format: str, without_loops: bool) 
         path: the file or folder.
         format: Keras' name of the format.
         without_loops: attention takes the form that has no loops.
+        **options: of Keras' export.
     """
     traced = build_model(model.config, "float32")
     traced.set_weights(model.arrays)
@@ -22,4 +23,4 @@ def write_traced(model: Exported, path: Path, format: str, without_loops: bool) 
         for block in traced.blocks:
             block.attention.attend = block.attention.attend_without_loops
     ids = keras.InputSpec(shape=(None, None), dtype="int32", name="ids")
-    traced.export(path, format=format, input_signature=[ids], verbose=False)
+    traced.export(path, format=format, input_signature=[ids], verbose=False, **options)

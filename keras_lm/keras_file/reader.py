@@ -10,6 +10,7 @@ looked up.
 import contextlib
 import gc
 import json
+import math
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ import signal
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import h5py
@@ -31,8 +33,20 @@ from keras_lm.keras_file.opening import (
     ModelFileError,
 )
 from keras_lm.settings.config import ModelConfig
+from keras_lm.storage.int8 import (
+    CLASS,
+    FLOAT,
+    SCALES,
+    WHOLE,
+    Stored,
+    dequantize,
+    scale_axis,
+    stored_arrays,
+)
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+PLAIN_CLASS = "LanguageModel"
+PART_VALUES = 2**20  # of weights in 8 bits, turned into float32 at once
 MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
 MAX_JSON_BYTES = 16 * 2**20  # all of Unicode as a vocabulary has 13 MB
 CONFIG_KEYS = {
@@ -51,15 +65,20 @@ MEMORY_BYTES = 768 * 2**20  # of addresses, beside the file's own size
 
 def limit_resources(file_bytes: int) -> None:
     """From here on the system ends this process when it takes more than a sound file needs."""
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + file_bytes / BYTES_PER_SECOND)
+    limit_time(file_bytes)
     limits = {
         resource.RLIMIT_AS: MEMORY_BYTES + 2 * file_bytes,
-        resource.RLIMIT_FSIZE: file_bytes + MAX_JSON_BYTES,
+        resource.RLIMIT_FSIZE: 4 * file_bytes + MAX_JSON_BYTES,
         resource.RLIMIT_CORE: 0,
     }
     for kind, value in limits.items():
         with contextlib.suppress(ValueError, OSError):  # macOS has no limit of addresses
             resource.setrlimit(kind, (value, value))
+
+
+def limit_time(file_bytes: int) -> None:
+    """Ends this process when it computes for longer than a sound file of that size needs."""
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + file_bytes / BYTES_PER_SECOND)
 
 
 def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
@@ -68,9 +87,15 @@ def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
     with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as weights:
         check_members(archive)
         archive.read("metadata.json")  # for its checksum alone
-        config, tokenizer = read_config(archive.read(CONFIG))
+        config, tokenizer, is_int8 = read_config(archive.read(CONFIG))
         shapes = config.weight_shapes()
-        own_bytes = 4 * config.parameter_count()
+        stored = {path: (shape, FLOAT) for path, shape in shapes.items()}
+        if is_int8:
+            stored = stored_arrays(shapes)
+            limit_time(4 * os.fstat(file.fileno()).st_size)  # of each byte it makes four
+        own_bytes = sum(
+            math.prod(shape) * np.dtype(kind).itemsize for shape, kind in stored.values()
+        )
         room = archive.getinfo(WEIGHTS).file_size - own_bytes
         if not 0 <= room <= MOST_STATES * own_bytes + 2**20 + 2**13 * len(shapes):
             raise ModelFileError("its weights do not fit its config.")
@@ -79,7 +104,7 @@ def read(file: BinaryIO, out: BinaryIO, with_weights: bool) -> None:
             write_line(out, tokenizer)
         with archive.open(WEIGHTS) as member:
             shutil.copyfileobj(member, weights, 2**20)
-        copy_weights(weights, shapes, out if with_weights else None)
+        copy_weights(weights, shapes, stored, out if with_weights else None)
 
 
 def write_line(out: BinaryIO, values: dict) -> None:
@@ -115,16 +140,19 @@ def check_members(archive: zipfile.ZipFile) -> None:
             raise ModelFileError(f"its member {name} is compressed or too large.")
 
 
-def read_config(content: bytes) -> tuple[ModelConfig, dict]:
-    """The model's config and tokenizer from `config.json`, checked against each other."""
+def read_config(content: bytes) -> tuple[ModelConfig, dict, bool]:
+    """The model's config and tokenizer from `config.json`, checked against each other.
+
+    The third is whether the weights have 8 bits.
+    """
     try:
         stored = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"its config.json cannot be read: {error}") from None
     if (
         not isinstance(stored, dict)
-        or stored.get("registered_name") != "keras_lm>LanguageModel"
-        or stored.get("class_name") != "LanguageModel"
+        or (name := stored.get("class_name")) not in (PLAIN_CLASS, CLASS)
+        or stored.get("registered_name") != f"keras_lm>{name}"
     ):
         raise ModelFileError("its config.json does not describe a keras_lm language model.")
     values = stored.get("config")
@@ -141,22 +169,33 @@ def read_config(content: bytes) -> tuple[ModelConfig, dict]:
         raise ModelFileError(
             f"its tokenizer has {tokenizer.vocab_size} tokens and its model {config.vocab_size}."
         )
-    return config, tokenizer.to_dict()
+    return config, tokenizer.to_dict(), name == CLASS
 
 
-def copy_weights(weights: BinaryIO, shapes: dict[str, tuple], out: BinaryIO | None) -> None:
-    """Copies the arrays of exactly these paths and shapes, checked to be plain and finite."""
+def copy_weights(
+    weights: BinaryIO, shapes: dict[str, tuple], stored: Stored, out: BinaryIO | None
+) -> None:
+    """Copies arrays that are exactly the stored ones, checked to be plain and finite, in float32.
+
+    Args:
+        weights: the HDF5 file.
+        shapes: of the model's arrays, by their paths.
+        stored: what the file must hold.
+        out: where they go, if anywhere.
+    """
     try:
         with h5py.File(weights, "r") as store:
             arrays = find_arrays(store, max_entries=64 + 8 * len(shapes))
-            if {path: array.shape for path, array in arrays.items()} != shapes:
+            found = {path: (array.shape, array.dtype.str) for path, array in arrays.items()}
+            if found != stored:
                 raise ModelFileError("its weights do not fit its config.")
-            for path in shapes:
-                values = arrays[path][()]
-                if not np.isfinite(values).all():
-                    raise ModelFileError("its weights hold values that are not finite numbers.")
-                if out is not None:
-                    out.write(values.data)
+            for path, shape in shapes.items():
+                axis = scale_axis(path, shape) if stored[path][1] == WHOLE else None
+                for values in parts_of(arrays[path], arrays.get(path + SCALES), axis):
+                    if not np.isfinite(values).all():
+                        raise ModelFileError("its weights hold values that are not finite numbers.")
+                    if out is not None:
+                        out.write(values.data)
     except (ModelFileError, MemoryError):
         raise
     except Exception as error:  # HDF5 has many ways to say so
@@ -165,8 +204,28 @@ def copy_weights(weights: BinaryIO, shapes: dict[str, tuple], out: BinaryIO | No
         raise ModelFileError("it is damaged: its weights cannot be read.") from None
 
 
+def parts_of(
+    array: h5py.Dataset, scales: h5py.Dataset | None, axis: int | None
+) -> Iterator[np.ndarray]:
+    """The numbers of an array in float32; of one in 8 bits, so many rows at once.
+
+    Args:
+        array: as it is stored.
+        scales: beside it, if it has 8 bits.
+        axis: which they are along.
+    """
+    if scales is None or axis is None:
+        yield array[()]
+        return
+    rows, factors = max(1, PART_VALUES // array.shape[1]), scales[()]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, array.shape[0], rows):
+            part = slice(first, first + rows)
+            yield dequantize(array[part], factors if axis else factors[part], axis)
+
+
 def find_arrays(store: h5py.File, max_entries: int) -> dict[str, h5py.Dataset]:
-    """Every array by its path; ModelFileError where there is anything but plain float32 arrays.
+    """Every array by its path; ModelFileError where there is anything but plain arrays.
 
     An optimizer's state, which Keras saves with a model that was fitted, is left unopened.
     """
@@ -202,7 +261,7 @@ def check_array(array: h5py.Dataset, path: str) -> None:
     plain = not properties.get_nfilters() and not properties.get_external_count()
     if not plain or array.is_virtual or properties.get_layout() != h5py.h5d.CONTIGUOUS:
         raise ModelFileError(f"its array {path!r:.60} is compressed or kept elsewhere.")
-    if array.dtype != np.dtype("<f4") or array.shape is None:
+    if array.dtype.str not in (FLOAT, WHOLE) or array.shape is None:
         raise ModelFileError("its weights do not fit its config.")
     if array.id.get_storage_size() != array.nbytes:
         raise ModelFileError(f"its array {path!r:.60} has no values.")

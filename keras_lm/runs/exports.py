@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -21,7 +22,8 @@ class Progress(NamedTuple):
     Attributes:
         file: the finished file; None before.
         part: from 0 to 1, how much is done; None when nothing is in progress.
-        message: what is being done, or why it failed; "" when there is nothing to say.
+        message: what is being done, why it failed, or of a file what to know before it is used; ""
+            when there is nothing to say.
     """
 
     file: Path | None = None
@@ -79,4 +81,13 @@ class Exports:
             line = process.last_line()
             return Progress(message=NO_REASON if STAGE.fullmatch(line) or not line else line)
         is_new = out.is_file() and out.stat().st_mtime >= folder.offered_model.stat().st_mtime
-        return Progress(file=out if is_new else None)
+        return Progress(file=out, message=_remark(out)) if is_new else Progress()
+
+
+def _remark(file: Path) -> str:
+    """What the command noted in the zip file that it wrote."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.comment.decode(errors="replace")
+    except (OSError, zipfile.BadZipFile):
+        return ""

@@ -15,6 +15,17 @@ register(
 )
 register(
     Format(
+        "keras-int8",
+        "Keras file with 8-bit weights",
+        "is a Keras file of a quarter of the size, for keras_lm alone.",
+        "keras_lm.export.keras_int8:write",
+        file="model.keras",
+        needs_tensorflow=True,
+        measures=True,
+    )
+)
+register(
+    Format(
         "safetensors",
         "safetensors",
         "is the plain weights with config.json, and a model in NumPy that runs them.",
@@ -58,6 +69,17 @@ register(
         "keras_lm.export.litert:write",
         file="model.tflite",
         needs_tensorflow=True,
+    )
+)
+register(
+    Format(
+        "litert-int8",
+        "LiteRT with 8-bit weights",
+        "is LiteRT of about a quarter of the size.",
+        "keras_lm.export.litert:write_int8",
+        file="model.tflite",
+        needs_tensorflow=True,
+        measures=True,
     )
 )
 register(

@@ -172,17 +172,20 @@ class Format(Variant):
     """A kind of files that a trained model becomes.
 
     `code` names a function of a `keras_lm.export.exported.Exported` and a folder, into which it
-    writes the model; a ConfigError says why this model cannot be written. Empty: a copy.
+    writes the model; a ConfigError says why this model cannot be written. It returns None, or a
+    sentence that a person should read before using the file. Empty: a copy.
 
     Attributes:
         file: the name of the model's file, if it is one file that can be used alone.
         needs: modules that must be installed, of the extra `export`.
         needs_tensorflow: whether it is loaded.
+        measures: whether it needs the run's text, to say what it costs.
     """
 
     file: str = ""
     needs: tuple[str, ...] = ()
     needs_tensorflow: bool = False
+    measures: bool = False
 
     @property
     def suffix(self) -> str:

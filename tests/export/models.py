@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lm.data.tokenizers import build_tokenizer, tokenizer_from_dict
 from keras_lm.export.exporting import Exported, write_export
-from keras_lm.model.backend import tf
+from keras_lm.model.backend import keras, tf
 from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import ModelConfig
 from keras_lm.settings.formats import FORMATS
@@ -90,16 +90,21 @@ def put_export(model: Exported, format: str, folder: Path) -> Path:
     write_export(model, FORMATS[format], folder, lambda line: None)
     built = build_model(model.config, "float32")
     built.set_weights(model.arrays)
+    return expect(model, folder, built)
+
+
+def expect(model: Exported, folder: Path, built) -> Path:
+    """Writes beside an export what it must give: what `built` gives, a function of ids."""
     random = np.random.default_rng(7)
     ids = [random.integers(0, model.config.vocab_size, shape) for shape in LENGTHS]
     ids = [part.astype("int32") for part in ids]
     arrays = {f"ids{i}": part for i, part in enumerate(ids)}
-    arrays |= {f"logits{i}": built(part).numpy() for i, part in enumerate(ids)}
+    arrays |= {f"logits{i}": np.asarray(built(part)) for i, part in enumerate(ids)}
     np.savez(folder / "expected.npz", **arrays)
     texts = [text for text in ODD_TEXTS if model.tokenizer.kind != "gpt2" or "Ġ" not in text]
     expected = {
         "prompt": ids[-1][0, :PROMPT].tolist(),
-        "continuation": continuation(built, ids[-1][:, :PROMPT]),
+        "continuation": continuation(as_function(built), ids[-1][:, :PROMPT]),
         "texts": texts,
         "ids": [model.tokenizer.encode(text) for text in texts],
         "decoded": [model.tokenizer.decode(model.tokenizer.encode(text)) for text in texts],
@@ -108,11 +113,17 @@ def put_export(model: Exported, format: str, folder: Path) -> Path:
     return folder
 
 
+def as_function(model):
+    """A Keras model, traced once for texts of any length; else what is one already."""
+    if not isinstance(model, keras.Model):
+        return model
+    return tf.function(model, input_signature=[tf.TensorSpec((1, None), tf.int32)])
+
+
 def continuation(model, ids: np.ndarray) -> list[int]:
     """The likeliest tokens after ids (1, length)."""
-    step = tf.function(model, input_signature=[tf.TensorSpec((1, None), tf.int32)])
     for _ in range(COUNT):
-        likeliest = np.argmax(step(ids)[:, -1], axis=-1).astype("int32")
+        likeliest = np.argmax(model(ids)[:, -1], axis=-1).astype("int32")
         ids = np.concatenate([ids, likeliest[:, None]], axis=1)
     return ids[0, PROMPT:].tolist()
 

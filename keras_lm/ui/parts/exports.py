@@ -36,9 +36,10 @@ def offer(run_id: str, name: str) -> None:
         if progress.part is not None:
             st.progress(progress.part, text=escape_markdown(progress.message))
             return
-        if progress.message:
+        if progress.message and not progress.file:
             st.error(escape_markdown(progress.message))
         if progress.file:
+            st.caption(escape_markdown(progress.message))
             st.download_button(
                 f"Download {FORMATS[name].label}",
                 progress.file.read_bytes,
