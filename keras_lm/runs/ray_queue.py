@@ -10,6 +10,7 @@ in the status; a node's process ends as soon as it finds another one there, or i
 no two write into a folder, even when a node that was lost still works.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -19,7 +20,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keras_lm.runs.process import BEAT_SECONDS
@@ -142,6 +142,8 @@ def _submit(ray: Any, folder: RunFolder, words: list[str]) -> Any:
             ).returncode
 
     needs = {"num_cpus": cores, "memory": memory_bytes(folder) or None}
+    if ray.cluster_resources().get("GPU"):
+        needs["num_gpus"] = 1  # Ray hides the GPUs from who asks for none
     return ray.remote(on_node).options(**needs, max_retries=0).remote()
 
 
@@ -153,10 +155,10 @@ def _watch(ray: Any, task: Any, folder: RunFolder) -> int | None:
     """
     beaten = time.monotonic()
     while not ray.wait([task], timeout=LOOK_SECONDS)[0]:
-        if folder.read_status().get("state") != QUEUED:
+        is_gone = not folder.path.is_dir()
+        if folder.read_status().get("state") != QUEUED and not is_gone:
             continue  # the node's process writes and listens
-        if folder.take_request() in ("stop", "pause"):
-            folder.write_status(attempt="")  # if it has just begun, it ends
+        if is_gone or folder.take_request() in ("stop", "pause"):
             ray.cancel(task, force=True)
             return None
         if time.monotonic() - beaten > BEAT_SECONDS:
@@ -180,8 +182,9 @@ def join(folder: RunFolder, attempt: str) -> None:
 def _beat(folder: RunFolder, attempt: str, parent: int) -> None:
     beaten = 0.0
     while os.getppid() == parent and folder.read_status().get("attempt", attempt) == attempt:
-        if time.monotonic() - beaten > BEAT_SECONDS and Path(folder.status_file).exists():
-            folder.write_status()
+        if time.monotonic() - beaten > BEAT_SECONDS:
+            with contextlib.suppress(OSError):  # a full disk: training itself says so
+                folder.write_status()
             beaten = time.monotonic()
         time.sleep(LOOK_SECONDS)
     os._exit(1)  # at once: another process may go on with the run already

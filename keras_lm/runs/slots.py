@@ -81,8 +81,9 @@ def take_slot(root: Path, slots: int) -> bool:
     if slots == 1:
         return hold(root / TURN_FILE)
     cores = shares(_cores(), slots)
-    busy = psutil.cpu_percent(BUSY_SECONDS, percpu=True)  # by the runs of another folder, too
-    for slot in sorted(range(slots), key=lambda slot: sum(busy[c] for c in cores[slot])):
+    # By the runs of another folder, too. A container may not show all that it may use.
+    busy = dict(enumerate(psutil.cpu_percent(BUSY_SECONDS, percpu=True)))
+    for slot in sorted(range(slots), key=lambda slot: sum(busy.get(c, 0.0) for c in cores[slot])):
         if hold(root / f"{TURN_FILE}-{slot}" if slot else root / TURN_FILE):
             _keep_to(cores[slot])
             return True

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -149,6 +150,12 @@ def test_a_run_that_waits_for_a_node_can_be_taken_out(folder, monkeypatch):
     assert train_elsewhere(folder) == 0
     status = folder.read_status()
     assert status["state"] == STOPPED and status["attempt"] == ""
+
+
+def test_a_run_whose_folder_is_removed_asks_for_no_node_any_more(folder, monkeypatch):
+    cluster(monkeypatch, lambda: shutil.rmtree(folder.path, ignore_errors=True))
+    with pytest.raises(FileNotFoundError):
+        train_elsewhere(folder)
 
 
 def test_what_is_asked_of_a_run_that_trains_is_left_to_its_node(folder, monkeypatch):

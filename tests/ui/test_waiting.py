@@ -8,10 +8,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from keras_lm.runs import ray_queue
 from keras_lm.runs.slots import SLOTS_VARIABLE
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import QUEUED, TRAINING, RunFolder
 from keras_lm.system.paths import RUNS_VARIABLE
+from keras_lm.ui import app
 from keras_lm.ui.parts import waiting
 from keras_lm.ui.reach import STYLED
 
@@ -118,3 +120,13 @@ def test_a_number_of_slots_that_is_none_is_said_on_the_page(put, monkeypatch):
     assert [error.value.replace("\\", "") for error in page.error] == [
         "KERAS_LM_SLOTS must be a whole number from 1, but got 'many': correct it or unset it."
     ]
+
+
+def test_on_a_cluster_a_run_waits_for_those_that_wait(put, monkeypatch):
+    monkeypatch.setenv(ray_queue.RAY_VARIABLE, "auto")
+    monkeypatch.setattr(app, "check_ray", lambda: None)
+    put(1, TRAINING)
+    folders = [put(number, QUEUED, message=ray_queue.WAITS) for number in (2, 3)]
+    shown = [show(run=folder.run_id).get("progress")[0].proto.text for folder in folders]
+    assert shown[0].replace("\\", "") == ray_queue.WAITS
+    assert shown[1] == "Position 2 in the queue · starts by itself after 1 earlier run"
