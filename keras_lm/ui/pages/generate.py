@@ -254,14 +254,16 @@ def draw_unfinished(newest: Generated) -> None:
 
 
 def draw_beside(generated: Generated) -> None:
-    """A model's texts, on the left of these those of the model before it was taught."""
+    """A model's texts, and on their left those of the model before it was taught."""
     if generated.before is None:
         draw_generated(generated, "text")
         return
     before, after = st.columns(2)
     with before:
+        st.markdown("**Before it was taught**")
         draw_generated(generated.before, "before")
     with after:
+        st.markdown("**After**")
         draw_generated(generated, "text")
 
 
