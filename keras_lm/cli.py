@@ -33,8 +33,10 @@ from keras_lm.commands.folders import (
     read_config,
     write_out,
 )
+from keras_lm.commands.new_run import new_config
 from keras_lm.commands.preparing import prepare, with_standard_input
-from keras_lm.data import corpus, texts, tokenizers
+from keras_lm.commands.workers import asks_for_workers, follows
+from keras_lm.data import corpus, tokenizers
 from keras_lm.data.large.streams import is_large
 from keras_lm.keras_file import initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file, read_model_file
@@ -50,13 +52,11 @@ from keras_lm.settings.config import (
     RunConfig,
     TrainingConfig,
 )
-from keras_lm.settings.data_config import TASK_PREFIX
 from keras_lm.settings.longer import Longer
-from keras_lm.settings.presets import PRESETS
 from keras_lm.storage import files, run_folder
 from keras_lm.storage.cache import keep_compiled_programs
 from keras_lm.storage.run_folder import RunFolder
-from keras_lm.system import paths, signals
+from keras_lm.system import signals
 from keras_lm.system.terminal import accept_any_character, printable, quiet_stderr, say
 
 STARTED = time.time()
@@ -148,6 +148,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def train(arguments: argparse.Namespace) -> int:
     """`train`: a new run from flags, or the one whose config the page put into the folder."""
     folder = RunFolder(arguments.run_dir)
+    if asks_for_workers(arguments) and follows(config := new_config(arguments)):
+        return follow(folder, config)
     if folder.holds_run:
         return train_written(folder, arguments)
     return train_new(folder, arguments)
@@ -185,34 +187,15 @@ def train_written(folder: RunFolder, arguments: argparse.Namespace) -> int:
     return run(folder, read_config(folder), None, arguments.wait_turn)
 
 
-def new_config(arguments: argparse.Namespace) -> RunConfig:
-    """What a new run is made with: the flags over a preset or over another run's config."""
-    model, data, training = (
-        given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)
-    )
-    is_task = data.get("data", "").startswith(TASK_PREFIX)
-    base = PRESETS[arguments.preset or ("task" if is_task else "quick-start")]
-    if arguments.like:
-        base = read_config(existing_run(arguments.like, "--like")).with_vocab_size(0)
-        if "data" in data:  # another text has another title
-            data.setdefault("title", "")
-        if base.data.init_from and "init_from" not in data:
-            data["init_from"] = initial.file_like(RunFolder(arguments.like), base.data.init_from)
-    if init_from := data.get("init_from", base.data.init_from):
-        path = paths.absolute(init_from)
-        base = initial.settled(base, read_model_file(path), model | data)
-        data["init_from"] = str(path)
-    return RunConfig(
-        base.model.changed(**model),
-        texts.with_absolute_path(base.data.changed(**data)),
-        base.training.changed(**training),
-    )
-
-
 def resume(arguments: argparse.Namespace) -> int:
     """`resume`: the run's own config, from its newest checkpoint or from the start."""
     folder, attempt = existing_run(arguments.run_dir), arguments.attempt
-    ray_queue.join(folder, attempt) if attempt else claim_alone(folder)
+    config = read_config(folder)
+    is_chief = not follows(config)
+    if attempt:
+        ray_queue.join(folder, attempt)
+    elif is_chief:
+        claim_alone(folder)
     state = folder.read_status().get("state")
     longer = longer_by(arguments)
     if state == run_folder.FINISHED and longer is None:
@@ -225,11 +208,13 @@ def resume(arguments: argparse.Namespace) -> int:
             f"The run in {folder.path} has no checkpoint to go on from: start a new run that is "
             "longer, with train --like."
         )
+    if not is_chief:
+        return follow(folder, config)
     # The page marks a run as queued and then starts this very process.
     if state != run_folder.QUEUED:
         folder.take_request()  # what was asked of the process before this one
     wait_turn = arguments.wait_turn
-    return run(folder, read_config(folder), None, wait_turn, longer, is_node=bool(attempt))
+    return run(folder, config, None, wait_turn, longer, is_node=bool(attempt))
 
 
 def run(
@@ -279,6 +264,15 @@ def run(
         raise
     finally:
         finish_races(folder)
+
+
+def follow(folder: RunFolder, config: RunConfig) -> int:
+    """Trains a run in this process as its chief, another one, says; writes nothing."""
+    prepared = prepare(config, folder=folder, is_chief=False)
+    with import_of_tensorflow():
+        from keras_lm.training import following
+
+    return following.follow(folder, config, prepared, STARTED)
 
 
 def generate(arguments: argparse.Namespace) -> int:

@@ -36,7 +36,10 @@ def with_standard_input(config: RunConfig, folder: RunFolder) -> tuple[RunConfig
 
 
 def prepare(
-    config: RunConfig, source: bytes | None = None, folder: RunFolder | None = None
+    config: RunConfig,
+    source: bytes | None = None,
+    folder: RunFolder | None = None,
+    is_chief: bool = True,
 ) -> Corpus:
     """The run's text as tokens; ValueError if the text cannot be used or memory is too small.
 
@@ -45,6 +48,7 @@ def prepare(
         source: the text's bytes when they have been read from standard input.
         folder: the run's, once there is one: its status says how far it is, where that takes long,
             and a request to end is a KeyboardInterrupt.
+        is_chief: whether this process may write into the folder.
     """
     file = initial.initial_file(config, folder)
     config.training.check_installed()
@@ -53,14 +57,14 @@ def prepare(
 
     def report(sentence: str) -> None:
         (report_progress if sentence.endswith("left.") else say)(sentence)
-        if folder:
+        if folder and is_chief:
             folder.write_status(reading=sentence)
             if folder.take_request() in ("stop", "pause"):
                 raise KeyboardInterrupt
 
     length = config.model.context_length
     prepared = preparation.prepare(config.data, length, source, known, report)
-    if folder and folder.read_status().get("reading"):
+    if folder and is_chief and folder.read_status().get("reading"):
         folder.write_status(reading="")
     sized = config.with_vocab_size(prepared.tokenizer.vocab_size)
     if content:

@@ -10,6 +10,7 @@ from keras_lm.runs.race import Race, RaceConfig, parse_values, progress_in_words
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
+from keras_lm.settings.training_config import MULTI_WORKER
 from keras_lm.storage.belongings import other_names
 from keras_lm.system.terminal import printable, report_progress, say
 
@@ -85,10 +86,16 @@ def new_race(arguments: argparse.Namespace, new_config: Callable[[], RunConfig])
         )
     name = setting.strip().replace("-", "_")
     config = new_config()
+    varied = parse_values(name, [value.strip() for value in values.split(",")])
+    if MULTI_WORKER in (config.training.strategy, *varied):
+        raise ConfigError(
+            "A race starts its runs on this machine, but the strategy multi-worker needs processes "
+            "on several: choose none or mirrored."
+        )
     return RaceConfig(
         config if hasattr(arguments, "count_start") else same_start(config),
         name,
-        parse_values(name, [value.strip() for value in values.split(",")]),
+        varied,
         parse_seeds(arguments.seeds) or USUAL_SEEDS,
     )
 

@@ -46,6 +46,7 @@ def field(
     low: float | None = None,
     high: float | None = None,
     choices: Collection[str] | None = None,
+    offered: Collection[str] = (),
     label: str = "",
     step: float | None = None,
     suggested: tuple[int, ...] = (),
@@ -61,6 +62,7 @@ def field(
         help: what it does, and which values are usual.
         low, high: the least and the greatest value of a number.
         choices: all values of a text; a dict of variants adds their sentences to the help.
+        offered: those of the choices that the page offers; none: all of them.
         label: what the page calls it.
         step: of a number, what one click adds.
         suggested: of a number that is chosen among a few, these.
@@ -74,6 +76,7 @@ def field(
         "low": low,
         "high": high,
         "choices": choices,
+        "offered": offered,
         "label": label,
         "step": step,
         "suggested": suggested,

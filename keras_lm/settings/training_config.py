@@ -6,12 +6,15 @@ from typing import Any, Self
 
 from keras_lm.settings.checks import Checked, ConfigError, field
 from keras_lm.settings.variants import OPTIMIZERS
+from keras_lm.system.machine import num_gpus
 
 SCHEDULES = ("cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 WATCHING = "Samples and validation"  # parts of the form
 ENDING = "End of the run"
 MOST_STEPS = 10_000_000
+MULTI_WORKER = "multi-worker"
+STRATEGIES = ("none", "mirrored", MULTI_WORKER)
 NO_BUDGET = {"max_seconds": 0.0, "max_tokens": 0}
 
 
@@ -190,6 +193,15 @@ class TrainingConfig(Checked):
         choices=PRECISIONS,
         label="Precision",
     )
+    strategy: str = field(
+        "none",
+        "Where the batch is divided: none: it is not; mirrored: among the GPUs of this machine; "
+        "multi-worker: among the processes that TF_CONFIG names, each started by the same command.",
+        choices=STRATEGIES,
+        offered=STRATEGIES[:2],  # the page starts one process
+        label="Several devices" if num_gpus() > 1 else "",
+        hidden="" if num_gpus() > 1 else "It divides the batch among GPUs, and here are none.",
+    )
     seed: int = field(
         1, "Same seed, same settings: same run.", low=0, high=2_147_483_647, label="Seed", step=1
     )
@@ -276,6 +288,12 @@ class TrainingConfig(Checked):
                 f"must not exceed learning_rate, but {self.min_learning_rate} is more than "
                 f"{self.learning_rate}: choose at most {self.learning_rate}.",
                 "min_learning_rate",
+            )
+        if self.lora_rank and self.strategy != "none":
+            raise ConfigError(
+                f"must be none where lora_rank is not 0, but got {self.strategy}: LoRA trains on "
+                "one device.",
+                "strategy",
             )
 
     def changed(self, **values: Any) -> Self:

@@ -59,6 +59,15 @@ def _cgroup_limits() -> list[int]:
     return limits
 
 
+def num_gpus(devices: Path = Path("/dev")) -> int:
+    """How many GPUs of NVIDIA this machine has, without loading their libraries.
+
+    Args:
+        devices: the folder of the system's devices.
+    """
+    return sum(name.name[6:].isdecimal() for name in devices.glob("nvidia[0-9]*"))
+
+
 def num_cores() -> int:
     """How many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS

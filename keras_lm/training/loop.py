@@ -19,6 +19,7 @@ from keras_lm.storage import run_folder
 from keras_lm.storage.cache import seal_programs
 from keras_lm.system.terminal import describe
 from keras_lm.training.checkpoint import Checkpoint, restore
+from keras_lm.training.distribution import join
 from keras_lm.training.fed_steps import FedSteps, draw_from
 from keras_lm.training.first_text import BEFORE, NOT_MEASURED, FirstText, first_text
 from keras_lm.training.held_out import held_out_window
@@ -26,6 +27,7 @@ from keras_lm.training.keeping import Diverged, Keeper
 from keras_lm.training.optimizers import create_optimizer, schedule_of
 from keras_lm.training.planner import Planner
 from keras_lm.training.progress import Run, no_values
+from keras_lm.training.replicas import DistributedSteps
 from keras_lm.training.task_steps import TaskSteps
 from keras_lm.training.tensorboard_events import TensorBoard
 from keras_lm.training.train_step import (
@@ -80,21 +82,25 @@ class TrainingLoop:
         self._pace_mark = self._here()
         self._last_status = 0.0
 
-    def _steps_and_order(self) -> tuple[CompiledSteps, Draw]:
+    def _steps_and_order(self) -> tuple[CompiledSteps | DistributedSteps, Draw]:
         """The compiled step of this text or task, and what gives it an update's windows."""
         settings, corpus = self.settings, self.corpus
         accumulation = (settings.gradient_accumulation, settings.clip_norm)
         if isinstance(corpus, TaskCorpus):
             draw = partial(corpus.batch, settings.seed)
             shape = draw(0, self.windows_per_step)
-            return TaskSteps(self.model, self.optimizer, shape, *accumulation), draw
-        if isinstance(corpus, ShardedCorpus):
+            steps = TaskSteps(self.model, self.optimizer, shape, *accumulation)
+        elif isinstance(corpus, ShardedCorpus):
             draw = draw_from(corpus.train, self.context_length, settings.seed)
             shape = draw(0, self.windows_per_step)
-            return FedSteps(self.model, self.optimizer, shape, *accumulation), draw
-        order = WindowOrder(len(corpus.train), self.context_length, settings.seed)
-        steps = CompiledSteps(self.model, self.optimizer, corpus.train, *accumulation)
-        return steps, order.offsets
+            steps = FedSteps(self.model, self.optimizer, shape, *accumulation)
+        else:
+            draw = WindowOrder(len(corpus.train), self.context_length, settings.seed).offsets
+            steps = CompiledSteps(self.model, self.optimizer, corpus.train, *accumulation)
+        if settings.strategy == "none":
+            return steps, draw
+        group = join(settings.strategy)
+        return DistributedSteps(group, self.run, steps, self._readings_per_step), draw
 
     @property
     def _readings_per_step(self) -> float:
@@ -188,11 +194,14 @@ class TrainingLoop:
             to_next.append(change - self._step)
         return min(self.planner.stage.steps - self._step, self.steps_per_call, *to_next)
 
+    def windows_of(self, steps: range) -> np.ndarray:
+        """Of some updates, (steps, windows_per_step), and where they are fed the tokens of each."""
+        return np.stack([self.draw(step, self.windows_per_step) for step in steps])
+
     def _run_steps(self, count: int) -> None:
         """Runs one compiled call; Diverged when it gave anything but finite numbers."""
         steps = range(self._step, self._step + count)
-        # (count, windows_per_step), and where they are fed the tokens of each window
-        windows = np.stack([self.draw(step, self.windows_per_step) for step in steps])
+        windows = self.windows_of(steps)
         self.planner.follow()
         begin = time.perf_counter()
         values = self.compiled_steps.train_steps(windows)

@@ -27,6 +27,9 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         shape: "cosine", "linear", "trapezoid" (flat, then linear over the last half; Hägele et
             al., https://arxiv.org/abs/2405.18392) or "constant".
 
+    Attributes:
+        numbers: the variable, (8,).
+
     Example:
         >>> schedule = WarmupDecay(1.0, 0.0, warmup_steps=2, steps=6, shape="linear")
         >>> [float(schedule(step)) for step in range(6)]
@@ -37,11 +40,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.floor, self.shape = peak, floor, shape
         self.warmup_steps, self.steps = warmup_steps, steps
         numbers = self._numbers_of(Stage(0, steps, warmup=warmup_steps))
-        self._numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
+        self.numbers = tf.Variable(numbers, trainable=False, dtype=tf.float32)
 
     def follow(self, stage: Stage) -> None:
         """Takes another length, or begins again; peak, floor and shape stay."""
-        self._numbers.assign(self._numbers_of(stage))
+        self.numbers.assign(self._numbers_of(stage))
 
     def _numbers_of(self, stage: Stage) -> list[float]:
         begin, warmup, rate = stage.begin, stage.warmup, stage.rate
@@ -50,7 +53,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The learning rate, a scalar, of the update after `step` others."""
-        peak, floor, begin, warmup_steps, rate, decay_begin, done, steps = tf.unstack(self._numbers)
+        peak, floor, begin, warmup_steps, rate, decay_begin, done, steps = tf.unstack(self.numbers)
         update = ops.cast(step, "float32") + 1.0  # `step` counts the updates made before
         warmup = ops.clip((update - begin) / ops.maximum(warmup_steps, 1.0), 0.0, 1.0)
         progress = (update - decay_begin) / ops.maximum(steps - decay_begin, 1.0)

@@ -27,6 +27,7 @@ from keras_lm.system.machine import describe_machine, load_of_others, versions
 from keras_lm.system.signals import ending_later, is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
 from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint
+from keras_lm.training.distribution import WorkerLost, dismiss, join
 from keras_lm.training.loop import Diverged, TrainingLoop
 from keras_lm.training.progress import Progress, Requests, Run
 from keras_lm.training.train_step import OUT_OF_MEMORY_ERRORS, prepare_device
@@ -93,6 +94,8 @@ def train(
         return _fail(run, DIVERGED.format(reason=error, learning_rate=rate))
     except (ChangedText, ConfigError, ModelFileError, TokenizerError) as error:
         return _fail(run, str(error))
+    except WorkerLost as error:
+        return _fail(run, str(error), run_folder.INTERRUPTED)
     except OUT_OF_MEMORY_ERRORS:
         return _fail(run, OUT_OF_MEMORY)
     except OSError as error:
@@ -107,6 +110,7 @@ def train(
         reason = str(error).strip().splitlines() or [""]
         return _fail(run, f"{type(error).__name__}: {reason[0]:.300} (more in log.txt)")
     say(f"{state}: {folder.model_file}")
+    dismiss(f"The run is {state}.", 0)
     return 0
 
 
@@ -114,6 +118,7 @@ def _fail(run: Run, message: str, state: str = run_folder.FAILED) -> int:
     say(message)
     with contextlib.suppress(OSError):  # a disk that refuses even this: the log has the reason
         run.folder.write_status(state=state, step=run.progress.step, message=message)
+    dismiss(message, 1)
     return 1
 
 
@@ -163,6 +168,8 @@ def prepare(run: Run) -> TrainingLoop:
     folder.remove_leftovers(before=run.progress.started)
     folder.write_status(message="Building the model.")
     policy = prepare_device(settings.precision, settings.deterministic)
+    if settings.strategy != "none":
+        join(settings.strategy)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(config.model, policy)
     trained = ""

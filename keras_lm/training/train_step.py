@@ -7,6 +7,7 @@ metrics come out, and Python is out of the way.
 import contextlib
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +107,7 @@ class CompiledSteps:
         self.window_length = window_length or model.config.context_length + 1
         self.gradient_accumulation = gradient_accumulation
         self.clip_norm = clip_norm
+        self.jit_compile = jit_compile
         self._compiled_steps = traced(self._run_steps, jit_compile)
         self._compiled_validation = traced(self._validate_batch, jit_compile)
 
@@ -164,34 +166,41 @@ class CompiledSteps:
             Scalars for each name in METRICS: means over all tokens, and the gradient's norm before
             clipping.
         """
-        variables = self.model.trainable_variables
+        return self.update(self.accumulate(lambda index: self.gradients(windows[index])))
 
-        def accumulate(index, total):
-            micro = self._gradients(windows[index])
+    def accumulate(self, micro_batch: Callable[[int | tf.Tensor], MicroBatch]) -> MicroBatch:
+        """The sum of an update's micro-batches, each of which `micro_batch` makes of its index."""
+        if self.gradient_accumulation == 1:
+            return micro_batch(0)
+
+        def add(index, total):
+            micro = micro_batch(index)
             gradients = [a + b for a, b in zip(total.gradients, micro.gradients, strict=True)]
             return index + 1, MicroBatch(
                 total.loss + micro.loss, total.accuracy + micro.accuracy, gradients
             )
 
-        if self.gradient_accumulation == 1:
-            loss, accuracy, gradients = self._gradients(windows[0])
-        else:
-            zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
-            _, (loss, accuracy, gradients) = tf.while_loop(
-                lambda index, _: index < self.gradient_accumulation,
-                accumulate,
-                (0, MicroBatch(tf.constant(0.0), tf.constant(0.0), zeros)),
-            )
+        variables = self.model.trainable_variables
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+        return tf.while_loop(
+            lambda index, _: index < self.gradient_accumulation,
+            add,
+            (0, MicroBatch(tf.constant(0.0), tf.constant(0.0), zeros)),
+        )[1]
+
+    def update(self, total: MicroBatch) -> dict[str, tf.Tensor]:
+        """Clips the gradients of a whole update and applies them; returns as `train_step`."""
+        loss, accuracy, gradients = total
         # The loss scale is 1 except with float16; clipping scaled gradients at a scaled norm is the
         # same as clipping the gradients, which the optimizer divides by the scale.
         scale = self.optimizer.scale_loss(1.0)
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm * scale, norm)
-        self.optimizer.apply(gradients, variables)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         return {"loss": loss, "accuracy": accuracy, "grad_norm": norm / scale}
 
-    def _gradients(self, windows: tf.Tensor) -> MicroBatch:
+    def gradients(self, windows: tf.Tensor) -> MicroBatch:
         """The share of one micro-batch (batch, length + 1) of the update."""
         inputs, targets = self.inputs_and_targets(windows)  # each (batch, length)
         share = 1.0 / self.gradient_accumulation

@@ -101,3 +101,10 @@ def test_programs_at_work_count_with_what_they_use(monkeypatch):
     finally:
         burner.kill()
         burner.wait()
+
+
+def test_gpus_are_counted_by_their_devices(tmp_path):
+    assert machine.num_gpus(tmp_path / "missing") == 0
+    for name in ("nvidia0", "nvidia12", "nvidiactl", "nvidia-uvm", "nvidia0p1", "sda1"):
+        (tmp_path / name).touch()
+    assert machine.num_gpus(tmp_path) == 2

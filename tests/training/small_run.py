@@ -28,6 +28,21 @@ PLAIN = dataclasses.replace(  # without samples
     CONFIG, training=dataclasses.replace(CONFIG.training, sample_every=0)
 )
 
+SHARED = RunConfig(  # by two replicas
+    CONFIG.model,
+    CONFIG.data,
+    TrainingConfig(
+        steps=12,
+        batch_size=4,
+        log_every=2,
+        eval_every=0,
+        sample_every=0,
+        checkpoint_every=4,
+        warmup_steps=3,
+        strategy="mirrored",
+    ),
+)
+
 
 def train(path, corpus, monkeypatch, config=CONFIG, report=lambda line: None) -> RunFolder:
     """Trains in the folder `path` and hears each line of progress; a run that is there goes on."""

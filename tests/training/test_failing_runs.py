@@ -87,13 +87,13 @@ def in_float16(**settings):
 def test_a_float16_run_that_can_make_no_update_fails_with_advice(
     tmp_path, corpus, monkeypatch, quick
 ):
-    real = CompiledSteps._gradients
+    real = CompiledSteps.gradients
 
     def infinite(self, windows):
         found = real(self, windows)
         return found._replace(gradients=[gradient * np.inf for gradient in found.gradients])
 
-    monkeypatch.setattr(CompiledSteps, "_gradients", infinite)
+    monkeypatch.setattr(CompiledSteps, "gradients", infinite)
     folder = train(tmp_path, corpus, monkeypatch, in_float16(steps=31))
     status = folder.read_status()
     assert status["state"] == run_folder.FAILED

@@ -1,5 +1,7 @@
 """The form's fields: every setting is offered, or says why not; errors are in the form's words."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,18 @@ def test_what_has_no_label_is_called_by_its_name():
     assert label_of("model.d_model") == label_of("d_model") == "Width (d_model)"
     assert label_of("data.title") == "data.title"
     assert explain(ValueError("Something else.")) == "Something else."
+
+
+def test_several_gpus_are_offered_where_there_are_several():
+    """What the page cannot start, processes on several machines, is left to the command line."""
+    program = (
+        "from keras_lm.system import machine\n"
+        "machine.num_gpus = lambda: {count}\n"
+        "from keras_lm.ui.parts.fields import all_specs, groups\n"
+        "print('training.strategy' in groups()['Training'])\n"
+        "print(*all_specs()['training.strategy'].metadata['offered'])"
+    )
+    for count, offered in ((1, "False"), (2, "True")):
+        words = [sys.executable, "-c", program.format(count=count)]
+        shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert shown.splitlines() == [offered, "none mirrored"]

@@ -65,3 +65,28 @@ def test_what_the_disk_refuses_is_said_where_a_sentence_has_room(tmp_path, monke
     assert "The disk refused at " in error.value.replace("\\", "")
     rows = [b for b in blocks(page.main) if any(c.key == key for c in b.children.values())]
     assert len(rows) == 1 and not rows[0].get("error")  # it is as high as a button
+
+
+def test_a_run_of_several_workers_is_resumed_by_command_and_duplicated_for_one_process(
+    tmp_path, monkeypatch
+):
+    folder = RunFolder(tmp_path / RUN)
+    training = QUICK_START.training.changed(strategy="multi-worker")
+    folder.create()
+    folder.write_config(replace(QUICK_START, training=training).to_dict())
+    folder.write_status(state=run_folder.INTERRUPTED, step=20, steps=40, message="")
+    (folder.checkpoints / "step-00000020").mkdir(parents=True)
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    st.cache_resource.clear()
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.query_params["run"] = RUN
+    page.run()
+    assert not page.exception
+    resume = page.button(key="resume")
+    assert resume.disabled and "command resume on each" in resume.help
+    assert "longer" not in [button.key for button in page.button]
+    page.button(key="duplicate").click().run()
+    st.cache_resource.clear()
+    assert not page.exception
+    assert page.session_state["draft"].values["training.strategy"] == "none"

@@ -18,7 +18,7 @@ from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
-from keras_lm.settings.training_config import NO_BUDGET
+from keras_lm.settings.training_config import MULTI_WORKER, NO_BUDGET
 from keras_lm.storage.run_folder import RUN_ID
 from keras_lm.ui.parts.fields import PARTS, all_specs, explain, without_advice
 from keras_lm.ui.services import supervisor
@@ -217,6 +217,8 @@ def draft_of(config: RunConfig) -> tuple[Draft, str]:
     A text that cannot be read any more is left out, and the form asks for it; a sentence says why,
     else it is empty. ConfigError when the disk refuses.
     """
+    if config.training.strategy == MULTI_WORKER:  # the page starts one process
+        config = replace(config, training=config.training.changed(strategy="none"))
     preset, changes = nearest_preset(config)
     changes = dict(changes)
     data, initial = config.data.data, ""

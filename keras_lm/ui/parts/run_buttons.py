@@ -6,7 +6,7 @@ from streamlit.delta_generator import DeltaGenerator
 from keras_lm.presentation.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.longer import Longer
-from keras_lm.settings.training_config import MOST_STEPS
+from keras_lm.settings.training_config import MOST_STEPS, MULTI_WORKER
 from keras_lm.storage import run_folder
 from keras_lm.ui.parts.draft import draft, draft_of, draft_that_teaches, keep
 from keras_lm.ui.parts.exports import choose_format
@@ -98,23 +98,33 @@ def model_buttons(summary: RunSummary) -> None:
 def resume_button(summary: RunSummary, below: DeltaGenerator) -> None:
     """Lets a run that ended early go on, in the queue; `below` is where it says why it cannot."""
     has_checkpoint = supervisor().folder(summary.run_id).has_checkpoint
+    help = "It has no checkpoint to resume from."
+    if has_checkpoint:
+        help = "Goes on from its newest checkpoint to the end that was planned."
+    if has_workers(summary):
+        help = "Several workers trained it: start the command resume on each of them."
     if st.button(
         "Resume" if has_checkpoint else "Start again",
         icon=":material/resume:",
         key="resume",
         width=120,
-        help="Goes on from its newest checkpoint to the end that was planned."
-        if has_checkpoint
-        else "It has no checkpoint to resume from.",
+        disabled=has_workers(summary),
+        help=help,
     ):
         with shown_disk_errors(below):
             supervisor().resume(summary.run_id)
             st.rerun()
 
 
+def has_workers(summary: RunSummary) -> bool:
+    """Whether the run is one of several processes, of which the page could start only one."""
+    return summary.config is not None and summary.config.training.strategy == MULTI_WORKER
+
+
 def longer_button(summary: RunSummary) -> None:
     """Lets a run that has ended be trained longer than was planned."""
-    if not supervisor().folder(summary.run_id).has_checkpoint or summary.config is None:
+    has_checkpoint = supervisor().folder(summary.run_id).has_checkpoint
+    if not has_checkpoint or summary.config is None or has_workers(summary):
         return
     if st.button(
         "Train longer",

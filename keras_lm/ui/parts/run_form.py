@@ -206,7 +206,8 @@ def draw(keys: list[str]) -> None:
         sync(key, kind(value))
         shared = {"key": key, "help": help_of(spec), "on_change": take, "args": (key,)}
         if choices := spec.metadata["choices"]:
-            names = [*choices]
+            offered = spec.metadata["offered"] or choices
+            names = [*offered, *({value} - {*offered})]
             shown = partial(choice_label, choices)
             st.selectbox(label, names, names.index(value), format_func=shown, **shared)
         elif kind is bool:
