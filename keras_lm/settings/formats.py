@@ -17,7 +17,7 @@ register(
     Format(
         "keras-int8",
         "Keras file with 8-bit weights",
-        "is a Keras file of a quarter of the size, for keras_lm alone.",
+        "is one file, about a quarter as large, which only keras_lm loads.",
         "keras_lm.export.keras_int8:write",
         file="model.keras",
         needs_tensorflow=True,
@@ -75,7 +75,7 @@ register(
     Format(
         "litert-int8",
         "LiteRT with 8-bit weights",
-        "is LiteRT of about a quarter of the size.",
+        "runs where LiteRT does, and is about a quarter as large.",
         "keras_lm.export.litert:write_int8",
         file="model.tflite",
         needs_tensorflow=True,

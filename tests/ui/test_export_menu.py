@@ -62,3 +62,13 @@ def test_progress_failure_and_the_file_are_shown(page, monkeypatch, progress, ki
     found = {"progress": page.get("progress"), "alert": page.error}
     found |= {"button": page.button, "download_button": page.get("download_button")}
     assert {kind for kind, elements in found.items() if elements} == kinds
+
+
+def test_what_a_format_costs_is_said_above_its_file(page, monkeypatch):
+    made = Progress(file=Path(__file__), message="The 8-bit weights cost 0.1 bits per byte.")
+    monkeypatch.setattr(Exports, "progress", lambda self, folder, name: made)
+    page.run()
+    page.selectbox[0].select("keras-int8").run()
+    [caption] = page.caption
+    assert "cost 0.1 bits" in caption.value.replace("\\", "") and not page.error
+    assert len(page.get("download_button")) == 1

@@ -8,6 +8,7 @@ from keras_lm.storage.run_folder import RunFolder
 from keras_lm.ui.services import exports, shown_disk_errors, supervisor
 
 POLL_SECONDS = 1.0
+HEIGHT, MEASURED_HEIGHT = 96, 168  # pixels; the second has room for what it costs
 OFFERED = [name for name, entry in FORMATS.items() if entry.code]  # .keras has a button of its own
 
 
@@ -32,14 +33,16 @@ def offer(run_id: str, name: str) -> None:
     """The file, or how far it is, or what makes it."""
     folder = supervisor().folder(run_id)
     progress = exports().progress(folder, name)
-    with st.container(height=96, border=False, key="export-progress"):
+    height = MEASURED_HEIGHT if FORMATS[name].measures else HEIGHT
+    with st.container(height=height, border=False, key="export-progress"):
         if progress.part is not None:
             st.progress(progress.part, text=escape_markdown(progress.message))
             return
         if progress.message and not progress.file:
             st.error(escape_markdown(progress.message))
         if progress.file:
-            st.caption(escape_markdown(progress.message))
+            if progress.message:
+                st.caption(escape_markdown(progress.message))
             st.download_button(
                 f"Download {FORMATS[name].label}",
                 progress.file.read_bytes,
