@@ -151,6 +151,22 @@ def test_a_race_that_was_killed_while_it_started_loses_no_run(race, launched, mo
     assert race.runs()[2].run_id == known and all(run.summary for run in race.runs())
 
 
+def test_a_race_is_one_owner_and_stays_it_when_it_goes_on(race, launched):
+    """So nobody waits for more than one of its runs, while each of its runs has its own turn."""
+    race.go_on()
+    found = [run.summary.status for run in race.runs()]
+    assert {status["owner"] for status in found} == {f"race {race.path.name}"}
+    assert [status["turn"] for status in found] == [0.0, 1.0, 2.0, 3.0]
+    alone = race.supervisor.start(race.read().base, owner="somebody")
+    assert race.supervisor.summary(alone).status["turn"] == 0.0
+    first = race.runs()[0]
+    race.supervisor.folder(first.run_id).write_status(state="stopped")
+    race.supervisor._children.clear()
+    race.go_on()
+    status = race.runs()[0].summary.status
+    assert (status["owner"], status["turn"]) == (f"race {race.path.name}", 4.0)
+
+
 def test_more_seeds_can_be_given_later(race, launched):
     race.go_on()
     before = race.runs()
