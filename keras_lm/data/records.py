@@ -20,7 +20,7 @@ from keras_lm.data.tokenizers.base import SURROGATE
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", PARQUET)
 FIELD = "name the one with the text by --text-field."
-_ROWS = 256  # of a .parquet file that are in memory at once
+_ROWS, _BUFFER = 256, 2**20  # rows and bytes of a .parquet file that are in memory at once
 _SHOWN_FIELDS = 10
 
 
@@ -96,7 +96,8 @@ def _parquet(file: BinaryIO, name: str, field: str) -> Iterator[str]:
     from pyarrow import parquet, types
 
     try:
-        table = parquet.ParquetFile(file)
+        # Else a whole group of rows would be read at once.
+        table = parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
         columns = {column.name: column.type for column in table.schema_arrow}
         if field not in columns:
             raise TextError(f"{name} has no {field!r:.60}, but {_listed(columns)}: {FIELD}")
