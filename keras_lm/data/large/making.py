@@ -328,7 +328,7 @@ class ShardMaker:
         """How often each id occurs, (num_ids,)."""
         counts = np.zeros(num_ids, "int64")
         for shard in shards:
-            ids = np.memmap(self.folder / shard.file, dtype, "r") if shard.tokens else []
+            ids = np.fromfile(self.folder / shard.file, dtype)
             for start in range(0, len(ids), _COUNTED):
                 counts += np.bincount(ids[start : start + _COUNTED], minlength=num_ids)
         return counts
