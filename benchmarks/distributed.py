@@ -1,13 +1,15 @@
 """Several processes against one: their losses, their speed, and what the reduction takes.
 
-    python -m benchmarks.distributed            # two cores with nothing else on them
-    python -m benchmarks.distributed losses     # three processes, fifty steps, all optimizers
+    python -m benchmarks.distributed [--rounds 3] [--sizes small medium large]
+    python -m benchmarks.distributed --losses   # three processes, fifty steps, all optimizers
 
-The first measures training by two processes of one core each beside one process of two cores, with
-the same batch, and sums vectors of several sizes over two processes; from these it computes what
-more workers would reach on networks of several speeds. It writes a section of RESULTS.md.
+The first needs two cores with nothing else on them. It measures training by two processes of one
+core each beside one process of two cores, with the same batch, and sums vectors of several sizes
+over two processes; from these it computes what more workers would reach on networks of several
+speeds. It writes a section of RESULTS.md.
 """
 
+import argparse
 import itertools
 import json
 import os
@@ -22,11 +24,10 @@ import numpy as np
 from benchmarks.results import Report
 from benchmarks.turns import PROJECT
 
-ROUNDS = 3
 SIZES = {  # d_model, blocks, batch, context, steps
     "small": (128, 2, 16, 64, 110),
     "medium": (256, 4, 16, 128, 40),
-    "large": (512, 6, 8, 256, 20),
+    "large": (512, 6, 8, 128, 20),
 }
 # A network's bytes per second, and seconds until the first of them arrives.
 NETWORKS = {
@@ -45,10 +46,11 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 
 
-def speed_cases() -> list[dict[str, Any]]:
+def speed_cases(sizes: list[str]) -> list[dict[str, Any]]:
     """The sizes, each with the batch of all processes together."""
     cases = []
-    for name, (width, blocks, batch, length, steps) in SIZES.items():
+    for name in sizes:
+        width, blocks, batch, length, steps = SIZES[name]
         model = {"context_length": length, "d_model": width, "num_blocks": blocks}
         model |= {"num_heads": width // 64, "ffn_dim": 4 * width}
         training = {"batch_size": batch, "optimizer": "muon"}
@@ -112,12 +114,12 @@ def compare_losses() -> None:
         print(f"| {alone['name']} | {off[:10].max():.1e} | {off.max():.1e} | {losses[-1]:.3f} |")
 
 
-def measure_speed(report: Report) -> dict[str, dict[str, Any]]:
+def measure_speed(report: Report, rounds: int, sizes: list[str]) -> dict[str, dict[str, Any]]:
     """Two processes of one core beside one of two, and one of one; by size the last one's row."""
     kinds = {"one, two cores": ["0,1"], "two, one core each": ["0", "1"], "one, one core": ["0"]}
     rows: dict[str, list[list[dict[str, Any]]]] = {kind: [] for kind in kinds}
-    for _, (kind, cores) in itertools.product(range(ROUNDS), kinds.items()):
-        cases = speed_cases()
+    for _, (kind, cores) in itertools.product(range(rounds), kinds.items()):
+        cases = speed_cases(sizes)
         if kind == "one, one core":  # half of the batch, which is a worker's share
             for case in cases:
                 case["training"]["batch_size"] //= 2
@@ -128,7 +130,7 @@ def measure_speed(report: Report) -> dict[str, dict[str, Any]]:
     report.line("| model | parameters | one process | two processes | of ideal | a share alone |")
     report.line("|---|---|---|---|---|---|")
     shares = {}
-    for index, case in enumerate(speed_cases()):
+    for index, case in enumerate(speed_cases(sizes)):
         tokens = case["training"]["batch_size"] * case["model"]["context_length"]
         found = {kind: [row[index] for row in each] for kind, each in rows.items()}
         seconds = {k: statistics.median(r["seconds"] for r in each) for k, each in found.items()}
@@ -188,12 +190,17 @@ def report_expectations(report: Report, shares: dict[str, dict[str, Any]]) -> No
 
 
 def main() -> None:
-    """Measures and prints what the first argument says."""
-    if sys.argv[1:] == ["losses"]:
+    """Measures and prints what the flags say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--losses", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES])
+    typed = parser.parse_args()
+    if typed.losses:
         compare_losses()
         return
     report = Report("Several workers")
-    shares = measure_speed(report)
+    shares = measure_speed(report, typed.rounds, typed.sizes)
     measure_reduction(report)
     report_expectations(report, shares)
     report.write()
