@@ -63,7 +63,10 @@ def rewritten(file, path, change):
     return path / "changed.keras"
 
 
-def test_it_loads_with_every_weight_within_half_a_scale_and_vectors_to_the_bit(model, file):
+@pytest.mark.parametrize("variant", ["flash", "linear"])
+def test_it_loads_with_every_weight_within_half_a_scale_and_vectors_to_the_bit(variant, tmp_path):
+    model, file = make(variant), tmp_path / "model.keras"
+    write_export(model, INT8, file, lambda line: None)
     assert check_model_file(file) == model.config
     bundle = load(file)
     assert bundle.tokenizer.to_dict() == model.tokenizer.to_dict()
