@@ -34,8 +34,8 @@ QUICK_START = RunConfig(
         sample_every=250,
     ),
 )
-# With more time a text is read more often, so that a larger model pays, with dropout; of twice as
-# many windows per update each costs less.
+# With more time a text is read more often, so that a larger model pays, with dropout. The more
+# windows an update has, the less each of them costs.
 FIVE_MINUTES = dataclasses.replace(
     QUICK_START,
     model=QUICK_START.model.changed(d_model=192, num_blocks=4, ffn_dim=384, dropout=0.1),
