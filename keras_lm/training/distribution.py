@@ -19,6 +19,7 @@ from keras_lm.model.tracing import traced
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.cluster import Cluster
 from keras_lm.system.signals import ending_at_once
+from keras_lm.system.terminal import say
 
 ORDER_BYTES = 2048
 TASK = re.compile(r"/job:(chief|worker)/(?:replica:0/)?task:([0-9]+)")
@@ -33,6 +34,7 @@ LOST = (
     "The connection to {worker} was lost: start all workers again with the command "
     "resume, and the run goes on from its newest checkpoint."
 )
+WAITING = "Waiting until all are there: {workers}."
 NOT_ALL_STARTED = (
     "The strategy multi-worker needs all {count} workers, but not all of them answered in time: "
     "start the same command on each, with its own TF_CONFIG."
@@ -208,6 +210,9 @@ def _mirrored() -> Group:
 def _connected() -> Group:
     """The group of the processes of TF_CONFIG, once all of them are there."""
     cluster = Cluster.from_environment()
+    others = [rank for rank in range(len(cluster.names)) if rank != cluster.rank]
+    if others:
+        say(WAITING.format(workers=", ".join(map(cluster.describe, others))))
     try:
         with ending_at_once():  # TensorFlow would hold a signal back for as long as it waits
             strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -169,6 +169,7 @@ def prepare(run: Run) -> TrainingLoop:
     folder.write_status(message="Building the model.")
     policy = prepare_device(settings.precision, settings.deterministic)
     if settings.strategy != "none":
+        folder.write_status(message="Waiting for all devices.")
         join(settings.strategy)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(config.model, policy)

@@ -151,7 +151,9 @@ def test_resumed_it_is_the_straight_run_of_two_devices_to_the_bit(killed, found)
     folder, *_ = killed
     chief, worker = work_together(["resume", "--run-dir", str(folder)], (0, 0))
     assert (chief.code, worker.code) == (0, 0), chief.said + worker.said
-    assert worker.said == "The run is finished.\n"
+    waiting, ended = worker.said.splitlines()
+    assert waiting.startswith("Waiting until all are there: worker 0 (127.0.0.1:")
+    assert ended == "The run is finished."
     resumed, straight = RunFolder(folder), RunFolder(found["folder"] / "straight")
     assert resumed.read_status()["state"] == "finished"
     assert events_of(resumed) == events_of(straight)
