@@ -86,9 +86,11 @@ def test_programs_at_work_count_with_what_they_use(monkeypatch):
     program = "import os; p = os.getppid()\nwhile os.getppid() == p: pass"
     burner = subprocess.Popen([sys.executable, "-c", program])
     try:
-        time.sleep(0.5)
         others = {process.pid for process in psutil.process_iter()} - {burner.pid}
-        assert 0.05 < machine.num_cores() * machine.load_of_others(others) < 1.1
+        end = time.monotonic() + 60
+        while not (load := machine.load_of_others(others)) and time.monotonic() < end:
+            pass  # it has hardly begun, or other tests have all cores for a moment
+        assert 0.05 <= machine.num_cores() * load < 1.1
         assert machine.load_of_others({*others, burner.pid}) == 0.0
         burner.send_signal(signal.SIGSTOP)  # it has worked, and works no more
         assert machine.load_of_others(others) == 0.0
