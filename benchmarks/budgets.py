@@ -3,7 +3,7 @@
     python -m benchmarks.budgets [--presets quick-start] [--texts alice FILE] [--seeds 3] [--table]
 
 Every run is the command line in a process of its own, from import to validation; every result is a
-row of `budgets.csv` at once, and what is there for this processor is not done again. Leave the
+row of `budgets.csv` at once, and what is there for this device is not done again. Leave the
 machine alone. `--table` prints the table alone.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import Report, Rows, processor
+from benchmarks.results import Report, Rows, device
 from benchmarks.time_to_loss import TEXTS, run_quick_start
 from keras_lm.settings.presets import PRESETS
 
-COLUMNS = ("processor", "preset", "text", "seed", "seconds", "steps", "bits_per_byte")
+COLUMNS = ("device", "preset", "text", "seed", "seconds", "steps", "bits_per_byte")
 ROWS = Rows(Path(__file__).with_name("budgets.csv"), COLUMNS)
 BY_TIME = [name for name, preset in PRESETS.items() if preset.training.max_seconds]
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    here, rows = processor(), ROWS.read()
+    here, rows = device(), ROWS.read()
     done = {tuple(row) for row in rows[[*COLUMNS[:4]]].to_numpy()}
     for seed in range(1, 1 if arguments.table else arguments.seeds + 1):
         for preset in arguments.presets:
@@ -59,7 +59,7 @@ def main() -> None:
                 if run not in done:
                     ROWS.keep(*run, *measure(preset, text, seed))
     rows = ROWS.read()
-    table(rows[rows.processor == here])
+    table(rows[rows.device == here])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import datetime
 import importlib.metadata
 import os
 import re
+import shutil
+import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +22,11 @@ class Report:
     """A section of RESULTS.md in the making; every line is printed as it comes.
 
     Args:
-        title: what the section is called, the processor being added; one of that name is replaced.
+        title: what the section is called, the device being added; one of that name is replaced.
     """
 
     def __init__(self, title: str):
-        self.title, self.lines = f"{title}, {processor()}", []
+        self.title, self.lines = f"{title}, {device()}", []
 
     def line(self, text: str) -> None:
         """Adds a line of Markdown."""
@@ -71,7 +74,18 @@ def circumstances() -> str:
     """Date, machine and versions in a line."""
     versions = [f"{name} {version}" for name in PACKAGES if (version := installed(name))]
     machine = f"{os.cpu_count()} cores of {processor()}"
+    machine += f", {device()}" if device() != processor() else ""
     return f"{datetime.date.today()}; {machine}; {', '.join(versions)}."
+
+
+def device() -> str:
+    """What computes: the machine's GPUs by name, else its processor."""
+    if not shutil.which("nvidia-smi"):
+        return processor()
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    shown = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    names = [f"{count} x {name}" for name, count in Counter(shown).items()]
+    return ", ".join(names) or processor()
 
 
 def processor() -> str:
