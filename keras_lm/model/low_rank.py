@@ -5,7 +5,7 @@ To each of the four matrices of a block the product of two small ones is added, 
 tokens that the model did not have before: their rows are trained whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from keras_lm.model.backend import keras, ops
 from keras_lm.model.language_model import LanguageModel
 
 
+@keras.saving.register_keras_serializable(package="keras_lm")
 class NewTokens(keras.layers.Layer):
     """What is added to the vectors of some tokens while all others are frozen; zeros at first.
 
@@ -35,11 +36,18 @@ class NewTokens(keras.layers.Layer):
     """
 
     def __init__(
-        self, tokens: np.ndarray, vocab_size: int, d_model: int, is_tied: bool, **kwargs: Any
+        self,
+        tokens: Sequence[int] | np.ndarray,
+        vocab_size: int,
+        d_model: int,
+        is_tied: bool,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self._config = {"vocab_size": vocab_size, "d_model": d_model, "is_tied": is_tied}
+        self._config["tokens"] = np.asarray(tokens).tolist()
         self.slots = np.full(vocab_size, len(tokens), "int32")  # of the others: a row of zeros
-        self.slots[tokens] = np.arange(len(tokens))
+        self.slots[np.asarray(tokens, int)] = np.arange(len(tokens))
         shape = (len(tokens), d_model)
         # Their names are those by which an optimizer knows embeddings and the output layer.
         self.embedding_rows = self._rows("embedding_rows", shape)
@@ -64,6 +72,12 @@ class NewTokens(keras.layers.Layer):
     def _spread(self, rows):
         # (num_new, d_model) -> (num_new + 1, d_model) -> (vocab_size, d_model)
         return ops.take(ops.pad(rows.value, ((0, 1), (0, 0))), self.slots, axis=0)
+
+    def compute_output_shape(self, ids_shape):
+        return *ids_shape, self._config["d_model"]
+
+    def get_config(self):
+        return super().get_config() | self._config
 
 
 def adapted_layers(model: LanguageModel) -> Iterator[keras.layers.Dense]:

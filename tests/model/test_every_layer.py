@@ -32,12 +32,19 @@ ARGUMENTS = {
     "FeedForward": {"ffn_dim": 7},
     "DecoderBlock": {"num_heads": 2, "ffn_dim": 7, "norm": "layernorm", "use_bias": True},
     "NgramEmbedding": {"vocab_size": VOCAB, "d_model": D_MODEL, "order": 3, "most_rows": 600},
+    "NewTokens": {
+        "tokens": [*range(VOCAB)],
+        "vocab_size": VOCAB,
+        "d_model": D_MODEL,
+        "is_tied": False,
+    },
     "LanguageModel": {"config": MODEL},
 }
-TAKE_IDS = ("NgramEmbedding", "LanguageModel")
+TAKE_IDS = ("NgramEmbedding", "NewTokens", "LanguageModel")
 # What of `check_layer` is different for some.
 DIFFERENT = {
     "LanguageModel": {"output_dtype": "float32"},
+    "NewTokens": {"used_elsewhere": ("output_layer_rows",)},
     "Slots": {
         "output_dtype": "float32",
         "position_axis": 2,
