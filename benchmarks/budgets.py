@@ -35,9 +35,10 @@ def table(rows: pd.DataFrame) -> None:
     report.line("|---" * 6 + "|")
     for (preset, text), runs in rows.groupby(["preset", "text"], sort=False):
         bits = runs.bits_per_byte
+        spread = f" ± {bits.std():.3f}" * (len(runs) > 1)
         report.line(
             f"| {preset} | {text} | {len(runs)} | {runs.seconds.mean():.0f} | "
-            f"{runs.steps.mean():,.0f} | {bits.mean():.3f} ± {bits.std():.3f} |"
+            f"{runs.steps.mean():,.0f} | {bits.mean():.3f}{spread} |"
         )
     report.write()
 

@@ -39,7 +39,7 @@ QUICK_START = RunConfig(
 FIVE_MINUTES = dataclasses.replace(
     QUICK_START,
     model=QUICK_START.model.changed(d_model=192, num_blocks=4, ffn_dim=384, dropout=0.1),
-    training=QUICK_START.training.changed(max_seconds=300.0, batch_size=12),
+    training=QUICK_START.training.changed(steps=1900, max_seconds=300.0, batch_size=12),
 )
 # A generated task's instances are short and never the same, so many fit into a step.
 TASK = dataclasses.replace(
