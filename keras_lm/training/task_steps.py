@@ -3,10 +3,12 @@
 An instance comes as rows that also say which of them are answers (`task_corpus.signed`).
 """
 
+from collections.abc import Callable
+from functools import cached_property
+
 import numpy as np
 
-from keras_lm.model.backend import keras, tf
-from keras_lm.model.language_model import LanguageModel
+from keras_lm.model.backend import tf
 from keras_lm.model.tracing import traced
 from keras_lm.training.fed_steps import FedSteps
 from keras_lm.training.train_step import MeanLoss
@@ -19,18 +21,9 @@ class TaskSteps(FedSteps):
         model, optimizer, batch, gradient_accumulation, clip_norm, jit_compile: as for FedSteps.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        optimizer: keras.optimizers.Optimizer,
-        batch: np.ndarray,
-        gradient_accumulation: int = 1,
-        clip_norm: float = 1.0,
-        jit_compile: bool = True,
-    ):
-        accumulation = (gradient_accumulation, clip_norm, jit_compile)
-        super().__init__(model, optimizer, batch, *accumulation)
-        self._compiled_test = traced(self._test, jit_compile)
+    @cached_property
+    def _compiled_test(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        return traced(self._test, self.jit_compile)
 
     def inputs_and_targets(self, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What is fed and which answers follow, -1 where none does; each (batch, length)."""
