@@ -10,7 +10,7 @@ MOST_TOKENS = 20_000  # of the validation text, its beginning
 WINDOWS = 8  # at once
 UNKNOWN = "What the 8-bit weights cost is not measured: {reason}."
 COST = (
-    "The 8-bit weights cost {cost:.4f} bits per byte: {after:.4f} where the model has "
+    "The 8-bit weights cost {cost:z.4f} bits per byte: {after:.4f} where the model has "
     "{before:.4f}, on {tokens:,} tokens of its validation text."
 )
 

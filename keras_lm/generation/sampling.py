@@ -138,11 +138,17 @@ FILTERS = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": 
 
 
 def sampling_settings(config: GenerationConfig) -> Settings:
-    """The value of each filter as a tensor, so that one compiled loop serves all values."""
-    values = {name: getattr(config, name) for name in [*LOGIT_FILTERS, *FILTERS]}
+    """The value of each filter as a tensor, so that one compiled loop serves all values.
+
+    Example:
+        >>> settings = sampling_settings(GenerationConfig(temperature=0, top_p=1))
+        >>> settings["temperature"].dtype.name, settings["top_k"].dtype.name
+        ('float32', 'int32')
+    """
+    kinds = {name: config.spec(name).type for name in [*LOGIT_FILTERS, *FILTERS]}
     return {
-        name: tf.constant(value, tf.int32 if isinstance(value, int) else tf.float32)
-        for name, value in values.items()
+        name: tf.constant(getattr(config, name), tf.int32 if kind is int else tf.float32)
+        for name, kind in kinds.items()
     }
 
 

@@ -71,7 +71,8 @@ class NewTokens(keras.layers.Layer):
 
     def _spread(self, rows):
         # (num_new, d_model) -> (num_new + 1, d_model) -> (vocab_size, d_model)
-        return ops.take(ops.pad(rows.value, ((0, 1), (0, 0))), self.slots, axis=0)
+        rows = ops.cast(rows, "float32")  # a call of the model in 16 bits reads them in 16
+        return ops.take(ops.pad(rows, ((0, 1), (0, 0))), self.slots, axis=0)
 
     def compute_output_shape(self, ids_shape):
         return *ids_shape, self._config["d_model"]

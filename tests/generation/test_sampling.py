@@ -20,7 +20,7 @@ VOCAB = 23
 
 def settings_of(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
     """The values of all filters; by default none does anything."""
-    config = GenerationConfig(temperature=temperature, top_k=top_k, top_p=float(top_p), min_p=min_p)
+    config = GenerationConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     return sampling_settings(config)
 
 

@@ -95,10 +95,16 @@ def test_any_rank_works_also_above_the_width(small_model, small_ids, rank):
     assert all(np.isfinite(array).all() for array in plain_weights(model))
 
 
-def test_half_precision_keeps_and_merges_whole_numbers(small_model, small_ids):
-    model = small_model("mixed_float16", num_blocks=1)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_calls_keeps_and_merges_whole_numbers(
+    small_model, small_ids, precision, tied
+):
+    model = small_model(precision, num_blocks=1, tie_embeddings=tied)
     add_adapters(model, 2, NEW)
     train(model, small_ids(40))
+    plain, ids = build_with(plain_weights(model), model.config), small_ids(2, 11)
+    np.testing.assert_allclose(np.array(model(ids)), np.array(plain(ids)), atol=0.05)
     up = model.blocks[0].feed_forward.up
     expected = np.array(up._kernel) + np.array(up.lora_kernel_a) @ np.array(up.lora_kernel_b)
     index = [id(v) for v in model.weights if "lora" not in v.path].index(id(up._kernel))
