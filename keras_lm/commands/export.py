@@ -76,6 +76,12 @@ def checked_model(arguments: argparse.Namespace) -> tuple[Path, Format]:
         _check_keras_name(arguments.out)
     elif os.path.lexists(arguments.out) or not arguments.out.parent.is_dir():
         raise ConfigError(f"--out must be a new name in a folder, but got {arguments.out}.")
+    elif arguments.out.suffix in {entry.suffix for entry in FORMATS.values()} - {format.suffix, ""}:
+        alone = f", in {format.suffix}" if format.suffix else ""
+        raise ConfigError(
+            f"--out must end in .zip{alone} or be a folder for the format {format.name}, but got "
+            f"{arguments.out}: choose another name or format."
+        )
     return folder.model_file if arguments.last else folder.offered_model, format
 
 

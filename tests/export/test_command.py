@@ -107,6 +107,21 @@ def test_what_exists_is_left_alone(export, tmp_path):
     assert out.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("format", "name", "expected"),
+    [
+        ("onnx", "x.tflite", ".zip, in .onnx or be a folder"),
+        ("onnx", "x.keras", ".zip, in .onnx or be a folder"),
+        ("web", "x.safetensors", ".zip or be a folder"),
+    ],
+)
+def test_no_folder_is_called_like_the_file_of_another_format(
+    export, tmp_path, format, name, expected
+):
+    code, [line] = export("--format", format, "--out", tmp_path / name)
+    assert code == 2 and expected in line and not any(tmp_path.iterdir())
+
+
 def test_a_damaged_model_is_not_exported(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path / "run")
     folder.create()

@@ -1,10 +1,13 @@
 """tokenizer.json read by Hugging Face's library."""
 
+import json
+
 import pytest
 import tokenizers
 
 from keras_lm.data.tokenizers import build_tokenizer, tokenizer_from_dict
 from keras_lm.export.hub_tokenizer import hub_tokenizer, last_merges
+from keras_lm.export.loader.tokens import Tokens
 from keras_lm.settings.checks import ConfigError
 from tests.additions.words import WordTokenizer
 from tests.export.models import ODD_TEXTS, TEXT
@@ -37,6 +40,19 @@ def test_a_separator_that_looks_like_bytes_is_refused(kind):
     data = build_tokenizer(kind, TEXT).to_dict() | {"separator": "§"}
     with pytest.raises(ConfigError, match="does not look like bytes, but got '§'"):
         hub_tokenizer(tokenizer_from_dict(data))
+
+
+@pytest.mark.parametrize("separator", ["|", "\n"])
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_the_loader_knows_the_bytes_of_every_row(kind, separator, tmp_path):
+    data = build_tokenizer(kind, TEXT).to_dict() | {"separator": separator}
+    ours = tokenizer_from_dict(data)
+    config = {"vocab_size": ours.vocab_size, "stop": ours.stop}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text(hub_tokenizer(ours))
+    loaded = Tokens(tmp_path)
+    for row in range(ours.vocab_size):
+        assert loaded.token_bytes(row) == ours.token_bytes(row), row
 
 
 def test_another_tokenizer_is_refused():

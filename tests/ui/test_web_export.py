@@ -93,3 +93,24 @@ def test_the_page_writes_stops_and_fits_a_telephone(new_page, site, scheme):
     page.get_by_role("button", name="Stop").click()
     expect(status).to_contain_text("Stopped after")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_without_a_server_the_page_says_so(browser, site):
+    page = browser.new_page()  # whose complaint about the file is expected
+    page.goto((site[0] / "plain" / "index.html").as_uri())
+    expect(page.get_by_role("status")).to_contain_text("through a web server")
+    page.close()
+
+
+def test_without_a_number_nothing_is_written(new_page, site):
+    page = new_page()
+    page.goto(f"{site[1]}/plain/")
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("Ready: ")
+    for name in ("Temperature", "Top-k", "Top-p", "Tokens", "Seed"):
+        value = page.get_by_label(name).input_value()
+        page.get_by_label(name).fill("")
+        page.get_by_role("button", name="Generate").click()
+        expect(page.locator("input:invalid")).to_have_count(1)
+        page.get_by_label(name).fill(value)
+    expect(status).to_contain_text("Ready: ")

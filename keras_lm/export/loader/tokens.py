@@ -117,7 +117,7 @@ class Tokens:
 
     def token_bytes(self, id: int) -> bytes:
         """The UTF-8 bytes of a token, perhaps only part of a character."""
-        token = self.tokens[id]
+        token = self.tokens.get(id, self.separator)  # of one letter, it has that byte's name
         is_text = id == self.stop or not self.has_bytes
         return token.encode() if is_text else bytes(map(BYTES.__getitem__, token))
 

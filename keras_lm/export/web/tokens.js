@@ -76,7 +76,7 @@ export class Tokens {
 
   // The UTF-8 bytes of a token, perhaps only part of a character.
   bytes(id) {
-    const token = this.tokens[id];
+    const token = this.tokens[id] ?? this.separator; // of one letter, it has that byte's name
     if (id === this.stop || !this.hasBytes) return new TextEncoder().encode(token);
     return Uint8Array.from(token, (letter) => BYTES.get(letter));
   }
