@@ -20,6 +20,7 @@ from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.cluster import Cluster
 from keras_lm.system.signals import ending_at_once
 from keras_lm.system.terminal import say
+from keras_lm.training.rendezvous import WorkerLost, wait_for_all
 
 ORDER_BYTES = 2048
 TASK = re.compile(r"/job:(chief|worker)/(?:replica:0/)?task:([0-9]+)")
@@ -35,10 +36,6 @@ LOST = (
     "resume, and the run goes on from its newest checkpoint."
 )
 WAITING = "Waiting until all are there: {workers}."
-NOT_ALL_STARTED = (
-    "The strategy multi-worker needs all {count} workers, but not all of them answered in time: "
-    "start the same command on each, with its own TF_CONFIG."
-)
 NOT_THE_SAME = (
     "All workers must train the same, but {worker} has other settings or another text than the "
     "chief: start the same command on each."
@@ -49,10 +46,6 @@ INDIVISIBLE = (
 )
 
 _joined: list["Group"] = []
-
-
-class WorkerLost(RuntimeError):
-    """Another process of the run has ended or does not answer; the message says which."""
 
 
 class Group:
@@ -171,17 +164,16 @@ class Group:
             if self._cluster is None:
                 raise
             self.is_broken = True
-            raise WorkerLost(LOST.format(worker=self._lost_worker(str(error)))) from None
+            raise WorkerLost(LOST.format(worker=_lost_worker(self._cluster, str(error)))) from None
 
-    def _lost_worker(self, message: str) -> str:
-        """The process that an error is about, if it names one."""
-        cluster = self._cluster
-        assert cluster is not None
-        for role, index in TASK.findall(message):
-            name = f"{role} {index}" if role == "worker" else role
-            if name in cluster.names and cluster.names.index(name) != cluster.rank:
-                return cluster.describe(cluster.names.index(name))
-        return "another worker"
+
+def _lost_worker(cluster: Cluster, message: str) -> str:
+    """The process that an error is about, if it names one."""
+    for role, index in TASK.findall(message):
+        name = f"{role} {index}" if role == "worker" else role
+        if name in cluster.names and cluster.names.index(name) != cluster.rank:
+            return cluster.describe(cluster.names.index(name))
+    return "another worker"
 
 
 def join(strategy: str) -> Group:
@@ -194,7 +186,7 @@ def join(strategy: str) -> Group:
             "multi-worker": all processes that TF_CONFIG names, for which it waits.
 
     Raises:
-        ConfigError: when TF_CONFIG is not what it must be.
+        ConfigError: when TF_CONFIG is not what it must be, or this process's port is in use.
         WorkerLost: when not all processes were started in time.
     """
     if not _joined:
@@ -214,10 +206,11 @@ def _connected() -> Group:
     if others:
         say(WAITING.format(workers=", ".join(map(cluster.describe, others))))
     try:
-        with ending_at_once():  # TensorFlow would hold a signal back for as long as it waits
+        with ending_at_once():
+            wait_for_all(cluster)
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except LOST_ERRORS:
-        raise WorkerLost(NOT_ALL_STARTED.format(count=len(cluster.names))) from None
+    except (*LOST_ERRORS, tf.errors.InternalError) as error:  # the latter where one dies meanwhile
+        raise WorkerLost(LOST.format(worker=_lost_worker(cluster, str(error)))) from None
     return Group(strategy, cluster)
 
 

@@ -9,9 +9,10 @@ from keras_lm.settings.config import ConfigError, RunConfig
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system.signals import ending_later, on_ending
 from keras_lm.system.terminal import say
-from keras_lm.training.distribution import WorkerLost, join
+from keras_lm.training.distribution import join
 from keras_lm.training.loop import TrainingLoop
 from keras_lm.training.progress import Progress, Requests, Run
+from keras_lm.training.rendezvous import WorkerLost
 from keras_lm.training.replicas import DistributedSteps
 from keras_lm.training.run import OUT_OF_MEMORY
 from keras_lm.training.train_step import OUT_OF_MEMORY_ERRORS, prepare_device

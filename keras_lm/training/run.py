@@ -27,9 +27,10 @@ from keras_lm.system.machine import describe_machine, load_of_others, versions
 from keras_lm.system.signals import ending_later, is_ending, on_ending
 from keras_lm.system.terminal import report_progress, say
 from keras_lm.training.checkpoint import Checkpoint, latest_checkpoint
-from keras_lm.training.distribution import WorkerLost, dismiss, join
+from keras_lm.training.distribution import dismiss, join
 from keras_lm.training.loop import Diverged, TrainingLoop
 from keras_lm.training.progress import Progress, Requests, Run
+from keras_lm.training.rendezvous import WorkerLost
 from keras_lm.training.train_step import OUT_OF_MEMORY_ERRORS, prepare_device
 
 LOWER_RATE = 0.25  # of the learning rate, when training diverged once
