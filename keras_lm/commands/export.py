@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras_lm.commands.flags import typed_path
 from keras_lm.commands.folders import existing_run, read_config
-from keras_lm.data.corpus import Corpus, prepare
+from keras_lm.data.corpus import Corpus, text_of_model
 from keras_lm.data.texts import TEXTS
 from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
@@ -88,15 +88,7 @@ def checked_model(arguments: argparse.Namespace) -> tuple[Path, Format]:
 def text_of(folder: RunFolder, tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
     """The run's text in the model's tokens; None and the reason when that cannot be had."""
     config = read_config(folder)
-    if config.data.task:
-        return None, "a task has no text"
-    try:
-        corpus = prepare(config.data, config.model.context_length, known=tokenizer)
-    except ValueError as error:
-        return None, f"{error}".rstrip(".")
-    if corpus.tokenizer.vocab_size != tokenizer.vocab_size:
-        return None, "the text is not the one that the model was trained on"
-    return corpus, ""
+    return text_of_model(config.data, config.model.context_length, tokenizer)
 
 
 def _check_keras_name(out: Path) -> None:

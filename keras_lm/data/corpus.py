@@ -135,6 +135,30 @@ def prepare(
     return Corpus(tokenizer, train, validation)
 
 
+def text_of_model(
+    data: DataConfig, context_length: int, tokenizer: Tokenizer
+) -> tuple[Corpus | None, str]:
+    """The text that a model was made with, in its tokens; None and the reason without it.
+
+    One that is kept in shards, as it is too large for memory, is not read.
+
+    Args:
+        data: of the run that made the model.
+        context_length: as for `prepare`.
+        tokenizer: the model's, perhaps extended since.
+    """
+    if data.task:
+        return None, "a task has no text"
+    in_memory = data.changed(max_text_mb=min(data.max_text_mb, data.shard_from_mb))
+    try:
+        corpus = prepare(in_memory, context_length, known=tokenizer)
+    except ValueError as error:
+        return None, f"{error}".rstrip(".")
+    if corpus.tokenizer.vocab_size != tokenizer.vocab_size:
+        return None, "the text is not the one that the model was trained on"
+    return corpus, ""
+
+
 def cleaned_text(data: DataConfig, source: bytes | None = None) -> str:
     """The text that `data` describes, read and cleaned; arguments and errors as for `prepare`."""
     separator = data.separator_text

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from keras_lm.data.corpus import Corpus, prepare
+from keras_lm.data.corpus import Corpus, text_of_model
 from keras_lm.data.texts import TEXTS
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage.files import read_json
@@ -32,23 +32,17 @@ class FirstText(NamedTuple):
 def first_text(run: Run) -> FirstText:
     """The validation part of what the run's initial model was trained on.
 
-    It is measured only where the copied config of that model's run names a built-in text that
-    the run's tokenizer can write without a further token.
+    It is measured where the copied config of that model's run names a text that can be read and
+    that the run's tokenizer can write without a further token.
     """
     try:
         config = RunConfig.from_dict(read_json(run.folder.initial_config))
-        data, length = config.data, run.config.model.context_length
-        if not _is_built_in(data.data):
-            return FirstText(None, "it is not a built-in text, or nothing names it")
-        corpus = prepare(data, length, known=run.corpus.tokenizer)
-    except ValueError:  # the config or the text cannot be used
+    except ValueError:
         return FirstText(None, "no config of the run that made the model is beside it")
-    if corpus.tokenizer.vocab_size != run.corpus.tokenizer.vocab_size:
-        return FirstText(None, f"{data.label} is not what the model was made with")
+    data, length = config.data, run.config.model.context_length
+    corpus, reason = text_of_model(data, length, run.corpus.tokenizer)
+    if corpus is None:
+        return FirstText(None, reason)
     if not len(corpus.validation):
         return FirstText(None, f"all of {data.label} was trained on")
-    return FirstText(corpus, TEXTS[data.data].title)
-
-
-def _is_built_in(name: str) -> bool:
-    return name in TEXTS and not TEXTS[name].url
+    return FirstText(corpus, TEXTS[data.data].title if data.data in TEXTS else data.label)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from keras_lm.keras_file.initial import (
 from keras_lm.keras_file.opening import ModelContent, read_model_file
 from keras_lm.settings.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.training.first_text import first_text
 from tests.training.small_run import PLAIN, events_of, train
 
 TEXT = "Ünter Bäumen, unter Zweigen: wörtlich jeder Ast. " * 40
@@ -215,6 +218,34 @@ def test_a_first_text_that_nothing_names_is_left_out_and_said(started, monkeypat
     events, _ = folder.read_events()
     assert any("is not measured" in e.get("message", "") for e in events)
     assert not any("first_val_bits_per_byte" in e for e in events)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": "own.txt"}, "own"),
+        ({"data": "own.txt", "title": "My letters"}, "My letters"),
+        ({"data": "gone.txt"}, "gone.txt"),
+        ({"data": "other.txt"}, "not the one that the model was trained on"),
+        ({"data": "own.txt", "max_text_mb": 9.0, "shard_from_mb": 0.001}, "0.001"),
+        ({"data": "own.txt", "validation_fraction": 0.0}, "all of own was trained on"),
+        ({"data": "task:copy"}, "a task has no text"),
+    ],
+)
+def test_a_first_text_of_ones_own_is_measured_and_what_cannot_be_is_said(
+    started, tmp_path, changes, words
+):
+    folder, config, corpus = started
+    (tmp_path / "own.txt").write_text("alice was tired of sitting by her sister. " * 30)
+    (tmp_path / "other.txt").write_text("Ж" * 300)
+    made_with = json.loads(folder.initial_config.read_text())
+    data = changes["data"] if ":" in changes["data"] else str(tmp_path / changes["data"])
+    made_with["data"] |= {**changes, "data": data}
+    folder.initial_config.write_text(json.dumps(made_with))
+    run: Any = SimpleNamespace(folder=folder, config=config, corpus=corpus)
+    first = first_text(run)
+    assert words in first.words
+    assert (first.num_tokens > 0) == (first.words in ("own", "My letters"))
 
 
 @pytest.mark.parametrize(
