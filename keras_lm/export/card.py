@@ -4,6 +4,7 @@ from keras_lm.export.exported import Exported
 from keras_lm.settings.kinds import Format
 
 LINKS = {"char": "characters", "bpe": "byte pairs", "gpt2": "GPT-2's word pieces"}
+FRESH = "trained from nothing on this text alone"
 FILES = {
     "config.json": "the model's settings",
     "tokenizer.json": "the vocabulary, for Hugging Face `tokenizers`",
@@ -25,17 +26,24 @@ def write_card(model: Exported, format: Format, files: list[str], remark: str = 
     config = model.config
     parts = [f"# {model.title}, a small language model"]
     kind = "8 bits" if remark else "float32"
+    is_taught = model.run.get("data", {}).get("init_from")
+    begun = "that had learned another text before, trained on this one" if is_taught else FRESH
     parts.append(
         f"Made with keras_lm: a decoder-only transformer with {config.parameter_count():,} weights "
-        f"in {kind}, trained from nothing on this text alone: {model.title}."
+        f"in {kind}, {begun}: {model.title}."
     )
     parts += [words for words in (model.course, remark) if words]
     parts.append(_use(model, files))
+    most = f"{config.context_length:,} tokens, its context"
+    length = f"It sees the last {most}."
+    if "generate.py" in files:
+        length = (
+            f"It takes any batch and any length up to {most}; generate.py then goes on with the "
+            "last ones that fit."
+        )
     parts.append(
-        "## Limits\n\n"
-        f"It takes any batch and any length up to {config.context_length:,} tokens, its context; "
-        "generate.py then goes on with the last ones that fit. It has read one text and knows "
-        "nothing else: it writes in that text's manner, and what it says is not true."
+        f"## Limits\n\n{length} It knows nothing but what it has read: it writes in that manner, "
+        "and what it says is not true."
     )
     if model.tokenizer.kind == "gpt2":
         parts.append(

@@ -77,6 +77,20 @@ def test_the_card_says_what_it_is_and_how_it_was_made(models, tmp_path):
         assert part in card
 
 
+@pytest.mark.parametrize("format", ["web", "safetensors"])
+@pytest.mark.parametrize("initial", ["", "first.keras"])
+def test_the_card_claims_no_more_than_the_model_and_its_folder_have(
+    models, tmp_path, format, initial
+):
+    run = {"data": {"data": "a text", "init_from": initial}}
+    model = dataclasses.replace(models["plain"], run=run)
+    write_export(model, FORMATS[format], tmp_path / "out", lambda line: None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("from nothing" in card) is not ("had learned another text before" in card)
+    assert ("from nothing" in card) is not bool(initial)
+    assert ("any batch" in card) is (tmp_path / "out" / "generate.py").exists()
+
+
 def test_a_model_that_a_format_does_not_know_is_refused_and_nothing_is_left(models, tmp_path):
     model = models["plain"]
     strange = dataclasses.replace(model.config)
