@@ -61,6 +61,8 @@ def facts(data: DataConfig, context_length: int, known: dict | None = None) -> d
 def training_size(data: DataConfig) -> dict[str, int]:
     """How many bytes of the text are trained on; the rest validates."""
     check_not_large(data, "in which copies are not looked for")
+    if data.init_from and data.separator_text not in training_text(data):
+        data = data.changed(separator="")  # it is the model's, which another text need not have
     return {"num_bytes": prepare(data, context_length=1).train_bytes}
 
 

@@ -34,10 +34,14 @@ def test_facts_and_copies_are_the_same_in_a_process_of_its_own(kind, outside, mo
     assert answers[2]["copy"] == TrainingText(text).longest_copy(sample)
 
 
-def test_the_end_of_the_text_is_not_what_was_trained_on(tmp_path):
+@pytest.mark.parametrize(
+    "settings", [{}, {"init_from": "first.keras", "separator": "||"}], ids=["fresh", "taught"]
+)
+def test_the_end_of_the_text_is_not_what_was_trained_on(tmp_path, settings):
+    """A model's separator need not occur in the text that it is taught."""
     path = tmp_path / "text.txt"
     path.write_text("é" * 90 + "x" * 10)
-    data = DataConfig(data=str(path))
+    data = DataConfig(data=str(path), **settings)
     size = text_work.ask("training_size", data)["num_bytes"]
     found = text_work.ask("copies", data, num_bytes=size, sample="ééx", run_length=4)
     assert (size, found) == (180, {"copy": "éé", "novelty": None})
