@@ -16,7 +16,7 @@ from pathlib import Path
 from keras_lm.keras_file.initial import keep_initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
-from keras_lm.runs.queue import active_runs, enqueued
+from keras_lm.runs.queue import active_runs, enqueued, runs_in
 from keras_lm.runs.ray_queue import check_ray
 from keras_lm.runs.slots import chosen_slots
 from keras_lm.settings.config import ConfigError, RunConfig
@@ -139,7 +139,7 @@ class Supervisor:
                 state=run_folder.QUEUED,
                 steps=config.most_steps,
                 message="Starting.",
-                **enqueued(active_runs(list_runs(self.root)), owner),
+                **enqueued(active_runs(runs_in(self.root)), owner),
             )
             self._launch(folder, "train", "--wait-turn")
         except (
@@ -167,7 +167,7 @@ class Supervisor:
                 raise ConfigError(f"The run {run_id} is damaged. {summary.damage}")
             folder = self.folder(run_id)
             folder.take_request()  # what was asked of the process before
-            position = enqueued(active_runs(list_runs(self.root)), summary.status.get("owner", ""))
+            position = enqueued(active_runs(runs_in(self.root)), summary.status.get("owner", ""))
             folder.write_status(state=run_folder.QUEUED, pid=None, message="Starting.", **position)
             flags = longer.flags if longer else []
             self._launch(folder, "resume", "--wait-turn", *flags)

@@ -13,7 +13,7 @@ import pytest
 
 from keras_lm.runs import process
 from keras_lm.runs.process import claim, hold, is_alive, is_claimed, process_identity
-from keras_lm.runs.queue import runs_ahead, wait_for_turn
+from keras_lm.runs.queue import active_runs, enqueued, runs_ahead, runs_in, wait_for_turn
 from keras_lm.runs.slots import TURN_FILE
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage import run_folder
@@ -45,6 +45,16 @@ def test_the_order_is_that_of_queueing_and_of_ids_at_the_same_moment(tmp_path):
     assert runs_ahead(early) == []
     assert [run.run_id for run in runs_ahead(tied)] == [early.run_id]
     assert {run.run_id for run in runs_ahead(late)} == {early.run_id, tied.run_id}
+
+
+def test_a_run_with_a_name_of_its_own_stands_in_the_same_queue(tmp_path):
+    early, late = make(tmp_path, 1), make(tmp_path, 3)
+    os.rename(early.path, tmp_path / "mine")
+    assert [run.run_id for run in runs_ahead(late)] == ["mine"]
+    os.rename(late.path, tmp_path / "other")
+    assert [run.run_id for run in runs_ahead(RunFolder(tmp_path / "other"))] == ["mine"]
+    queued = enqueued(active_runs(runs_in(tmp_path)))
+    assert queued["turn"] == 1.0  # behind both, which have the same owner
 
 
 @pytest.mark.parametrize("state", ["paused", "finished", "stopped", "failed", "interrupted"])
