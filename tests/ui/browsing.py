@@ -1,13 +1,12 @@
 """How the page's tests drive a browser, and what no page may ever do."""
 
-import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
 
 BROWSER_VARIABLE = "KERAS_LM_BROWSER"  # the path of another Chromium or Chrome
 USUAL_BROWSERS = (
@@ -22,9 +21,12 @@ FLAGS = (
     "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+HOST = "127.0.0.1"
+LARGE = {"width": 1400, "height": 1000}
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 SECOND = 1000  # Playwright counts milliseconds
 TEXT = "\n".join(f"{n} green bottles, hanging on the wall, and one falls." for n in range(400))
+SMALL = {"d_model": 64, "num_heads": 2, "num_blocks": 1, "ffn_dim": 96}  # soon compiled
 expect.set_options(timeout=60 * SECOND)
 # The sum of what moved by itself: https://web.dev/cls, but over the whole time.
 MOVED = """
@@ -42,20 +44,21 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, USUAL_BROWSERS)), None)
 
 
-class Complaints:
-    """What a browser complains about while a test uses it, and requests that leave the machine.
+class QuietContext:
+    """What the pages of a browser's context complain about, and requests that leave the machine.
 
     Requests to other hosts are refused, as they are where there is no network.
 
     Args:
-        context: the browser's context; every page of it is heard.
+        context: whose pages are heard.
     """
 
     def __init__(self, context: BrowserContext):
-        self.heard: list[str] = []
+        context.set_default_timeout(60 * SECOND)
+        self.context, self.heard = context, []
         context.on("weberror", lambda error: self.heard.append(f"page error: {error.error}"))
         context.on("console", self._hear)
-        context.route(lambda url: urlsplit(url).hostname not in (None, "127.0.0.1"), self._refuse)
+        context.route(lambda url: urlsplit(url).hostname not in (None, HOST), self._refuse)
 
     def _hear(self, message: ConsoleMessage) -> None:
         # On any page but the first, Streamlit looks for its server below the page's path, too.
@@ -67,24 +70,25 @@ class Complaints:
         self.heard.append(f"request to another host: {route.request.url}")
         route.abort()
 
+    def end(self) -> list[str]:
+        """Closes all pages but the browser's own first; gives and forgets what they left."""
+        for page in self.context.pages[1:]:
+            if HOST in page.url:
+                page.evaluate("localStorage.clear()")
+            page.close()
+        self.context.clear_cookies()
+        self.context.clear_permissions()
+        heard, self.heard = self.heard, []
+        return heard
 
-@contextlib.contextmanager
-def quiet_pages(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Gives what makes pages, each in a context of its own; in the end none may have complained."""
-    opened = []
 
-    def make(**options) -> Page:
-        """`options` are Playwright's for a context, such as `color_scheme`."""
-        context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
-        context.set_default_timeout(60 * SECOND)
-        opened.append((context, Complaints(context)))
-        return context.new_page()
-
-    yield make
-    for context, _ in opened:
-        context.close()
-    heard = [complaint for _, complaints in opened for complaint in complaints.heard]
-    assert not heard, "\n".join(heard)
+def open_form(page: Page, address: str, model: Mapping[str, int] | None = None) -> Page:
+    """Opens the form of a new run, of which `model` may have settings."""
+    settings = "".join(f"&model.{name}={value}" for name, value in (model or {}).items())
+    page.goto(f"{address}/?run=new{settings}")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    settle(page)
+    return page
 
 
 def start(page: Page, steps: int) -> str:

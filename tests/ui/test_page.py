@@ -16,6 +16,7 @@ from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
 from tests.ui.browsing import (
     SECOND,
+    SMALL,
     TEXT,
     choose,
     fill,
@@ -42,11 +43,12 @@ def point(loss: float) -> dict:
     }
 
 
-def test_train_reload_generate_download_load(new_page, page, address, runs_folder, tmp_path):
+def test_train_reload_generate_download_load(new_page, small_page, address, runs_folder, tmp_path):
+    page = small_page
     vocab_size = prepare(QUICK_START.data, 1).tokenizer.vocab_size
-    weights = QUICK_START.with_vocab_size(vocab_size).model.parameter_count()
+    weights = QUICK_START.model.changed(**SMALL, vocab_size=vocab_size).parameter_count()
     expect(page.get_by_text(f"{weights:,}")).to_be_visible()
-    run_id = start(page, 300)
+    run_id = start(page, 900)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(page.get_by_text("being compiled")).to_be_visible()
     expect(page.get_by_text(re.compile("Step [1-9][0-9]* of"))).to_be_visible()
@@ -60,15 +62,15 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     expect(second_tab.get_by_role("button", name="Stop")).to_be_visible(timeout=30 * SECOND)
     second_tab.close()
 
-    newest = page.get_by_text(re.compile("after step (250|300)"))  # the last steps are soon done
+    newest = page.get_by_text(re.compile("after step (750|900)"))  # the last steps are soon done
     expect(newest).to_be_visible(timeout=120 * SECOND)
     expect(page.locator(".stMarkdownBadge")).to_contain_text("Finished", timeout=120 * SECOND)
-    expect(page.get_by_text("after step 300")).to_be_visible()
+    expect(page.get_by_text("after step 900")).to_be_visible()
     no_traceback(page)
     folder = RunFolder(runs_folder / run_id)
     events, _ = folder.read_events()
     final = [event for event in events if "val_loss" in event][-1]
-    assert final["step"] == 300 and final["val_loss"] < folder.read_status()["unigram_entropy"] / 2
+    assert final["step"] == 900 and final["val_loss"] < folder.read_status()["unigram_entropy"] / 2
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download .keras").click()
@@ -101,7 +103,8 @@ def test_train_reload_generate_download_load(new_page, page, address, runs_folde
     assert page.locator(".st-key-generated-1-0").inner_text() == shown
 
 
-def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(page, address, runs_folder):
+def test_stop_keeps_the_model_and_a_closed_page_ends_nothing(small_page, address, runs_folder):
+    page = small_page
     run_id = start(page, 100_000)
     folder = RunFolder(runs_folder / run_id)
     expect(page.get_by_text(re.compile("Step [1-9][0-9]* of"))).to_be_visible()

@@ -7,7 +7,7 @@ import sys
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import MANIFEST_FILE, RunFolder
@@ -18,19 +18,11 @@ from tests.ui.browsing import (
     fill,
     fill_steps,
     no_traceback,
+    open_form,
     open_group,
     settle,
     start,
 )
-
-
-def open_form(new_page, address: str, **options) -> Page:
-    page = new_page(**options)
-    page.add_init_script(MOVED)
-    page.goto(f"{address}/?run=new")
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
-    settle(page)
-    return page
 
 
 def put_ended_run(runs_folder, run_id: str, loss: float = 2.0) -> RunFolder:
@@ -50,7 +42,9 @@ def put_ended_run(runs_folder, run_id: str, loss: float = 2.0) -> RunFolder:
 
 def test_a_run_is_seen_as_a_whole_and_nothing_moves(new_page, address):
     for viewport in ({"width": 390, "height": 844}, {"width": 1280, "height": 720}):
-        page = open_form(new_page, address, viewport=viewport)
+        page = new_page(viewport=viewport)
+        page.add_init_script(MOVED)
+        open_form(page, address)
         assert page.evaluate("moved") < 0.05
     expect(page.locator("[data-testid=stSidebar]").get_by_text("Advanced")).to_be_visible()
     start(page, 200)
