@@ -24,7 +24,7 @@ from keras_lm.runs.own_pace import slot_speed
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings import estimates
 from keras_lm.settings.presets import PRESETS
-from keras_lm.storage.run_folder import new_run_id
+from keras_lm.storage.run_names import new_run_id
 from keras_lm.system import machine
 from keras_lm.system.paths import CACHE_VARIABLE
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from keras_lm.storage.run_folder import list_runs
+from keras_lm.storage.run_names import list_runs
 from tests.page_server import page_server
 from tests.ui.browsing import FLAGS, SECOND, find_browser, settle
 

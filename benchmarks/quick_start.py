@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_lm.storage.run_folder import RunFolder, new_run_id
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import new_run_id
 
 PROJECT = Path(__file__).resolve().parents[1]
 PORT = 8599

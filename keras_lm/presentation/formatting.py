@@ -74,7 +74,7 @@ def label_runs(summaries: list[RunSummary]) -> dict[str, str]:
     labels: dict[str, str] = {}
     taken: set[str] = set()
     for summary in summaries:
-        when, suffix = show_stamp(summary.run_id), summary.run_id.split("-")[2]
+        when, suffix = show_stamp(summary.run_id), summary.run_id.rpartition("-")[2]
         title, settings = _given_name(summary), []
         if not title and (config := summary.trained_config) is not None:
             title = text_title(config.data)

@@ -12,7 +12,6 @@ queueing, Goyal, Vin and Cheng, 1996).
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_lm.runs.process import is_alive
@@ -21,6 +20,7 @@ from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import MOVES, QUEUED, RunFolder
+from keras_lm.storage.run_names import list_runs
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 10.0  # after which all runs are looked at again, whatever those before do
@@ -42,11 +42,6 @@ def position(run_id: str, status: dict) -> Position:
         Position(turn=2.0, queued_at=7.5, run_id='mine')
     """
     return Position(status.get("turn", 0.0), status.get("queued_at", 0.0), run_id)
-
-
-def runs_in(root: Path) -> list[RunFolder]:
-    """All runs of a folder, also those that a person gave a name of their own."""
-    return [RunFolder(file.parent) for file in root.glob("*/status.json")]
 
 
 def active_runs(folders: Iterable[RunFolder]) -> dict[str, dict]:
@@ -78,7 +73,7 @@ def ahead_of(own: Position, active: dict[str, dict]) -> list[str]:
 def runs_ahead(folder: RunFolder) -> list[RunFolder]:
     """The living runs beside `folder` that train, or whose turn comes before its own."""
     root = folder.path.parent
-    ahead = ahead_of(position(folder.run_id, folder.read_status()), active_runs(runs_in(root)))
+    ahead = ahead_of(position(folder.run_id, folder.read_status()), active_runs(list_runs(root)))
     return [RunFolder(root / run_id) for run_id in ahead]
 
 
@@ -107,13 +102,13 @@ def first_position(folder: RunFolder) -> dict[str, Any]:
     """What `enqueued` says of a run; nothing where its status says that it is queued already."""
     if folder.read_status().get("state") == QUEUED:
         return {}
-    return enqueued(active_runs(runs_in(folder.path.parent)))
+    return enqueued(active_runs(list_runs(folder.path.parent)))
 
 
 def move(folder: RunFolder, request: str) -> None:
     """Changes a waiting run's own position as one of MOVES asks."""
     own = position(folder.run_id, folder.read_status())
-    found = waiting(active_runs(runs_in(folder.path.parent)))
+    found = waiting(active_runs(list_runs(folder.path.parent)))
     others = [theirs for theirs in found if theirs.run_id != own.run_id]
     index = sum(theirs < own for theirs in others)
     target = {"front": 0, "up": index - 1, "down": index + 1}[request]

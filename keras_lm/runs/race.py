@@ -21,7 +21,8 @@ from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import read_json, write_atomically
-from keras_lm.storage.run_folder import RunFolder, new_run_id
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import new_run_id
 
 RACE_FILE, RESULT_FILE = "race.json", "result.json"
 RACES = "races"  # the folder beside the page's runs; a race of the command line has its runs in it

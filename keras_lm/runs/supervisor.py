@@ -16,7 +16,7 @@ from pathlib import Path
 from keras_lm.keras_file.initial import keep_initial
 from keras_lm.keras_file.opening import ModelFileError, check_model_file
 from keras_lm.runs.process import is_alive, is_claimed
-from keras_lm.runs.queue import active_runs, enqueued, runs_in
+from keras_lm.runs.queue import active_runs, enqueued
 from keras_lm.runs.ray_queue import check_ray
 from keras_lm.runs.slots import chosen_slots
 from keras_lm.settings.config import ConfigError, RunConfig
@@ -24,7 +24,8 @@ from keras_lm.settings.longer import Longer
 from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import PARTIAL, append_plain, remove_leftovers, sha256, write_atomically
-from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import is_run_id, list_runs, new_run_id
 from keras_lm.system.paths import PROJECT, environment_for_children
 
 UPLOADS = "uploads"  # the folder beside the runs for uploaded files
@@ -114,7 +115,7 @@ class Supervisor:
 
     def folder(self, run_id: str) -> RunFolder:
         """The run's folder; ConfigError unless `run_id` has an id's form, which no path has."""
-        if not run_folder.RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             raise ConfigError(f"There is no run {run_id!r:.40}.")
         return RunFolder(self.root / run_id)
 
@@ -139,7 +140,7 @@ class Supervisor:
                 state=run_folder.QUEUED,
                 steps=config.most_steps,
                 message="Starting.",
-                **enqueued(active_runs(runs_in(self.root)), owner),
+                **enqueued(active_runs(list_runs(self.root)), owner),
             )
             self._launch(folder, "train", "--wait-turn")
         except (
@@ -167,7 +168,7 @@ class Supervisor:
                 raise ConfigError(f"The run {run_id} is damaged. {summary.damage}")
             folder = self.folder(run_id)
             folder.take_request()  # what was asked of the process before
-            position = enqueued(active_runs(runs_in(self.root)), summary.status.get("owner", ""))
+            position = enqueued(active_runs(list_runs(self.root)), summary.status.get("owner", ""))
             folder.write_status(state=run_folder.QUEUED, pid=None, message="Starting.", **position)
             flags = longer.flags if longer else []
             self._launch(folder, "resume", "--wait-turn", *flags)

@@ -36,7 +36,6 @@ ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
 MOVES = ("front", "up", "down")  # of a run that waits, in the queue
 REQUESTS = ("stop", "pause", "sample", *MOVES)
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
-RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 STATE_FILE, POSITION_FILE, MANIFEST_FILE = "state.npz", "position.json", "MANIFEST.json"
 TENSORBOARD_FILE = re.compile(r"events\.out\.tfevents\.[0-9]+(\.[^/]*)?\.keras_lm")
 CONFIG_KEYS = {"schema", "model", "data", "training"}
@@ -49,11 +48,6 @@ def remove_checkpoint(path: Path) -> None:
     """Removes a checkpoint's folder; one that holds anything else is not ours and stays whole."""
     if path.is_dir() and not path.is_symlink() and not other_names(path, CHECKPOINT_FILES):
         remove_made_here(path, CHECKPOINT_FILES)
-
-
-def new_run_id() -> str:
-    """An id that sorts by time and is a safe folder name, such as 20260131-093000-1f2e3d."""
-    return time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex()
 
 
 class RunFolder:
@@ -385,12 +379,3 @@ class RunFolder:
     def log_tail(self, num_bytes: int = 8_000) -> str:
         """The last whole lines of the process's own output."""
         return files.last_lines(self.log_file, num_bytes)
-
-
-def list_runs(root: Path) -> list[RunFolder]:
-    """The folders below `root` that are named like runs, newest first."""
-    try:
-        names = sorted(filter(RUN_ID.fullmatch, os.listdir(root)), reverse=True)
-    except OSError:
-        return []
-    return [RunFolder(root / name) for name in names if os.path.isdir(root / name)]

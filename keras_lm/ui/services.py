@@ -21,7 +21,8 @@ from keras_lm.settings import estimates
 from keras_lm.settings.config import ConfigError, DataConfig
 from keras_lm.settings.estimates import Speed
 from keras_lm.storage.files import DamagedFile, read_json
-from keras_lm.storage.run_folder import RunFolder, list_runs
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import list_runs
 from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
 

@@ -13,11 +13,12 @@ import pytest
 
 from keras_lm.runs import process
 from keras_lm.runs.process import claim, hold, is_alive, is_claimed, process_identity
-from keras_lm.runs.queue import active_runs, enqueued, runs_ahead, runs_in, wait_for_turn
+from keras_lm.runs.queue import active_runs, enqueued, runs_ahead, wait_for_turn
 from keras_lm.runs.slots import TURN_FILE
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import list_runs
 
 ROOT = Path(__file__).parents[2]
 ME = process_identity()
@@ -53,7 +54,7 @@ def test_a_run_with_a_name_of_its_own_stands_in_the_same_queue(tmp_path):
     assert [run.run_id for run in runs_ahead(late)] == ["mine"]
     os.rename(late.path, tmp_path / "other")
     assert [run.run_id for run in runs_ahead(RunFolder(tmp_path / "other"))] == ["mine"]
-    queued = enqueued(active_runs(runs_in(tmp_path)))
+    queued = enqueued(active_runs(list_runs(tmp_path)))
     assert queued["turn"] == 1.0  # behind both, which have the same owner
 
 

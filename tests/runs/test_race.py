@@ -25,7 +25,8 @@ from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.storage import run_folder
-from keras_lm.storage.run_folder import RunFolder, new_run_id
+from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_names import new_run_id
 
 TINY = RunConfig(
     ModelConfig(0, 7, d_model=6, num_heads=1, num_blocks=1, ffn_dim=5),

@@ -20,7 +20,8 @@ from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.estimates import Speed
 from keras_lm.settings.presets import QUICK_START
-from keras_lm.storage.run_folder import QUEUED, STOPPED, TRAINING, RunFolder, list_runs
+from keras_lm.storage.run_folder import QUEUED, STOPPED, TRAINING, RunFolder
+from keras_lm.storage.run_names import list_runs
 from keras_lm.system.machine import num_cores
 
 ROOT = Path(__file__).parents[2]

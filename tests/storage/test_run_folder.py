@@ -10,7 +10,7 @@ import pytest
 from keras_lm.storage import run_folder
 from keras_lm.storage.files import DamagedFile, read_json, write_atomically
 from keras_lm.storage.records import NAME_LENGTH, NOTE_LENGTH
-from keras_lm.storage.run_folder import RunFolder, list_runs, new_run_id
+from keras_lm.storage.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -200,22 +200,6 @@ def test_the_log_is_read_from_its_end(folder, size, seen):
 def test_a_log_cut_inside_a_character_is_still_text(folder):
     folder.log_file.write_bytes("éé".encode())
     assert folder.log_tail(3) == "\ufffdé"
-
-
-def test_run_ids_are_folder_names_that_differ():
-    ids = {new_run_id() for _ in range(100)}
-    assert len(ids) == 100
-    assert all(run_folder.RUN_ID.fullmatch(run_id) for run_id in ids)
-
-
-def test_listing_ignores_what_is_no_run_and_sorts_newest_first(tmp_path):
-    names = ["20260131-093000-1f2e3d", "20251231-235959-ffffff", "20260131-093001-000000"]
-    others = ["notes", ".partial", "20260131-093000", "x20260131-093000-1f2e3d", "2026"]
-    for name in names + others:
-        (tmp_path / name).mkdir()
-    (tmp_path / "20270131-093000-1f2e3d").write_text("a file")
-    assert [run.run_id for run in list_runs(tmp_path)] == [names[2], names[0], names[1]]
-    assert list_runs(tmp_path / "missing") == []
 
 
 def test_notes_are_merged_bounded_and_removed_with_the_run(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from keras_lm.runs.process import is_alive
-from keras_lm.storage.run_folder import list_runs
+from keras_lm.storage.run_names import list_runs
 from tests.page_server import free_port, page_server
 from tests.ui.browsing import (
     BROWSER_VARIABLE,

@@ -19,7 +19,7 @@ from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
 from keras_lm.settings.training_config import MULTI_WORKER, NO_BUDGET
-from keras_lm.storage.run_folder import RUN_ID
+from keras_lm.storage.run_names import is_run_id
 from keras_lm.ui.parts.fields import PARTS, all_specs, explain, without_advice
 from keras_lm.ui.services import supervisor
 
@@ -155,7 +155,7 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
     else:
         problems.append(ConfigError(f"There is no text {text!r:.40}."))
     initial = address.get(INITIAL, "")
-    if RUN_ID.fullmatch(initial):
+    if is_run_id(initial):
         return replace(draft, initial=initial), problems
     if initial:
         problems.append(ConfigError(f"There is no run {initial!r:.40}."))
