@@ -21,6 +21,8 @@ GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"  # how such file
 PACKING_ERRORS = (OSError, EOFError, zlib.error)
 MOST_ENTRIES = 10_000  # of a folder or a pattern: links make some endless
 
+EMPTY = "{name} is empty. Choose one with some text."
+
 Entry = TypeVar("Entry", str, Path)
 
 # How files begin that are not plain text, and what they are called.
@@ -171,7 +173,7 @@ def read_text(
         )
     text = plain_newlines(text)
     if not text:
-        raise TextError(f"{name} is empty. Choose one with some text.")
+        raise TextError(EMPTY.format(name=name))
     if text.isspace():
         raise TextError(f"{name} has only spaces and line ends. Choose one with some text.")
     if len(text) < 2:

@@ -214,6 +214,14 @@ def test_what_is_said_of_a_large_text_that_cannot_be_used(tmp_path, content, cha
     assert "\n" not in str(raised.value)
 
 
+def test_an_empty_file_among_others_is_refused_as_it_is_in_memory(text, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    data = config(f"{text}\n{tmp_path / 'empty.txt'}")
+    for prepare in (preparation.prepare, corpus.prepare):
+        with pytest.raises(TextError, match="empty.txt is empty. Choose one with some text."):
+            prepare(data, CONTEXT)
+
+
 def test_too_small_and_full_disks_are_said(text, monkeypatch):
     data = config(text)
     with monkeypatch.context() as patched:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_lm.data.reading import (
+    EMPTY,
     MEGABYTE,
     PACKING_ERRORS,
     TextError,
@@ -84,11 +85,13 @@ class TextStream:
     def text_size(self) -> float:
         """Bytes of the text, about; of packed files it is not known, but guessed.
 
-        Raises TextError when that is certainly more than is accepted.
+        Raises TextError when that is certainly more than is accepted, or a file is empty.
         """
         known = guessed = 0
         for path in self.paths:
             size = path.stat().st_size
+            if not size:
+                raise TextError(EMPTY.format(name=path))
             plain = not is_packed(path)
             if plain and not holds_records(path, self._data.text_field):
                 known += size
