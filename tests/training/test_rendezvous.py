@@ -16,6 +16,8 @@ from keras_lm.training import rendezvous
 from keras_lm.training.rendezvous import WorkerLost, wait_for_all
 
 WAITS = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background programs ignore
 from keras_lm.settings.cluster import Cluster
 from keras_lm.system.signals import ending_at_once
 from keras_lm.training.rendezvous import wait_for_all
@@ -89,7 +91,10 @@ def test_a_signal_ends_who_waits(addresses, number):
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(10.0) == -number
+        try:
+            assert process.wait(10.0) == -number
+        finally:
+            process.kill()
 
 
 def test_who_dies_while_tensorflow_connects_them_is_named(addresses, monkeypatch):
