@@ -119,12 +119,8 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def open_group(page: Page, title: str) -> None:
     """Opens one of the groups of advanced settings."""
-    group = page.get_by_role("radio", name=title, exact=True)
-    group.click()
+    page.get_by_role("radio", name=title, exact=True).click()
     settle(page)
-    if not group.is_checked():  # a click can be lost while the page is drawn anew
-        group.click()
-        settle(page)
 
 
 def fill(page: Page, label: str, value: object) -> None:

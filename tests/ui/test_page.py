@@ -205,6 +205,7 @@ def test_a_reload_keeps_settings_and_text_and_a_title_is_text_only(page, tmp_pat
     open_group(page, "Text")
     choose(page, "Tokenizer", "char")
     choose(page, "Text", "Upload a file")
+    expect(page.get_by_text("Upload or paste your text")).to_be_visible()  # all is drawn
     open_group(page, "Model")
     fill(page, "Blocks", 1)
     fill(page, "Steps", 1)
