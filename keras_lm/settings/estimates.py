@@ -26,6 +26,7 @@ REFERENCE_FLOPS = 2.05e11
 START_SECONDS = {"process": 4.5, "block": 0.38, "1,000 symbols": 0.08}
 START_SECONDS_PER_BLOCK_WITH_DROPOUT = 0.37
 END_SECONDS = {"process": 2.0, "block": 0.77}  # compiling validation and samples; saving
+OTHERS_AT_START = 0.5  # start and end wait for other programs half as much as steps do
 VALIDATION_PART = 0.26  # of a training step's work, per token
 STEP_SECONDS = {  # per unit of `step_work`
     "products": 3.38e-12,
@@ -206,9 +207,10 @@ def _costs(config: RunConfig, speed: Speed, validation_tokens: int) -> _Costs:
         VALIDATION_PART * (per_step - seconds["optimizer products"]) / config.tokens_per_step
     )
     end = END_SECONDS["process"] + END_SECONDS["block"] * model.num_blocks
+    once = slowness**0.5 * (1.0 + OTHERS_AT_START * speed.others)
     return _Costs(
-        start=_start_seconds(model, training) * slowness**0.5,
-        end=end * slowness**0.5,
+        start=_start_seconds(model, training) * once,
+        end=end * once,
         step=per_step,
         validation=validation_tokens * per_token,
         eval_every=training.eval_every,

@@ -93,6 +93,18 @@ def test_a_machine_fast_at_products_starts_faster_too():
     assert starts[1] == pytest.approx(starts[0] / 2, rel=0.1)
 
 
+def test_other_programs_slow_the_start_half_as_much_as_the_steps():
+    def seconds(steps, others):
+        speed = estimates.Speed(1e11, others=others)
+        return estimates.run_seconds(changed("training", steps=steps, eval_every=0), speed)
+
+    for others in (0.0, 0.3, 1.0, 2.0):
+        step = seconds(2, others) - seconds(1, others)
+        assert step == pytest.approx((1 + others) * (seconds(2, 0.0) - seconds(1, 0.0)))
+        around = seconds(1, 0.0) - (seconds(2, 0.0) - seconds(1, 0.0))  # all but the steps
+        assert seconds(1, others) - step == pytest.approx((1 + others / 2) * around)
+
+
 def test_validation_takes_time_as_often_as_it_is_done():
     def seconds(**changes):
         config = changed("training", steps=100, **changes)
