@@ -34,12 +34,17 @@ QUICK_START = RunConfig(
         sample_every=250,
     ),
 )
-# With more time a text is read more often, so that a larger model pays, with dropout. The more
+# With more time a text is read more often, so that larger models pay, with dropout. The more
 # windows an update has, the less each of them costs.
 FIVE_MINUTES = dataclasses.replace(
     QUICK_START,
     model=QUICK_START.model.changed(d_model=192, num_blocks=4, ffn_dim=384, dropout=0.1),
     training=QUICK_START.training.changed(steps=1900, max_seconds=300.0, batch_size=12),
+)
+FIFTEEN_MINUTES = dataclasses.replace(
+    FIVE_MINUTES,
+    model=FIVE_MINUTES.model.changed(d_model=256, num_blocks=6, ffn_dim=512, dropout=0.2),
+    training=FIVE_MINUTES.training.changed(steps=1850, max_seconds=900.0),
 )
 # A generated task's instances are short and never the same, so many fit into a step.
 TASK = dataclasses.replace(
@@ -92,12 +97,14 @@ ORIGINAL = RunConfig(
 PRESETS = {
     "quick-start": QUICK_START,
     "five-minutes": FIVE_MINUTES,
+    "fifteen-minutes": FIFTEEN_MINUTES,
     "original": ORIGINAL,
     "task": TASK,
 }
 TITLES = {
     "quick-start": "Quick start",
     "five-minutes": "Five minutes",
+    "fifteen-minutes": "Fifteen minutes",
     "original": "Original",
     "task": "Task",
 }

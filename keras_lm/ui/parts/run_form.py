@@ -67,10 +67,10 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         key="preset",
         required=True,
         on_change=take_preset,
-        help="Quick start: the best recipe for a minute on a CPU. Five minutes: a larger model, "
-        "which learns more in that time. Original: the recipe of the browser app that this is a "
-        "port of, six blocks with linear attention. Task: for the generated tasks at the end of "
-        "the texts.",
+        help="Quick start: the best recipe for a minute on a CPU. Five minutes and Fifteen "
+        "minutes: larger models, which learn more in that time. Original: the recipe of the "
+        "browser app that this is a port of, six blocks with linear attention. Task: for the "
+        "generated tasks at the end of the texts.",
     )
     own = text_form()
     size_form()
