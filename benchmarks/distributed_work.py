@@ -37,7 +37,8 @@ def corpus() -> Corpus:
         ids.append(int(pairs[which, ids[-1]]))
     letters = "".join(map(chr, range(48, 112)))
     array = np.array(ids, "int32")
-    return Corpus(CharTokenizer.from_text(letters), array, array[:0])
+    tokenizer = CharTokenizer.from_text(letters)
+    return Corpus(tokenizer, array, array[:0], context_length=128)
 
 
 def make_loop(case: dict[str, Any], strategy: str, text: Corpus) -> TrainingLoop:

@@ -14,7 +14,7 @@ from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
 from keras_lm.data.tokenizers import Tokenized, Tokenizer, tokenize, tokenize_further
 from keras_lm.settings.config import DataConfig
-from keras_lm.settings.data_config import BETWEEN_TOKENS
+from keras_lm.settings.data_config import BETWEEN_TOKENS, MEASURED_TOKENS
 
 BEGINNING = 2_000  # tokens: where a text's first words are looked for
 TITLE_LENGTH, PROMPT_LENGTH = 40, 30  # characters
@@ -29,16 +29,27 @@ class Corpus:
         tokenizer: made from the whole text.
         train: (num_tokens,) int32, what is trained on.
         validation: the text's end, never trained on; perhaps empty.
+        context_length: tokens that the model sees at once.
     """
 
     tokenizer: Tokenizer
     train: np.ndarray
     validation: np.ndarray
+    context_length: int
 
-    @property
+    @cached_property
     def measured(self) -> np.ndarray:
-        """The tokens that measure the model."""
-        return self.validation
+        """The tokens that measure the model: all of the validation part, or windows spread over it.
+
+        Returns:
+            (num_tokens,) int32, or (count, context_length + 1) where there are too many.
+        """
+        if len(self.validation) <= MEASURED_TOKENS:
+            return self.validation[:]
+        length = self.context_length + 1
+        count = max(2, MEASURED_TOKENS // self.context_length)
+        starts = np.arange(count) * (len(self.validation) - length) // (count - 1)
+        return np.stack([self.validation[start : start + length] for start in starts.tolist()])
 
     @cached_property
     def unigram_entropy(self) -> float:
@@ -70,8 +81,11 @@ class Corpus:
         return bits_per_byte(loss, self.train_bytes, len(self.train))
 
     def validation_bits_per_byte(self, loss: float) -> float:
-        """A validation loss in nats per token as bits per byte of the text that validates."""
-        return bits_per_byte(loss, self.validation_bytes, len(self.validation))
+        """A validation loss in nats per token as bits per byte of what was measured."""
+        if self.measured.ndim == 1:
+            return bits_per_byte(loss, self.validation_bytes, len(self.validation))
+        targets = self.measured[:, 1:]
+        return bits_per_byte(loss, self._size(targets.reshape(-1)), targets.size)
 
     @cached_property
     def train_bytes(self) -> int:
@@ -132,7 +146,7 @@ def prepare(
     else:
         tokenizer, train, validation = tokenized(*split(text, fraction, separator))
     check_length(train, validation, context_length, fraction, tokenizer.unit)
-    return Corpus(tokenizer, train, validation)
+    return Corpus(tokenizer, train, validation, context_length)
 
 
 def text_of_model(

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from keras_lm.data.corpus import Corpus, unigram_entropy
+from keras_lm.data.corpus import Corpus, bits_per_byte, unigram_entropy
 from keras_lm.data.reading import TextError
 from keras_lm.data.tasks import END, SIGNS, Instances
 from keras_lm.data.tokenizers import CharTokenizer, SeparatedTokenizer, Tokenizer
@@ -45,6 +45,7 @@ class TaskCorpus(Corpus):
         return cls(
             tokenizer,
             *(part.reshape(-1) for part in rows),  # (count, size) -> (count * size,)
+            context_length=rows[0].shape[1] - 1,
             task=task,
             length=length,
             held_out=signed(rows[1], tested.is_answer),
@@ -62,6 +63,10 @@ class TaskCorpus(Corpus):
     def measured(self) -> np.ndarray:
         """The instances that measure the model, as rows that say which of them are answers."""
         return self.held_out
+
+    def validation_bits_per_byte(self, loss: float) -> float:
+        """A loss of the answers in nats per character, each of which is a byte, as bits."""
+        return bits_per_byte(loss, num_bytes=1, num_tokens=1)
 
     @cached_property
     def unigram_entropy(self) -> float:

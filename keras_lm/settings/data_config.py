@@ -13,6 +13,7 @@ TASK, TASK_PREFIX = "Task", "task:"  # a group of settings; how a task's name as
 TASK_NAMES = {TASK_PREFIX + name: task for name, task in TASKS.items()}
 BETWEEN_CHARACTERS, BETWEEN_TOKENS = "characters", "tokens"
 LARGEST_IN_MEMORY, LARGEST_TEXT = 1024, 100_000  # megabytes
+MEASURED_TOKENS = 2**17  # of the validation part that measure the model, at most
 # Where a stored config lacks the setting: texts were cut between tokens, .jsonl was plain text, all
 # texts were held in memory.
 EARLIER_DATA = {"cut": BETWEEN_TOKENS, "text_field": "", "shard_from_mb": LARGEST_IN_MEMORY}

@@ -11,6 +11,7 @@ import dataclasses
 from typing import NamedTuple
 
 from keras_lm.settings.config import ConfigError, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.data_config import MEASURED_TOKENS
 from keras_lm.settings.variants import ACTIVATIONS, ATTENTIONS, OPTIMIZERS
 from keras_lm.system import machine
 
@@ -212,7 +213,7 @@ def _costs(config: RunConfig, speed: Speed, validation_tokens: int) -> _Costs:
         start=_start_seconds(model, training) * once,
         end=end * once,
         step=per_step,
-        validation=validation_tokens * per_token,
+        validation=min(validation_tokens, MEASURED_TOKENS) * per_token,
         eval_every=training.eval_every,
     )
 

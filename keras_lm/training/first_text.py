@@ -26,7 +26,7 @@ class FirstText(NamedTuple):
     @property
     def num_tokens(self) -> int:
         """How many there are to validate."""
-        return len(self.corpus.validation) if self.corpus else 0
+        return self.corpus.measured.size if self.corpus else 0
 
 
 def first_text(run: Run) -> FirstText:

@@ -54,7 +54,7 @@ def held_out_window(corpus: Corpus, context_length: int) -> HeldOutWindow:
 
     Example:
         >>> from keras_lm.data.tokenizers import CharTokenizer
-        >>> text = Corpus(CharTokenizer.from_text("ab"), np.zeros(90, "int32"), np.arange(10) % 2)
+        >>> text = Corpus(CharTokenizer.from_text("ab"), np.zeros(9, "int32"), np.arange(10) % 2, 3)
         >>> held_out_window(text, context_length=3).ids
         array([0, 1, 0, 1])
     """

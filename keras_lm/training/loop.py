@@ -286,7 +286,7 @@ class TrainingLoop:
         first = self.first.corpus
         if first is None:
             return None
-        found = self.compiled_steps.validate(first.validation, self._validation_batch)
+        found = self.compiled_steps.validate(first.measured, self._validation_batch)
         return first.validation_bits_per_byte(found.loss)
 
     def _note_first_text(self) -> None:

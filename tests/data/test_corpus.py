@@ -154,6 +154,15 @@ def number_after(words, caught) -> int | None:
     return int(found[1].replace(",", "")) if found else None
 
 
+@pytest.mark.parametrize(("size", "shape"), [(19, (19,)), (20, (20,)), (21, (5, 5))])
+def test_all_of_the_validation_part_is_measured_unless_it_is_large(monkeypatch, size, shape):
+    monkeypatch.setattr(corpus, "MEASURED_TOKENS", 20)
+    ids = np.arange(size) % 2
+    prepared = corpus.Corpus(tokenize("char", "ab")[0], ids, ids, context_length=4)
+    assert prepared.measured.shape == shape
+    assert prepared.validation_bits_per_byte(math.log(2)) == pytest.approx(1.0)
+
+
 def test_bits_per_byte_divide_the_loss_by_the_length_of_each_part_s_tokens(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("é" * 80 + "x" * 20)  # two bytes each, then one
@@ -197,6 +206,6 @@ def test_unigram_entropy_of_nothing():
 )
 def test_a_text_s_first_words_are_its_own(text, words):
     tokenizer, *parts = tokenize("char", text)
-    prepared = corpus.Corpus(tokenizer, *parts)
+    prepared = corpus.Corpus(tokenizer, *parts, context_length=3)
     assert prepared.first_words == words
     assert tokenizer.unknown(words) == []

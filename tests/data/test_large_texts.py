@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_lm.data import corpus, preparation
-from keras_lm.data.large import making, pool, sharded_corpus, streams, work
+from keras_lm.data.large import making, pool, streams, work
 from keras_lm.data.large.sharded_corpus import ShardedCorpus
 from keras_lm.data.large.shards import Shard, Shards
 from keras_lm.data.large.streams import TextStream, is_large
@@ -183,9 +183,14 @@ def test_a_changed_file_or_setting_is_another_text(text):
     assert folder_of(data) != first
 
 
-def test_a_large_validation_part_is_measured_on_windows_spread_over_it(text, monkeypatch):
-    monkeypatch.setattr(sharded_corpus, "MEASURED_TOKENS", 10 * CONTEXT)
-    found = preparation.prepare(config(text, tokenizer="gpt2"), CONTEXT)
+@pytest.mark.parametrize("shard_from_mb", [0.01, 50], ids=["in shards", "in memory"])
+def test_a_large_validation_part_is_measured_on_windows_spread_over_it(
+    text, monkeypatch, shard_from_mb
+):
+    monkeypatch.setattr(corpus, "MEASURED_TOKENS", 10 * CONTEXT)
+    data = config(text, tokenizer="gpt2", shard_from_mb=shard_from_mb)
+    found = preparation.prepare(data, CONTEXT)
+    assert isinstance(found, ShardedCorpus) == (shard_from_mb < 1)
     measured = found.measured
     assert measured.shape == (10, CONTEXT + 1)
     validation = found.validation[:]

@@ -170,3 +170,12 @@ def test_only_standard_attention_keeps_a_square():
 
     assert growth("standard") > 3
     assert growth("linear") == pytest.approx(2) == growth("flash")
+
+
+def test_of_a_long_text_only_what_is_measured_counts():
+    most = estimates.MEASURED_TOKENS
+    less, all_of_it, more = (
+        estimates.run_seconds(CONFIG, estimates.Speed(1e11), tokens)
+        for tokens in (most - 1, most, 10 * most)
+    )
+    assert less < all_of_it == more

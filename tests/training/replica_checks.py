@@ -32,7 +32,8 @@ TRAINING = TrainingConfig(batch_size=4, warmup_steps=3, learning_rate=0.01, prec
 def text() -> Corpus:
     """A few hundred letters in random order, of which nothing is validated."""
     ids = np.random.default_rng(1).integers(0, 20, 600).astype("int32")
-    return Corpus(CharTokenizer.from_text("abcdefghijklmnopqrst"), ids, ids[:0])
+    tokenizer = CharTokenizer.from_text("abcdefghijklmnopqrst")
+    return Corpus(tokenizer, ids, ids[:0], MODEL.context_length)
 
 
 def make_loop(folder: Path, corpus, policy="float32", dropout=0.0, **training) -> TrainingLoop:

@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_lm.data import preparation
-from keras_lm.data.large import sharded_corpus
+from keras_lm.data import corpus, preparation
 from keras_lm.data.large.sharded_corpus import ShardedCorpus
 from keras_lm.data.texts import load_text
 from keras_lm.settings.config import DataConfig
@@ -53,7 +52,7 @@ def test_a_text_in_shards_trains_as_one_in_memory(text, large, tmp_path, monkeyp
 
 
 def test_a_run_on_shards_goes_on_as_if_it_had_not_stopped(large, tmp_path, monkeypatch, quick_fed):
-    monkeypatch.setattr(sharded_corpus, "MEASURED_TOKENS", 5 * CONFIG.model.context_length)
+    monkeypatch.setattr(corpus, "MEASURED_TOKENS", 5 * CONFIG.model.context_length)
     monkeypatch.setattr(fed_steps, "MOST_SHUFFLED", 3)
     fresh = dataclasses.replace(large)  # which has measured nothing yet
     config = with_validation(CONFIG)
