@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_lm.settings.variants import MOST_QUERIES
+
 LETTERS, DIGITS, KEYS = string.ascii_lowercase, string.digits, string.ascii_letters
 SIGNS = {*KEYS, *DIGITS, *"=+()[]"}  # all but the end
 EQUALS, END = "=", "\n"
-QUERIES = 4  # of one instance of recall
 
 
 class Instances(NamedTuple):
@@ -140,7 +141,9 @@ def is_balanced(row: list[str]) -> bool:
 
 
 def recall(generator: np.random.Generator, count: int, length: int) -> Instances:
-    """a3k7c1=k7a3: pairs of a letter and a digit, then some of the letters: which digit followed?
+    """a3k7c1=k7c1a3: pairs of a letter and a digit, then the letters: which digit followed?
+
+    Of more than MOST_QUERIES pairs, so many are asked for.
 
     (Multi-query associative recall, https://arxiv.org/abs/2312.04927.)
     """
@@ -148,7 +151,7 @@ def recall(generator: np.random.Generator, count: int, length: int) -> Instances
     order = generator.random((count, len(KEYS))).argsort(1)
     keys = np.array([*KEYS])[order[:, :pairs]]  # (count, pairs), all different
     values = _draw(generator, DIGITS, count, pairs)
-    asked = generator.random((count, pairs)).argsort(1)[:, :QUERIES]  # (count, queries)
+    asked = generator.random((count, pairs)).argsort(1)[:, :MOST_QUERIES]  # (count, queries)
     rows = np.arange(count)[:, None]
     # (count, pairs, 2) -> (count, length)
     question = np.stack([keys, values], 2).reshape(count, -1)

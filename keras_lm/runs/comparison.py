@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CONFIDENCE = 0.95
+DECIMALS = 3  # of bits per byte; what they do not show is no difference
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, TOO_FEW_SEEDS = "no difference shown", "too few seeds"
 
@@ -85,9 +86,9 @@ def compare(a: str, b: str, of_a: Mapping[int, float], of_b: Mapping[int, float]
         return Pair(a, b, count, mean, None, None, TOO_FEW_SEEDS)
     low, high = interval(differences)
     verdict = NO_DIFFERENCE
-    if high < 0:
+    if round(high, DECIMALS) < 0:
         verdict = BETTER
-    elif low > 0:
+    elif round(low, DECIMALS) > 0:
         verdict = WORSE
     return Pair(a, b, count, mean, low, high, verdict)
 
@@ -187,4 +188,4 @@ def show_bits(value: float | None, sign: str = "") -> str:
         >>> show_bits(-6e-8), show_bits(0.0125, "+")
         ('0.000', '+0.013')
     """
-    return "?" if value is None else f"{round(value, 3) + 0.0:{sign}.3f}"
+    return "?" if value is None else f"{round(value, DECIMALS) + 0.0:{sign}.{DECIMALS}f}"

@@ -44,6 +44,10 @@ def test_the_interval_is_that_of_a_printed_table(differences, mean, margin):
         ([0.0, 0.0], NO_DIFFERENCE),
         ([0.1, 0.3], NO_DIFFERENCE),
         ([0.2, 0.3, 0.2, 0.3], WORSE),
+        ([0.0004, 0.0004], NO_DIFFERENCE),  # three decimals would show 0.000
+        ([-0.0004, -0.0004], NO_DIFFERENCE),
+        ([0.0006, 0.0006], WORSE),
+        ([-0.0006, -0.0006], BETTER),
     ],
 )
 def test_a_verdict_is_of_the_second_entry_and_follows_from_the_interval(differences, verdict):
