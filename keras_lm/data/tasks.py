@@ -6,6 +6,7 @@ answer ends, too.
 """
 
 import string
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,19 +95,17 @@ def parity(generator: np.random.Generator, count: int, length: int) -> Instances
 
 
 def brackets(generator: np.random.Generator, count: int, length: int) -> Instances:
-    """([])=y, ([)]=n: whether each bracket is closed by its own kind, in order."""
-    rows, answers = [], []
+    """([])=oooy, ([)]=oonn: what `states` says after each bracket."""
+    rows = []
     for _ in range(count):
         row = _balanced(generator, length)
-        is_right = generator.random() < 0.5
-        if not is_right:  # two brackets change places, or one its kind
+        if generator.random() < 0.5:  # two brackets change places, or one its kind
             first, second = generator.choice(len(row), 2, replace=False)
             row[first], row[second] = row[second], row[first]
             if generator.random() < 0.5:
                 row[first] = str(generator.choice([*"()[]"]))
         rows.append(row)
-        answers.append("y" if is_balanced(row) else "n")
-    return _ask(np.array(rows), np.array(answers)[:, None])
+    return _ask(np.array(rows), np.array([states(row) for row in rows]))
 
 
 def _balanced(generator: np.random.Generator, pairs: int) -> list[str]:
@@ -124,20 +123,22 @@ def _balanced(generator: np.random.Generator, pairs: int) -> list[str]:
     return row
 
 
-def is_balanced(row: list[str]) -> bool:
-    """Whether each bracket is closed by its own kind, in order.
+def states(row: Sequence[str]) -> list[str]:
+    """After each bracket: y when all are closed, o when some are open, n once one closed wrongly.
 
     Example:
-        >>> is_balanced([*"([])"]), is_balanced([*"([)]"])
-        (True, False)
+        >>> "".join(states("([])")), "".join(states("([)]"))
+        ('oooy', 'oonn')
     """
     still_open: list[str] = []
+    found: list[str] = []
     for sign in row:
         if sign in "([":
             still_open.append(")" if sign == "(" else "]")
         elif not still_open or still_open.pop() != sign:
-            return False
-    return not still_open
+            break
+        found.append("o" if still_open else "y")
+    return found + ["n"] * (len(row) - len(found))
 
 
 def recall(generator: np.random.Generator, count: int, length: int) -> Instances:

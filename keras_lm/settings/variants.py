@@ -325,13 +325,14 @@ register(
     Task(
         "brackets",
         "Brackets",
-        "says whether each bracket is closed by its own kind: ([])=y, ([)]=n.",
+        "says after each bracket whether all are closed, some open, or one closed by another kind: "
+        "([])=oooy, ([)]=oonn.",
         "keras_lm.data.tasks:brackets",
         unit="pairs",
-        length=4,
+        length=6,
         shortest=3,
         longest=250,
-        size=lambda length: 2 * length + 3,
+        size=lambda length: 4 * length + 2,
     )
 )
 register(

@@ -6,7 +6,7 @@ import pytest
 from keras_lm.data.preparation import prepare, training_text
 from keras_lm.data.reading import TextError
 from keras_lm.data.task_corpus import HELD_OUT_SHARE, NUM_HELD_OUT, TaskCorpus, signed
-from keras_lm.data.tasks import Instances, is_balanced
+from keras_lm.data.tasks import Instances
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from keras_lm.settings.kinds import Task
@@ -27,8 +27,17 @@ def answer_to(name: str, question: str) -> str:
     if name == "parity":
         return "".join(str(question[: end + 1].count("1") % 2) for end in range(len(question)))
     if name == "brackets":
-        return "y" if is_balanced([*question]) else "n"
+        return "".join(bracket_state(question[: end + 1]) for end in range(len(question)))
     raise NotImplementedError(f"Work out the answers of {name} here.")
+
+
+def bracket_state(text: str) -> str:
+    """Removes pairs that stand together until none is left."""
+    while text != (shorter := text.replace("()", "").replace("[]", "")):
+        text = shorter
+    if not text:
+        return "y"
+    return "n" if {*text} & {*")]"} else "o"
 
 
 def texts_of(rows: np.ndarray, corpus: TaskCorpus) -> list[str]:
