@@ -317,7 +317,7 @@ register(
         "says after each bit whether the number of ones so far is odd: 01101=01001.",
         "keras_lm.data.tasks:parity",
         unit="bits",
-        length=12,
+        length=16,
         shortest=6,
     )
 )
