@@ -84,6 +84,11 @@ class TaskCorpus(Corpus):
         rows = zip(self.held_out, starts, strict=False)
         return [self.tokenizer.decode((~row[:start]).tolist()) for row, start in rows]
 
+    def solved(self, count: int) -> list[str]:
+        """The first instances that are held out, with their answers, without the new line."""
+        rows = np.where(self.held_out[:count] < 0, ~self.held_out[:count], self.held_out[:count])
+        return [self.tokenizer.decode(row[:-1].tolist()) for row in rows]
+
 
 def signed(rows: np.ndarray, is_answer: np.ndarray) -> np.ndarray:
     """Rows of the embedding that also say which of them are answers: the others are `~row`.

@@ -7,7 +7,7 @@ import pytest
 
 from keras_lm.data.texts import TEXTS, load_text
 from keras_lm.settings.config import DataConfig
-from keras_lm.ui.parts.beginnings import PROMPTS, READ_BYTES, beginnings
+from keras_lm.ui.parts.beginnings import DEFAULT_TEXT, PROMPTS, READ_BYTES, beginnings, to_look_into
 
 PARAGRAPHS = [f"Number {n} was a sheep that stood\non the hill and looked about." for n in range(9)]
 PROSE = "\n\n".join(paragraph.replace("\n", " ") for paragraph in PARAGRAPHS)
@@ -66,6 +66,15 @@ def test_where_no_line_is_long_they_are_its_own_first_words(tmp_path, content):
 def test_those_of_a_task_are_its_questions():
     found = beginnings(DataConfig("task:copy"))
     assert len(found) == PROMPTS and all(question.endswith("=") for question in found)
+
+
+def test_what_is_looked_into_is_a_solved_instance_of_a_task_or_a_text_s_first_words(tmp_path):
+    data = DataConfig("task:reverse")
+    question = beginnings(data)[0]
+    assert to_look_into(data) == question + question[:-1][::-1]
+    (tmp_path / "text.txt").write_text("мой дядя\nсамых честных")
+    assert to_look_into(DataConfig(data=str(tmp_path / "text.txt"))) == "мой дядя самых честных"
+    assert to_look_into(DataConfig("gone.txt")) == to_look_into(None) == DEFAULT_TEXT
 
 
 @pytest.mark.parametrize("encoding", ["nonsense", "hex"])

@@ -11,6 +11,7 @@ from keras_lm.generation.inspection import inspect
 from keras_lm.settings.config import ModelConfig
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.storage.run_folder import RunFolder
+from keras_lm.ui.parts.beginnings import to_look_into
 from tests.ui.browsing import no_traceback, settle
 
 TEXT = 'The <b>fox</b> & a <img src=x onerror="document.title=1"> ate **it**.\n'
@@ -105,6 +106,19 @@ def test_a_token_chosen_in_any_way_changes_every_panel_and_no_text_runs(inspecte
     for markup in ("b", "img", "strong"):
         assert page.locator(f".text {markup}, .inspected {markup}").count() == 0
     assert page.title() != "1"
+    no_traceback(page)
+
+
+def test_it_opens_with_the_training_text_s_first_words_and_keeps_a_person_s(
+    new_page, address, model_files
+):
+    page = new_page()
+    page.goto(f"{address}/inspect?model={STANDARD}")
+    field = page.get_by_label("Text", exact=True)
+    expect(field).to_have_value(to_look_into(QUICK_START.data))
+    write(page, "fox fox")
+    page.goto(f"{address}/inspect?model={LINEAR}&text=fox+fox")
+    expect(field).to_have_value("fox fox")
     no_traceback(page)
 
 

@@ -13,7 +13,7 @@ import streamlit as st
 from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.workers import Reply, WorkerClient
 from keras_lm.settings.config import GenerationConfig
-from keras_lm.ui.parts.beginnings import beginnings
+from keras_lm.ui.parts.beginnings import beginnings, first_beginning, suggest
 from keras_lm.ui.parts.copied import show_copies
 from keras_lm.ui.parts.copying import copy_button
 from keras_lm.ui.parts.models import (
@@ -38,7 +38,6 @@ SHOWN_PROMPT = 400  # characters
 MOST_CONTINUATIONS = 4
 MOST_TEXTS = 20  # that are kept
 NEW_SEEDS = 1_000_000  # a drawn seed is short enough to be typed again
-DEFAULT_PROMPT = "The man"  # of a model whose training text is not known
 FIELDS: dict[str, Any] = {spec.name: spec.metadata for spec in GenerationConfig.specs()}
 GO = "generate.again"  # in the session: a button below a text has set the form, which shall run
 
@@ -128,7 +127,7 @@ def prompt_form(model_file: Path, settings: dict, count: int, again: bool) -> No
     """The prompt, ways to begin, and the buttons; starts a text when it is asked for."""
     data = text_of(model_file)
     examples = beginnings(data) if data else []
-    suggest(examples[0] if examples else DEFAULT_PROMPT)
+    suggest("prompt", first_beginning(data))
     prompt = st.text_area("Prompt", key="prompt", height=90, bind=binding("prompt"))
     if examples:
         st.pills(
@@ -172,14 +171,6 @@ def wait_for_room(model_file: Path) -> None:
     if find_worker(model_file) is not None:
         st.rerun()
     st.caption(f"{BUSY}: this one's turn comes in a moment.")
-
-
-def suggest(prompt: str) -> None:
-    """Fills in a prompt unless the person, or the address, has another one than was suggested."""
-    state = st.session_state
-    is_untouched = state.get("prompt") == state.get("prompt.suggested")
-    if is_untouched and "prompt" not in st.query_params:
-        state["prompt"] = state["prompt.suggested"] = prompt
 
 
 def take_example() -> None:

@@ -9,7 +9,15 @@ import streamlit as st
 from keras_lm.presentation.formatting import escape_markdown
 from keras_lm.runs.workers import Reply
 from keras_lm.ui.parts import maps
-from keras_lm.ui.parts.models import BUSY, binding, choose_model, find_worker, loading_error
+from keras_lm.ui.parts.beginnings import suggest, to_look_into
+from keras_lm.ui.parts.models import (
+    BUSY,
+    binding,
+    choose_model,
+    find_worker,
+    loading_error,
+    text_of,
+)
 from keras_lm.ui.parts.tokens import choose_token
 
 CARD_WIDTH = 170  # pixels: two in a row on a telephone
@@ -29,13 +37,9 @@ def page() -> None:
     model_file = choose_model()
     if model_file is None:
         return
+    suggest("text", to_look_into(text_of(model_file)))
     text = st.text_area(
-        "Text",
-        "The man",
-        key="text",
-        height=120,
-        on_change=forget_choice,
-        bind=binding("text"),
+        "Text", key="text", height=120, on_change=forget_choice, bind=binding("text")
     )
     if "inspection" in st.session_state and st.session_state["inspection"][0] != model_file:
         forget_choice()

@@ -18,6 +18,7 @@ from keras_lm.storage.files import open_plain
 READ_BYTES = 20_000  # of a text that may have hundreds of megabytes
 RECORDS = 20  # that are read, where the text is in records
 PROMPTS, WORDS = 4, 4
+DEFAULT_TEXT = "The man"  # of a model whose training text is not known
 TITLE_LENGTH = 40  # characters: a line of prose is longer
 
 
@@ -49,6 +50,32 @@ def beginnings(data: DataConfig) -> list[str]:
     if not found and "\0" not in text:
         found = [words] if (words := " ".join(text.split()[:WORDS])[:TITLE_LENGTH]) else []
     return found[:: max(1, len(found) // PROMPTS)][:PROMPTS]
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def to_look_into(data: DataConfig | None) -> str:
+    """What a model that was trained on this may be shown: of a task, an instance and its answer."""
+    if data and data.task:
+        return TaskCorpus.of(data).solved(1)[0]
+    return first_beginning(data)
+
+
+def first_beginning(data: DataConfig | None) -> str:
+    """The first of the `beginnings`; where there is none, or no known text, DEFAULT_TEXT."""
+    found = beginnings(data) if data else []
+    return found[0] if found else DEFAULT_TEXT
+
+
+def suggest(key: str, text: str) -> None:
+    """Fills in a text unless the person, or the address, has another one than was suggested.
+
+    Args:
+        key: of the widget, and of what the address holds for it.
+        text: to suggest.
+    """
+    state, suggested = st.session_state, f"{key}.suggested"
+    if state.get(key) == state.get(suggested) and key not in st.query_params:
+        state[key] = state[suggested] = text
 
 
 def _start(file: BinaryIO, path: Path, data: DataConfig) -> str:
