@@ -37,10 +37,15 @@ def page() -> None:
     model_file = choose_model()
     if model_file is None:
         return
-    suggest("text", to_look_into(text_of(model_file)))
+    data = text_of(model_file)
+    suggest("text", to_look_into(data))
     text = st.text_area(
         "Text", key="text", height=120, on_change=forget_choice, bind=binding("text")
     )
+    if data and data.task:
+        st.caption(
+            "The model learned to answer: what is asked surprises it, the answer should not."
+        )
     if "inspection" in st.session_state and st.session_state["inspection"][0] != model_file:
         forget_choice()
     reply = ask(model_file, text)
