@@ -19,17 +19,17 @@ class PresetRace(NamedTuple):
     base: RunConfig | None = None
 
 
-SHORTER = TASK.training.changed(steps=1000)  # enough for recall
+SHORTER = TASK.training.changed(steps=1000)  # enough for recall, which TASK has
 # The tokens between a fact and its question are many times a chunk of linear attention.
 RECALL = dataclasses.replace(
     TASK,
     model=TASK.model.changed(chunk_length=8),
-    data=TASK.data.changed(data="task:recall", task_length=24),
+    data=TASK.data.changed(task_length=12),
     training=SHORTER,
 )
 LONGER = dataclasses.replace(
     TASK,
-    data=TASK.data.changed(data="task:recall", task_length=12, task_test_length=24),
+    data=TASK.data.changed(task_length=12, task_test_length=16),
     training=SHORTER,
 )
 PRESET_RACES = {
