@@ -114,7 +114,11 @@ def story(folder: RunFolder, model_file: Path) -> Story:
         loss, bits = chosen[0]["val_loss"], chosen[0].get("val_bits_per_byte")
         in_bits = f", {bits:.3f} bits per byte" if bits else ""
         step = f"{chosen[0]['step']:,}"
-        parts.append(f"This is the model of step {step}: {loss:.4f} nats per token{in_bits}.")
+        exact = chosen[0].get("task_accuracy")
+        right = f", {exact:.1%} of the held-out answers right" if exact is not None else ""
+        parts.append(
+            f"This is the model of step {step}: {loss:.4f} nats per token{in_bits}{right}."
+        )
     text = TEXTS.get(config.data.data)
     title = text.title if text else config.data.label
     return Story(title, " ".join(filter(None, parts)), config.to_dict())

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from keras_lm.data.cleaning import clean
+from keras_lm.data.large.streams import is_large
 from keras_lm.data.reading import TextError, read_text
 from keras_lm.data.texts import SAVE_AS_UTF8, load_text
 from keras_lm.data.tokenizers import Tokenized, Tokenizer, tokenize, tokenize_further
@@ -53,7 +54,7 @@ class Corpus:
 
     @cached_property
     def unigram_entropy(self) -> float:
-        """Nats per token of a guess by frequency alone, in the part that measures the model."""
+        """Nats per token of a guess by frequency alone, in the validation part, if there is one."""
         return unigram_entropy(self.validation if len(self.validation) else self.train)
 
     @cached_property
@@ -163,9 +164,10 @@ def text_of_model(
     """
     if data.task:
         return None, "a task has no text"
-    in_memory = data.changed(max_text_mb=min(data.max_text_mb, data.shard_from_mb))
+    if is_large(data):
+        return None, "its text is kept in shards, and not read again"
     try:
-        corpus = prepare(in_memory, context_length, known=tokenizer)
+        corpus = prepare(data, context_length, known=tokenizer)
     except ValueError as error:
         return None, f"{error}".rstrip(".")
     if corpus.tokenizer.vocab_size != tokenizer.vocab_size:

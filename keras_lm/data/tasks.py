@@ -124,7 +124,7 @@ def _balanced(generator: np.random.Generator, pairs: int) -> list[str]:
 
 
 def states(row: Sequence[str]) -> list[str]:
-    """After each bracket: y when all are closed, o when some are open, n once one closed wrongly.
+    """After each bracket: y when all are closed, o when some are open, n from a wrong one on.
 
     Example:
         >>> "".join(states("([])")), "".join(states("([)]"))

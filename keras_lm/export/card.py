@@ -5,6 +5,10 @@ from keras_lm.settings.kinds import Format
 
 LINKS = {"char": "characters", "bpe": "byte pairs", "gpt2": "GPT-2's word pieces"}
 FRESH = "trained from nothing on this text alone"
+SOLVES = "trained to answer a generated task"
+READ = (
+    "It knows nothing but what it has read: it writes in that manner, and what it says is not true."
+)
 FILES = {
     "config.json": "the model's settings",
     "tokenizer.json": "the vocabulary, for Hugging Face `tokenizers`",
@@ -28,6 +32,7 @@ def write_card(model: Exported, format: Format, files: list[str], remark: str = 
     kind = "8 bits" if remark else "float32"
     is_taught = model.run.get("data", {}).get("init_from")
     begun = "that had learned another text before, trained on this one" if is_taught else FRESH
+    begun = SOLVES if model.task else begun
     parts.append(
         f"Made with keras_lm: a decoder-only transformer with {config.parameter_count():,} weights "
         f"in {kind}, {begun}: {model.title}."
@@ -41,10 +46,8 @@ def write_card(model: Exported, format: Format, files: list[str], remark: str = 
             f"It takes any batch and any length up to {most}; generate.py then goes on with the "
             "last ones that fit."
         )
-    parts.append(
-        f"## Limits\n\n{length} It knows nothing but what it has read: it writes in that manner, "
-        "and what it says is not true."
-    )
+    knows = "It answers questions of this task and of the trained length." if model.task else READ
+    parts.append(f"## Limits\n\n{length} {knows}")
     if model.tokenizer.kind == "gpt2":
         parts.append(
             f"tokenizer.json has all of GPT-2's pieces. Those with ids from {config.vocab_size:,} "
@@ -60,9 +63,10 @@ def write_card(model: Exported, format: Format, files: list[str], remark: str = 
 
 def _use(model: Exported, files: list[str]) -> str:
     if "generate.py" in files:
-        return '## Use\n\n```sh\npython generate.py "The man" --tokens 100\n```'
+        return f'## Use\n\n```sh\npython generate.py "{model.prompt}" --tokens 100\n```'
     if "model.keras" in files:
-        return '## Use\n\n```sh\nkeras-lm generate --model model.keras --prompt "The man"\n```'
+        command = f'keras-lm generate --model model.keras --prompt "{model.prompt}"'
+        return f"## Use\n\n```sh\n{command}\n```"
     return (
         "## Use\n\nAny web server can show this folder, such as `python -m http.server`, and then "
         "http://localhost:8000 in a browser. Nothing is sent anywhere: the model runs in the page."

@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_lm.data.corpus import Corpus
+from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.data.tokenizers import Tokenizer
 from keras_lm.settings.checks import ConfigError
-from keras_lm.settings.config import ModelConfig
+from keras_lm.settings.config import DataConfig, ModelConfig
+from keras_lm.settings.data_config import TASK_NAMES
 
 # Names of arrays: of layers by their paths in a `.keras` file, and of the arrays inside a layer.
 LAYERS = {
@@ -63,6 +66,20 @@ class Exported:
     corpus: Corpus | None = None
     no_corpus: str = "the text is not known"
 
+    @cached_property
+    def task(self) -> TaskCorpus | None:
+        """The task that the model learned; None: it learned a text."""
+        data = self.run.get("data", {})
+        if data.get("data") not in TASK_NAMES:
+            return None
+        lengths = {name: data.get(name, 0) for name in ("task_length", "task_test_length")}
+        return TaskCorpus.of(DataConfig(data["data"], **lengths))
+
+    @property
+    def prompt(self) -> str:
+        """What may be continued first."""
+        return self.task.questions(1)[0] if self.task else "The man"
+
     def named_arrays(self) -> dict[str, np.ndarray]:
         """The weights by readable names, such as `block_0.attention.qkv.weight`.
 
@@ -72,8 +89,9 @@ class Exported:
         return {name_of(path): x for path, x in zip(paths, self.arrays, strict=True)}
 
     def write_config(self, folder: Path) -> None:
-        """Writes `config.json`: the model's settings, and the token between documents."""
+        """Writes `config.json`: the settings, the token between documents, what to continue."""
         values = {"model_type": "keras_lm", "title": self.title, "stop": self.tokenizer.stop}
+        values["prompt"] = self.prompt
         values |= self.config.to_dict()
         (folder / "config.json").write_text(json.dumps(values, indent=2), "utf-8")
 

@@ -107,9 +107,7 @@ class Course:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one update reads."""
-        training = self.config.training
-        sequences = training.batch_size * training.gradient_accumulation
-        return sequences * self.config.model.context_length
+        return self.config.tokens_per_step
 
     def training_loss(self, step: float) -> float:
         """The mean training loss over the last tenth of the steps up to `step`."""

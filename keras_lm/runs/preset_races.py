@@ -20,7 +20,7 @@ class PresetRace(NamedTuple):
 
 
 SHORTER = TASK.training.changed(steps=1000)  # enough for recall, which TASK has
-# The tokens between a fact and its question are many times a chunk of linear attention.
+# Most facts are more than two chunks of linear attention before their question.
 RECALL = dataclasses.replace(
     TASK,
     model=TASK.model.changed(chunk_length=8),

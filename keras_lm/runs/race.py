@@ -8,6 +8,7 @@ that ends last writes it.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ SETTINGS = {  # by the name of its flag: the part of the config that it is in
 # Another text, or another part of it, is another task; a seed is what is repeated; the budget is
 # the same for all.
 NEVER = {"vocab_size", "data", "encoding", "text_field", "title", "cleaning", "separator"}
-NEVER |= {"max_text_mb", "shard_from_mb"}
+NEVER |= {"max_text_mb", "shard_from_mb", "task_length", "task_test_length"}
 NEVER |= {"validation_fraction", "cut", "seed", "max_seconds", "max_tokens", "count_start"}
 
 
@@ -114,8 +115,13 @@ class RaceConfig:
                 "A race of runs that go on with a model can vary a setting of the training or "
                 f"dropout, but got {self.setting!r:.40}: the model decides that."
             )
-        for value in self.values:
-            self.config_of(value, self.seeds[0])  # raises what does not fit together
+        first = self.seeds[0]
+        for a, b in itertools.combinations(self.values, 2):  # raises what does not fit together
+            if self.config_of(a, first) == self.config_of(b, first):
+                raise ConfigError(
+                    f"Each value of {self.setting} must give another run, but {a} and {b} give the "
+                    f"same with {self.base.data.label}: vary another setting."
+                )
 
     @property
     def names(self) -> list[str]:

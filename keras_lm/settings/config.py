@@ -66,7 +66,14 @@ class RunConfig:
     def tokens_per_step(self) -> int:
         """What one update trains on."""
         training = self.training
-        return training.batch_size * training.gradient_accumulation * self.model.context_length
+        return training.batch_size * training.gradient_accumulation * self.window_tokens
+
+    @property
+    def window_tokens(self) -> int:
+        """What is trained on at once: the context, or of a task one instance, which may be less."""
+        if task := self.data.task:
+            return task.size(self.data.task_lengths[0]) - 1
+        return self.model.context_length
 
     def trained_count(self, new_tokens: int = 0) -> int:
         """How many weights the run trains: all, or with LoRA its adapters and some tokens' rows.

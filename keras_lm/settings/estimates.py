@@ -197,23 +197,25 @@ class _Costs(NamedTuple):
 
 def _costs(config: RunConfig, speed: Speed, validation_tokens: int) -> _Costs:
     model, training = config.model, config.training
+    seen = model.changed(context_length=config.window_tokens)
     slowness = REFERENCE_FLOPS / speed.flops_per_second
     slower = speed.slower * (1.0 + speed.others)
     seconds = {
         name: slower * STEP_SECONDS[name] * amount * (slowness if name in PRODUCTS else 1.0)
-        for name, amount in step_work(model, training).items()
+        for name, amount in step_work(seen, training).items()
     }
     per_step = sum(seconds.values())
     per_token = (
         VALIDATION_PART * (per_step - seconds["optimizer products"]) / config.tokens_per_step
     )
+    measured = validation_tokens if config.data.task else min(validation_tokens, MEASURED_TOKENS)
     end = END_SECONDS["process"] + END_SECONDS["block"] * model.num_blocks
     once = slowness**0.5 * (1.0 + OTHERS_AT_START * speed.others)
     return _Costs(
         start=_start_seconds(model, training) * once,
         end=end * once,
         step=per_step,
-        validation=min(validation_tokens, MEASURED_TOKENS) * per_token,
+        validation=measured * per_token,
         eval_every=training.eval_every,
     )
 

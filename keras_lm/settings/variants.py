@@ -325,8 +325,8 @@ register(
     Task(
         "brackets",
         "Brackets",
-        "says after each bracket whether all are closed, some open, or one closed by another kind: "
-        "([])=oooy, ([)]=oonn.",
+        "says after each bracket whether all are closed or some open, and n from the first on that "
+        "closes nothing or another kind: ([])=oooy, ([)]=oonn.",
         "keras_lm.data.tasks:brackets",
         unit="pairs",
         length=6,

@@ -116,6 +116,15 @@ def test_it_is_measured_at_another_length_than_it_learns():
     assert config.model.context_length == 19
 
 
+def test_a_step_reads_what_is_trained_on_also_where_what_is_tested_is_longer():
+    data = DataConfig("task:copy", task_length=5, task_test_length=9)
+    config = RunConfig(ModelConfig(), data, TrainingConfig(batch_size=3, max_tokens=7 * 33 + 32))
+    corpus = prepare(data, config.model.context_length)
+    assert isinstance(corpus, TaskCorpus)
+    assert config.tokens_per_step == corpus.batch(1, 0, 3)[:, 1:].size == 33
+    assert config.most_steps == 7
+
+
 def test_of_a_task_tokens_are_characters_and_the_context_is_one_instance():
     data = DataConfig("task:sort", tokenizer="gpt2", cleaning="classic", separator="|")
     config = RunConfig(ModelConfig(), data, TrainingConfig())

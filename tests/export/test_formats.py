@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import os
 import zipfile
 
@@ -89,6 +90,17 @@ def test_the_card_claims_no_more_than_the_model_and_its_folder_have(
     assert ("from nothing" in card) is not ("had learned another text before" in card)
     assert ("from nothing" in card) is not bool(initial)
     assert ("any batch" in card) is (tmp_path / "out" / "generate.py").exists()
+
+
+def test_a_task_s_card_and_page_begin_with_a_question(models, tmp_path):
+    model = dataclasses.replace(models["plain"], run={"data": {"data": "task:reverse"}})
+    for format in ("web", "safetensors"):
+        write_export(model, FORMATS[format], tmp_path / format, lambda line: None)
+        prompt = json.loads((tmp_path / format / "config.json").read_text())["prompt"]
+        card = (tmp_path / format / "README.md").read_text()
+        assert len(prompt) == 9 and prompt.endswith("=")
+        assert "from nothing" not in card and "questions of this task" in card
+    assert f'generate.py "{prompt}"' in card
 
 
 def test_a_model_that_a_format_does_not_know_is_refused_and_nothing_is_left(models, tmp_path):

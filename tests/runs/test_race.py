@@ -86,6 +86,21 @@ def test_what_cannot_be_raced_is_refused_in_a_sentence(change, message):
         dataclasses.replace(NORMS, **change)
 
 
+@pytest.mark.parametrize(
+    ("setting", "values", "message"),
+    [
+        ("tokenizer", ("char", "bpe", "gpt2"), "but char and bpe give the same with Task: copy"),
+        ("context_length", (16, 32), "but 16 and 32 give the same"),
+        ("task_length", (6, 12), "A race can vary one of .* but got 'task_length'"),
+        ("task_test_length", (6, 12), "but got 'task_test_length'"),
+    ],
+)
+def test_of_a_task_nothing_is_raced_that_changes_nothing_or_the_question(setting, values, message):
+    base = dataclasses.replace(TINY, data=DataConfig("task:copy"))
+    with pytest.raises(ConfigError, match=message):
+        RaceConfig(base, setting, values, (1, 2))
+
+
 def test_entries_differ_in_one_setting_and_runs_of_an_entry_in_the_seed():
     config = NORMS.config_of("layernorm", 2)
     assert config.model == dataclasses.replace(TINY.model, norm="layernorm")

@@ -179,3 +179,16 @@ def test_of_a_long_text_only_what_is_measured_counts():
         for tokens in (most - 1, most, 10 * most)
     )
     assert less < all_of_it == more
+
+
+def test_of_a_task_all_that_is_tested_counts_and_steps_are_as_long_as_what_is_trained():
+    most, speed = estimates.MEASURED_TOKENS, estimates.Speed(1e11)
+    task = changed("data", data="task:copy")
+    assert estimates.run_seconds(task, speed, 2 * most) > estimates.run_seconds(task, speed, most)
+    longer = changed("data", data="task:copy", task_test_length=400)
+
+    def pace(config):
+        more = dataclasses.replace(config, training=config.training.changed(steps=2750))
+        return estimates.run_seconds(more, speed) - estimates.run_seconds(config, speed)
+
+    assert pace(longer) == pytest.approx(pace(task))

@@ -22,6 +22,7 @@ async function load() {
   const weights = readSafetensors(await (await read("model.safetensors")).arrayBuffer());
   get("title").textContent = config.title;
   document.title = config.title;
+  get("prompt").value = config.prompt;
   return { model: new Model(config, weights), tokens: new Tokens(stored, config) };
 }
 

@@ -29,8 +29,8 @@ class Budget(NamedTuple):
 
 
 PRESET_HELP = (
-    "The last two bring a generated task with exact answers: recall of 12 letters, where linear "
-    "attention has left its window, and of 16 where 12 were trained."
+    "The last two train on a task with exact answers, recall: of 12 pairs, of which linear "
+    "attention sees only the last exactly, and of 16 pairs after training on 12."
 )
 BUDGETS = {
     "Steps": Budget("steps", 10, 1_000_000, 300, 50),
