@@ -31,6 +31,7 @@ def test_an_address_that_names_a_preset_gives_all_its_values(preset):
         draft, problems = read_address({"preset": name})
         assert not problems
         assert draft.values == settings_of(PRESETS[preset])
+        assert draft.text == PRESETS[preset].data.data
 
 
 def test_what_is_unknown_or_out_of_range_is_left_out_and_said():

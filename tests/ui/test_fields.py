@@ -51,6 +51,22 @@ def test_every_setting_of_a_run_is_offered_or_says_why_not(tmp_path, monkeypatch
         assert not reason or reason.endswith("."), key
 
 
+def test_the_preset_of_tasks_brings_a_task_and_another_preset_a_text(tmp_path, monkeypatch):
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    st.cache_resource.clear()
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.query_params["data.data"] = "alice"
+    page.run()
+    texts = []
+    for preset in ("Five minutes", "Task", "Quick start"):
+        page.pills(key="preset").set_value(preset).run()
+        assert not page.exception
+        texts.append(page.session_state["data.data"])
+    st.cache_resource.clear()
+    assert texts == ["alice", "task:recall", "sense-and-sensibility"]
+
+
 def test_every_setting_of_a_text_is_offered():
     def form():
         from keras_lm.ui.pages.generate import settings_form

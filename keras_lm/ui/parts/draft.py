@@ -101,7 +101,7 @@ class Draft:
         words = {key: _write(value) for key, value in self.changes.items()}
         if self.preset != plain.preset:
             words[PRESET] = self.preset
-        if self.text != plain.text:
+        if self.text != PRESETS[self.preset].data.data:
             words[TEXT] = self.text
         if own := self.own.get(self.text):
             words |= {KEPT: own.stem, TITLE: own.title}
@@ -146,7 +146,7 @@ def read_address(address: Mapping[str, str]) -> tuple[Draft, list[ConfigError]]:
         except ConfigError as error:
             problems.append(error)
     draft = Draft(preset).changed(changes)
-    text = address.get(TEXT, draft.text)
+    text = address.get(TEXT, PRESETS[preset].data.data)
     if text in (UPLOAD, PASTE):
         own = OwnText(address.get(KEPT, ""), address.get(TITLE, "")[:TITLE_LENGTH])
         draft = replace(draft, text=text, own={text: own} if kept_file(own) else {})

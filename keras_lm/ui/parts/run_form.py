@@ -13,7 +13,7 @@ from keras_lm.presentation.formatting import escape_markdown, label_runs, plural
 from keras_lm.settings.checks import help_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK, TASK_NAMES
-from keras_lm.settings.presets import TITLES
+from keras_lm.settings.presets import PRESETS, TITLES
 from keras_lm.settings.training_config import ENDING
 from keras_lm.ui.parts.draft import (
     LORA,
@@ -130,11 +130,14 @@ def sync(key: str, value: object) -> None:
 
 
 def take_preset() -> None:
-    """Another preset as it is; the text stays."""
+    """Another preset as it is; the text stays, but between texts and tasks the preset's comes."""
     names = {title: name for name, title in TITLES.items()}
     chosen = names.get(st.session_state["preset"])
     if chosen and chosen != draft().preset:  # a browser may report a choice that is none
-        keep(replace(draft(), preset=chosen, changes={}))
+        text, suiting = draft().text, PRESETS[chosen].data.data
+        if (text in TASK_NAMES) != (suiting in TASK_NAMES):
+            text = suiting
+        keep(replace(draft(), preset=chosen, text=text, changes={}))
 
 
 def take_text() -> None:
