@@ -3,8 +3,9 @@
     pip install torch==2.13.0 transformers==5.23.0 keras-hub==0.32.0   # the peers
     python -m benchmarks.all [--only train attention] [--without ablation budgets]
 
-Takes hours with everything; leave the machine alone. Each benchmark writes its own section of
-RESULTS.md, under the name of the GPU where there is one; one that fails does not end the others.
+Takes hours with everything; leave the machine alone. Most benchmarks write their own section of
+RESULTS.md, under the name of the GPU where there is one, the others print; one that fails does not
+end the others.
 """
 
 import argparse

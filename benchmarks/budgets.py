@@ -2,9 +2,10 @@
 
     python -m benchmarks.budgets [--presets quick-start] [--texts alice FILE] [--seeds 3] [--table]
 
-Every run is the command line in a process of its own, from import to validation; every result is a
-row of `budgets.csv` at once, and what is there for this device is not done again. Leave the
-machine alone. `--table` prints the table alone.
+Every run is the command line in a process of its own, from import to validation, which is measured
+at its end alone, without samples and checkpoints; every result is a row of `budgets.csv` at once.
+What is there for this device is not done again: remove its rows when the preset has changed. Leave
+the machine alone. `--table` prints the table alone.
 """
 
 import argparse
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import Report, Rows, device
+from benchmarks.results import Report, Rows
 from benchmarks.time_to_loss import TEXTS, run_quick_start
 from keras_lm.settings.presets import PRESETS
 
-COLUMNS = ("device", "preset", "text", "seed", "seconds", "steps", "bits_per_byte")
+COLUMNS = ("preset", "text", "seed", "seconds", "steps", "bits_per_byte")
 ROWS = Rows(Path(__file__).with_name("budgets.csv"), COLUMNS)
 BY_TIME = [name for name, preset in PRESETS.items() if preset.training.max_seconds]
 
@@ -51,16 +52,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    here, rows = device(), ROWS.read()
-    done = {tuple(row) for row in rows[[*COLUMNS[:4]]].to_numpy()}
+    done = {tuple(row) for row in ROWS.read()[[*COLUMNS[:3]]].to_numpy()}
     for seed in range(1, 1 if arguments.table else arguments.seeds + 1):
         for preset in arguments.presets:
             for text in arguments.texts:
-                run = (here, preset, Path(text).stem, seed)
+                run = (preset, Path(text).stem, seed)
                 if run not in done:
                     ROWS.keep(*run, *measure(preset, text, seed))
-    rows = ROWS.read()
-    table(rows[rows.device == here])
+    table(ROWS.read())
 
 
 if __name__ == "__main__":

@@ -210,9 +210,10 @@ def main() -> None:
         function = measure_flatness if name in ATTENTIONS else measure
         print(json.dumps(function(name, SHAPES[shape])))
         return
+    peers = [*dict.fromkeys(["keras_lm", *arguments.peers])]
     for shape in arguments.shapes:
         table = Report(f"Generation, {shape} shape")
-        report_peers(table, shape, in_turn("generate", arguments.peers, shape, arguments.rounds))
+        report_peers(table, shape, in_turn("generate", peers, shape, arguments.rounds))
         report_flatness(table, shape)
         table.write()
 

@@ -44,13 +44,18 @@ def quick_start(root: Path, seed: int) -> tuple[RunFolder, dict[str, float]]:
             "import": status.get("message") == "Building the model.",
             "build": status.get("message") == "Compiling the first step.",
             "compile": status.get("state") == "training",
-            "first loss": folder.events_file.exists() and bool(folder.read_events()[0]),
+            "first loss": folder.events_file.exists() and has_point(folder),
         }
         for part, is_over in shown.items():
             if is_over:
                 ends.setdefault(part, time.monotonic() - begin)
         time.sleep(0.02 if len(ends) < len(shown) else 0.5)
     return folder, ends | {"total": time.monotonic() - begin}
+
+
+def has_point(folder: RunFolder) -> bool:
+    """Whether there is a point of the loss curve."""
+    return any(event["kind"] == "metrics" for event in folder.read_events()[0])
 
 
 @contextmanager

@@ -14,7 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HEAD = "# Results\n\nEach section is written by its benchmark, as it was printed.\n"
+HEAD = (
+    "# Results\n\nEach section is as its benchmark printed it; those that keep no section are in "
+    "docs/results.md alone.\n"
+)
 PACKAGES = ("tensorflow", "keras", "torch", "transformers", "keras-hub")
 
 
@@ -49,24 +52,26 @@ class Rows:
 
     Args:
         path: the file; made with the first row.
-        columns: their names.
+        columns: their names; the file has the device before them.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]):
         self.path, self.columns = path, columns
 
     def read(self) -> pd.DataFrame:
-        """All rows so far."""
+        """All rows of this device so far."""
         if not self.path.exists():
             return pd.DataFrame(columns=[*self.columns])
-        return pd.read_csv(self.path)
+        rows = pd.read_csv(self.path)
+        return rows[rows.device == device()].drop(columns="device")
 
     def keep(self, *row) -> None:
         """Adds one row and shows it."""
         is_new = not self.path.exists()
         with open(self.path, "a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([self.columns, row] if is_new else [row])
+            head = [("device", *self.columns)] if is_new else []
+            writer.writerows([*head, (device(), *row)])
         print(*row, flush=True)
 
 

@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="at least two")
     parser.add_argument("--races", nargs="+", choices=RACES, default=[*RACES])
     chosen = parser.parse_args()
+    if chosen.seeds < 2:
+        parser.error(f"--seeds must be at least 2, but got {chosen.seeds}")
     for name in chosen.races:
         vary, shared, (flag, lengths) = RACES[name]
         table = Report(f"Recall: {name}")

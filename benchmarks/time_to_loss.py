@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import Report
 from keras_lm.storage.run_folder import RunFolder
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -36,14 +35,19 @@ EARLIER = ("--tokenizer=char", "--weight-decay=0.01", "--decay-per-reading=0", "
 SHARES = {"PyTorch": (1 / 7,), "earlier recipe": (1 / 2, 1.0)}
 
 
-def train_peer(data: str, seed: int) -> float:
-    """Trains the PyTorch GPT in this process; returns its bits per byte of validation."""
+def train_peer(data: str, seed: int, order: str) -> float:
+    """Trains the PyTorch GPT in this process; returns its bits per byte of validation.
+
+    Args:
+        data: which text.
+        seed: of its weights.
+        order: the file with where its windows begin, (STEPS, BATCH).
+    """
     import torch
 
     from benchmarks.lean_gpt import LeanGPT, decay_groups, loss_of
     from keras_lm.data import corpus
     from keras_lm.settings.config import DataConfig
-    from keras_lm.training.windows import WindowOrder
 
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(seed)
@@ -53,14 +57,14 @@ def train_peer(data: str, seed: int) -> float:
     groups = decay_groups(parameters, DECAY)
     optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=BETAS, fused=True)
     tokens = torch.tensor(np.array(text.train), dtype=torch.long)
-    order = WindowOrder(len(tokens), SHAPE["context_length"], seed)
+    offsets = np.load(order)
     places = torch.arange(SHAPE["context_length"] + 1)
     for step in range(STEPS):
         progress = max(0.0, (step - WARMUP) / (STEPS - WARMUP))
         rate = FLOOR + (PEAK - FLOOR) * 0.5 * (1 + np.cos(np.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARMUP)
-        windows = tokens[torch.tensor(order.offsets(step, BATCH))[:, None] + places]
+        windows = tokens[torch.tensor(offsets[step])[:, None] + places]
         loss_of(model(windows[:, :-1]), windows[:, 1:]).backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
@@ -85,11 +89,21 @@ def windows_of(tokens):
 
 
 def time_peer(data: str, seed: int) -> tuple[float, float]:
-    """Seconds of the peer and its bits per byte, in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.time_to_loss", "--peer", data, str(seed)]
-    begin = time.monotonic()
-    shown = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return time.monotonic() - begin, json.loads(shown.stdout.splitlines()[-1])
+    """Seconds of the peer and its bits per byte, in a process of its own, without TensorFlow."""
+    from keras_lm.data import corpus
+    from keras_lm.settings.config import DataConfig
+    from keras_lm.training.windows import WindowOrder
+
+    length = SHAPE["context_length"]
+    text = corpus.prepare(DataConfig(data=data, tokenizer="char"), length)
+    order = WindowOrder(len(text.train), length, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/order.npy"
+        np.save(file, np.stack([order.offsets(step, BATCH) for step in range(STEPS)]))
+        words = [sys.executable, "-m", "benchmarks.time_to_loss", "--peer", data, str(seed), file]
+        begin = time.monotonic()
+        shown = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
+        return time.monotonic() - begin, json.loads(shown.stdout.splitlines()[-1])
 
 
 def run_quick_start(flags: Sequence[str]) -> tuple[float, list[dict]]:
@@ -114,10 +128,12 @@ def time_quick_start(flags: Sequence[str]) -> tuple[float, float]:
 
 def compare(data: str, seeds: int) -> None:
     """Prints a row per run, and the medians."""
+    from benchmarks.results import Report  # Pandas, which the peer need not load
+
     table = Report(f"Time to loss, {data}")
     table.line("| run | seconds | bits per byte | of whose | beside it |")
     table.line("|---" * 5 + "|")
-    ratios = {(name, share): [] for name, shares in SHARES.items() for share in shares}
+    found = {(name, share): [] for name, shares in SHARES.items() for share in shares}
     for seed in range(1, seeds + 1):
         flags = [f"--data={data}", f"--seed={seed}"]
         for recipe in (EARLIER, ()):  # their programs are kept from now on
@@ -128,17 +144,17 @@ def compare(data: str, seeds: int) -> None:
         }
         for name, (seconds, bits) in others.items():
             table.line(f"| {name}, seed {seed} | {seconds:.1f} | {bits:.3f} | | |")
-        for name, share in ratios:
+        for name, share in found:
             limit, other = others[name]
             seconds, bits = time_quick_start([*flags, f"--max-seconds={share * limit:.2f}"])
-            ratios[name, share].append(bits / other)
+            found[name, share].append((seconds / limit, bits / other))
             table.line(
                 f"| Quick start, seed {seed} | {seconds:.1f} | {bits:.3f} | "
                 f"{seconds / limit:.2f} of {name}'s | {bits / other:.3f} |"
             )
-    for (name, share), found in ratios.items():
-        median = statistics.median(found)
-        table.line(f"| median, {share:.2f} of {name}'s time | | | | {median:.3f} |")
+    for (name, _), runs in found.items():
+        share, bits = map(statistics.median, zip(*runs, strict=True))
+        table.line(f"| median, {share:.2f} of {name}'s time | | | | {bits:.3f} |")
     table.write()
 
 
@@ -147,11 +163,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", nargs="*", default=TEXTS)
-    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
-        data, seed = arguments.peer
-        print(json.dumps(train_peer(data, int(seed))))
+        data, seed, order = arguments.peer
+        print(json.dumps(train_peer(data, int(seed), order)))
         return
     for data in arguments.texts:
         compare(data, arguments.seeds)

@@ -252,8 +252,9 @@ def main() -> None:
         of_shape = SHAPES[shape]
         take_turns(products_limit(of_shape) if peer == LIMIT else prepare(peer, of_shape))
         return
+    peers = [*dict.fromkeys(["keras_lm", *arguments.peers])]
     for shape in arguments.shapes:
-        report(shape, in_slices("train", [*arguments.peers, LIMIT], shape, arguments.rounds))
+        report(shape, in_slices("train", [*peers, LIMIT], shape, arguments.rounds))
 
 
 def report(shape: str, results: dict[str, list[dict]]) -> None:
