@@ -86,19 +86,20 @@ class Corpus:
         if self.measured.ndim == 1:
             return bits_per_byte(loss, self.validation_bytes, len(self.validation))
         targets = self.measured[:, 1:]
-        return bits_per_byte(loss, self._size(targets.reshape(-1)), targets.size)
+        return bits_per_byte(loss, self.num_bytes(targets.reshape(-1)), targets.size)
 
     @cached_property
     def train_bytes(self) -> int:
         """Size of the text that is trained on."""
-        return self._size(self.train)
+        return self.num_bytes(self.train)
 
     @cached_property
     def validation_bytes(self) -> int:
         """Size of the text that validates."""
-        return self._size(self.validation)
+        return self.num_bytes(self.validation)
 
-    def _size(self, ids: np.ndarray) -> int:
+    def num_bytes(self, ids: np.ndarray) -> int:
+        """Size of the text that `ids`, (num_tokens,), stand for."""
         rows = range(self.tokenizer.vocab_size)
         sizes = np.array([len(self.tokenizer.token_bytes(row)) for row in rows], "int32")
         parts = np.array_split(ids, len(ids) // _PIECE + 1)  # a whole copy would be large

@@ -272,6 +272,21 @@ def test_any_part_of_shards_can_be_read(tmp_path, start):
 
 
 @pytest.mark.slow
+def test_a_script_that_its_processes_would_run_again_is_told_so_and_ends(text, tmp_path):
+    program = (
+        "from keras_lm.data import preparation\n"
+        "from keras_lm.settings.config import DataConfig\n"
+        f"preparation.prepare(DataConfig({str(text)!r}, shard_from_mb=0.01), 16)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and pool.UNGUARDED in ended.stderr
+    assert ended.stderr.splitlines()[-1].endswith("start again, what was done is kept.")
+
+
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them_and_the_next_goes_on(text, tmp_path):
     """Killed with SIGKILL amid its work; its children must not stay, nor what was done be lost."""
     text.write_text(text.read_text() * 25)

@@ -22,7 +22,7 @@ import numpy as np
 from keras_lm.data.corpus import split_at, validation_size
 from keras_lm.data.large import work
 from keras_lm.data.large.chunks import CHUNK, chunks
-from keras_lm.data.large.pool import shared_work
+from keras_lm.data.large.pool import check_begins_here, shared_work
 from keras_lm.data.large.shards import Shard
 from keras_lm.data.large.streams import TextStream
 from keras_lm.data.reading import TextError, check_size
@@ -80,6 +80,7 @@ class ShardMaker:
         Raises TextError or TokenizerError with one sentence when the text cannot be used, the disk
         refuses or is too small.
         """
+        check_begins_here()
         size = self._stream.text_size()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

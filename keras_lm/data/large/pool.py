@@ -12,6 +12,10 @@ from keras_lm.data.reading import TextError
 from keras_lm.system.machine import num_cores
 
 MOST_PROCESSES = 8  # each takes about 150 MB
+UNGUARDED = (
+    "The script that prepares this text is run again by each process that helps with it: put what "
+    "the script does below `if __name__ == '__main__':`."
+)
 
 
 def shared_work(
@@ -48,3 +52,12 @@ def shared_work(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def check_begins_here() -> None:
+    """TextError in a process of a pool that is amid the import of its parent's script.
+
+    A pool that began here could start no process, and its parent would wait for it for ever.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise TextError(UNGUARDED)

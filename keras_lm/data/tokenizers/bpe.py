@@ -52,6 +52,7 @@ class BpeTokenizer(VocabularyTokenizer):
             tokens.append(tokens[left] + tokens[right])
         super().__init__(tokens)
         self._merges = [*merges]
+        self.first = NUM_BYTES if merges else 0  # hardly a text has all bytes
         ranks = {token: row for row, token in enumerate(tokens)}
         self._encoding = tiktoken.Encoding(
             "bpe", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
