@@ -74,8 +74,10 @@ def checked_model(arguments: argparse.Namespace) -> tuple[Path, Format]:
         )
     if format.name == KERAS:
         _check_keras_name(arguments.out)
-    elif os.path.lexists(arguments.out) or not arguments.out.parent.is_dir():
-        raise ConfigError(f"--out must be a new name in a folder, but got {arguments.out}.")
+    elif os.path.lexists(arguments.out):
+        raise ConfigError(f"--out must be a new name, but {arguments.out} exists: choose another.")
+    elif not (parent := arguments.out.parent).is_dir():
+        raise ConfigError(f"--out must be a new name in a folder, but there is no folder {parent}.")
     elif arguments.out.suffix in {entry.suffix for entry in FORMATS.values()} - {format.suffix, ""}:
         alone = f", in {format.suffix}" if format.suffix else ""
         raise ConfigError(
@@ -107,17 +109,23 @@ def _check_keras_name(out: Path) -> None:
 def story(folder: RunFolder, model_file: Path) -> Story:
     """What the card of a model says of its run."""
     config, (events, _) = read_config(folder), folder.read_events()
-    parts = [describe_course(config, folder.read_status(), events)]
-    best = folder.best_model if model_file != folder.model_file else 0
+    status = folder.read_status()
+    parts = [describe_course(config, status, events)]
+    own_step = folder.best_model if model_file != folder.model_file else status.get("model_step")
     validated = [event for event in events if "val_loss" in event]
-    if chosen := [event for event in validated if event["step"] == best] or validated[-1:]:
-        loss, bits = chosen[0]["val_loss"], chosen[0].get("val_bits_per_byte")
+    if own_step:  # which earlier versions did not note
+        validated = [event for event in validated if event["step"] <= own_step]
+    if validated:
+        last = validated[-1]
+        step = own_step or last["step"]
+        loss, bits, exact = (
+            last.get(name) for name in ("val_loss", "val_bits_per_byte", "task_accuracy")
+        )
         in_bits = f", {bits:.3f} bits per byte" if bits else ""
-        step = f"{chosen[0]['step']:,}"
-        exact = chosen[0].get("task_accuracy")
         right = f", {exact:.1%} of the held-out answers right" if exact is not None else ""
+        when = f", measured at step {last['step']:,}" if last["step"] < step else ""
         parts.append(
-            f"This is the model of step {step}: {loss:.4f} nats per token{in_bits}{right}."
+            f"This is the model of step {step:,}{when}: {loss:.4f} nats per token{in_bits}{right}."
         )
     text = TEXTS.get(config.data.data)
     title = text.title if text else config.data.label

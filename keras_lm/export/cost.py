@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_lm.data.corpus import bits_per_byte
 from keras_lm.export.exported import Exported
 
 MOST_TOKENS = 20_000  # of the validation text, its beginning
@@ -28,8 +29,9 @@ def cost_in_words(model: Exported, before: Logits, after: Logits) -> str:
     if model.corpus is None or len(model.corpus.validation) < 2:
         return UNKNOWN.format(reason=model.no_corpus or "all of the text was trained on")
     ids, length = model.corpus.validation[: MOST_TOKENS + 1], model.config.context_length
+    num_bytes = model.corpus.num_bytes(ids[1:])
     bits = [
-        model.corpus.validation_bits_per_byte(mean_loss(logits, ids, length))
+        bits_per_byte(mean_loss(logits, ids, length), num_bytes, len(ids) - 1)
         for logits in (before, after)
     ]
     cost = bits[1] - bits[0]

@@ -89,9 +89,12 @@ class Exported:
         return {name_of(path): x for path, x in zip(paths, self.arrays, strict=True)}
 
     def write_config(self, folder: Path) -> None:
-        """Writes `config.json`: the settings, the token between documents, what to continue."""
+        """Writes `config.json`: the settings, the token between documents, what to continue.
+
+        `first` is the least token that a text without a prompt may begin with.
+        """
         values = {"model_type": "keras_lm", "title": self.title, "stop": self.tokenizer.stop}
-        values["prompt"] = self.prompt
+        values |= {"first": self.tokenizer.first, "prompt": self.prompt}
         values |= self.config.to_dict()
         (folder / "config.json").write_text(json.dumps(values, indent=2), "utf-8")
 

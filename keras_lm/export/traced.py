@@ -19,8 +19,11 @@ def write_traced(model: Exported, path: Path, format: str, without_loops: bool, 
     """
     traced = build_model(model.config, "float32")
     traced.set_weights(model.arrays)
-    if without_loops:
-        for block in traced.blocks:
-            block.attention.attend = block.attention.attend_without_loops
+    for attention in (block.attention for block in traced.blocks):
+        if hasattr(attention, "chunk_length"):  # two chunks are exact; longer ones are only padded
+            half = (model.config.context_length + 1) // 2
+            attention.chunk_length = min(attention.chunk_length, half)
+        if without_loops:
+            attention.attend = attention.attend_without_loops
     ids = keras.InputSpec(shape=(None, None), dtype="int32", name="ids")
     traced.export(path, format=format, input_signature=[ids], verbose=False, **options)

@@ -68,17 +68,17 @@ class Rows(NamedTuple):
                     yield row, int(self.tokens[row, column])
 
 
-def plan_rows(prompts: Sequence[Sequence[int]], config: GenerationConfig, vocab_size: int) -> Rows:
+def plan_rows(prompts: Sequence[Sequence[int]], config: GenerationConfig, firsts: range) -> Rows:
     """The texts before the first token is made.
 
     Args:
         prompts: token ids; an empty prompt begins with a token drawn at random.
         config: length, and the seed of the first row, which grows by 1 from row to row.
-        vocab_size: of the model.
+        firsts: the tokens of which it is one.
 
     Example:
         >>> config = GenerationConfig(max_new_tokens=2)
-        >>> plan_rows([[4, 2], [7]], config, vocab_size=9).tokens.tolist()
+        >>> plan_rows([[4, 2], [7]], config, firsts=range(9)).tokens.tolist()
         [[4, 2, -1, -1], [7, -1, -1, -1]]
     """
     begins = [len(prompt) for prompt in prompts]
@@ -89,7 +89,7 @@ def plan_rows(prompts: Sequence[Sequence[int]], config: GenerationConfig, vocab_
         random = np.random.default_rng(config.seed + row)
         tokens[row, :begin] = prompt
         if not prompt:  # nothing to go by yet: no filter may prefer the first rows
-            tokens[row, 0] = random.integers(vocab_size)
+            tokens[row, 0] = firsts[random.integers(len(firsts))]
         draws[row, begin:end] = random.random(end - begin, "float32")
     return Rows(tokens, draws, begins, ends)
 
@@ -130,7 +130,7 @@ class Generator:
             yield token
 
     def stream_all(
-        self, prompts: Sequence[Sequence[int]], config: GenerationConfig
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, first: int = 0
     ) -> Iterator[tuple[int, int]]:
         """Yields the continuations of several prompts together, token by token.
 
@@ -142,6 +142,7 @@ class Generator:
                 drawn at random.
             config: length and sampling. A model with learned positions, which end with its
                 context, reads the last half of the context again from position 0 and goes on.
+            first: the least token that is drawn for an empty prompt.
 
         Yields:
             The prompt's index and a token.
@@ -150,7 +151,7 @@ class Generator:
             return
         context_length = self.model.config.context_length
         prompts = [list(prompt)[-context_length:] for prompt in prompts]
-        rows = plan_rows(prompts, config, self.model.config.vocab_size)
+        rows = plan_rows(prompts, config, range(first, self.model.config.vocab_size))
         sampling = sampling_settings(config)
         # Learned positions end with the context, whose last token is followed by one more.
         is_bounded = POSITIONS[self.model.config.positions].has_table
@@ -317,7 +318,7 @@ def stream_texts(
     beginning = [] if tokenizer.stop is None else [tokenizer.stop]  # of a document
     unfinished = set(range(len(prompts)))
     ids = [tokenizer.encode(prompt) or beginning for prompt in prompts]
-    for row, token in generator.stream_all(ids, config):
+    for row, token in generator.stream_all(ids, config, tokenizer.first):
         if token == tokenizer.stop:
             unfinished.discard(row)
         if cancelled() or not unfinished:

@@ -12,6 +12,7 @@ from keras_lm.model.backend import ops
 from keras_lm.model.language_model import LanguageModel
 
 ALTERNATIVES = 5
+LEAST_LOG = -700.0  # of a probability: float64 has nothing below 1e-308
 MOST_TOKENS = 1_024  # of a text that are looked at
 MOST_SHOWN, SHOWN_AFTER = 48, 5  # tokens in a map, and how many of them follow the chosen one
 
@@ -145,6 +146,11 @@ def _score_layer(logits: Any, following: np.ndarray) -> Scores:
     entropies = -ops.sum(probabilities * log_probabilities, axis=-1)
     top, alternatives = ops.top_k(probabilities, min(ALTERNATIVES, logits.shape[1]))
     of_next = _probabilities_of(following, log_probabilities[: len(following)])
+    if not np.isfinite(entropies).all():
+        raise ValueError(
+            "The model gives no probabilities for this text, as some of its weights are too large: "
+            "choose another model or another text."
+        )
     return Scores(of_next, np.array(entropies), np.array(alternatives), np.array(top))
 
 
@@ -152,7 +158,8 @@ def _probabilities_of(ids: np.ndarray, log_probabilities: Any) -> np.ndarray:
     """Of each row of (rows, vocab_size) that of its id; (rows,)."""
     # (rows, vocab_size) at (rows, 1) -> (rows, 1)
     found = ops.take_along_axis(log_probabilities, ids[:, None], axis=1)
-    return np.exp(np.array(found, "float64"))[:, 0]  # float32 has nothing below 1e-45
+    # float32 has nothing below 1e-45.
+    return np.exp(np.maximum(np.array(found, "float64"), LEAST_LOG))[:, 0]
 
 
 def probabilities_of_next(model: LanguageModel, ids: np.ndarray) -> np.ndarray:

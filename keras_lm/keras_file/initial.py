@@ -93,6 +93,7 @@ def settled(config: RunConfig, content: ModelContent, typed: Mapping[str, Any]) 
         text["bpe_size"] = tokenizer.vocab_size - isinstance(tokenizer, SeparatedTokenizer)
     if isinstance(tokenizer, SeparatedTokenizer):
         text["separator"] = tokenizer.separator.replace("\n", "\\n")
+    typed = {k: v.replace("\n", "\\n") if k == "separator" else v for k, v in typed.items()}
     for name, decided in (shape | text).items():
         if typed.get(name, decided) != decided:
             raise ConfigError(

@@ -98,12 +98,26 @@ def test_the_best_model_and_its_story(export, tmp_path, flags, sentence):
     assert any(content[-4_000:]) is not bool(flags)  # the last model is all zeros
 
 
+def test_a_model_that_was_not_measured_itself_says_when_it_was(export, run, tmp_path):
+    run.write_status(model_step=12)
+    try:
+        assert export("--format", "safetensors", "--out", tmp_path / "out", "--last")[0] == 0
+    finally:
+        run.write_status(model_step=10)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "the model of step 12, measured at step 10: 1.7000 nats per token" in card
+
+
 def test_what_exists_is_left_alone(export, tmp_path):
     out = tmp_path / "mine.txt"
     out.write_text("mine")
-    for path in (out, tmp_path, tmp_path / "none" / "out"):
+    for path in (out, tmp_path):
         code, said = export("--format", "safetensors", "--out", path)
-        assert code == 2 and said == [f"--out must be a new name in a folder, but got {path}."]
+        message = f"--out must be a new name, but {path} exists: choose another."
+        assert code == 2 and said == [message]
+    code, said = export("--format", "safetensors", "--out", tmp_path / "none" / "out")
+    message = f"--out must be a new name in a folder, but there is no folder {tmp_path / 'none'}."
+    assert code == 2 and said == [message]
     assert out.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lm.data.tokenizers import CharTokenizer, SeparatedTokenizer
+from keras_lm.data.tokenizers import CharTokenizer, SeparatedTokenizer, build_tokenizer
 from keras_lm.generation import generator as generation
 from keras_lm.generation.bundle import Bundle, generate
 from keras_lm.generation.generator import (
@@ -238,13 +238,22 @@ def test_prompts_of_different_lengths_go_on_together_as_each_alone(
             assert rows[row] == own
 
 
+def test_a_text_without_a_prompt_begins_with_a_token_that_occurs(make_generator):
+    generator, config = make_generator(), GenerationConfig(max_new_tokens=1)
+    vocab_size, first = generator.model.config.vocab_size, 11
+    drawn = {token for _, token in generator.stream_all([[]] * 60, config, first)}
+    assert min(drawn) == first and max(drawn) == vocab_size - 1
+    assert build_tokenizer("bpe", "The hat. " * 9, bpe_size=257).first == 256
+    assert build_tokenizer("bpe", "ab").first == build_tokenizer("char", "ab").first == 0
+
+
 class Script:
     """Stands for generator and tokenizer: its tokens are given pieces of bytes."""
 
     def __init__(self, *pieces: bytes):
         self.pieces = pieces
         self.yielded = 0
-        self.stop = None
+        self.stop, self.first = None, 0
 
     def encode(self, text):
         return []
@@ -252,7 +261,7 @@ class Script:
     def token_bytes(self, id):
         return self.pieces[id]
 
-    def stream_all(self, prompts, config):
+    def stream_all(self, prompts, config, first):
         self.prompts = prompts
         for id in range(len(self.pieces)):
             self.yielded += 1

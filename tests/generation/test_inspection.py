@@ -88,6 +88,13 @@ def test_the_least_likely_token_has_a_probability(small_model, small_ids):
     assert np.isfinite(scores.entropies).all()
 
 
+def test_a_model_whose_weights_give_no_numbers_is_refused_in_a_sentence(small_model, small_ids):
+    model = small_model()
+    model.final_norm.weights[0].assign(np.full(model.final_norm.weights[0].shape, 3e38, "float32"))
+    with pytest.raises(ValueError, match="gives no probabilities for this text"):
+        Reading(model, small_ids(5))
+
+
 def test_the_maps_hold_the_chosen_token_and_what_its_window_reads(sound):
     """Each guess is taken from the window in which it was scored."""
     bundle = load(sound)  # context 11

@@ -32,6 +32,7 @@ PROBE = """async (folder) => {
         logits: (model.reset(), expected.sequence.map((id) => [...model.step(id)])),
         drawn: [made(drawn), made(drawn), made({ ...drawn, seed: 6 })],
         long: made({ ...greedy, count: 90 }).length,
+        begun: [...continueIds(model, tokens, [], { ...greedy, count: 4 })],
     };
 }"""
 
@@ -72,6 +73,9 @@ def test_every_model_computes_encodes_and_writes_what_it_did_here(new_page, site
         first, again, other = got["drawn"]
         assert first == again != other, name
         assert got["long"] == 90, name  # beyond the context of 64
+        config = json.loads((folder / name / "config.json").read_text())
+        if config["stop"] is None:  # a text without a prompt begins with a token that is shown
+            assert len(got["begun"]) == 4 and got["begun"][0] >= config["first"], name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

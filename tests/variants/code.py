@@ -2,6 +2,7 @@
 
 from keras_lm.model.attention.base import CausalSelfAttention, Heads, attend_at_once, masked_softmax
 from keras_lm.model.backend import keras, ops
+from keras_lm.settings.checks import ConfigError
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -43,6 +44,10 @@ class GroupedQueryAttention(CausalSelfAttention):
 
     def __init__(self, *args, num_kv_heads: int = 1, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.num_heads % num_kv_heads:
+            raise ConfigError(
+                f"must divide num_heads, {self.num_heads}, but got {num_kv_heads}.", "num_kv_heads"
+            )
         self.num_kv_heads = num_kv_heads
 
     @property

@@ -7,6 +7,7 @@ import argparse
 import codecs
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="At most this many tokens.")
     arguments = parser.parse_args()
     tokens = Tokens(FOLDER)
-    ids = tokens.encode(arguments.prompt) or [tokens.stop or 0]
+    ids, made = tokens.encode(arguments.prompt), []
+    if not ids:  # it begins as a document does, or with some token
+        ids = [tokens.first if tokens.stop is None else tokens.stop]
+        made = ids if tokens.stop is None else []
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for id in continue_ids(ids, arguments.tokens, tokens.stop):
+    for id in chain(made, continue_ids(ids, arguments.tokens - len(made), tokens.stop)):
         print(decoder.decode(tokens.token_bytes(id)), end="", flush=True)
     print(decoder.decode(b"", final=True))
 

@@ -33,11 +33,19 @@ export function* continueIds(model, tokens, prompt, settings) {
   const { context_length: context, positions } = model.config;
   const random = randomNumbers(settings.seed);
   const known = prompt.slice(-context);
-  if (!known.length) known.push(tokens.stop ?? Math.floor(random() * model.config.vocab_size));
+  let made = 0;
+  if (!known.length) {
+    const others = model.config.vocab_size - tokens.first;
+    known.push(tokens.stop ?? tokens.first + Math.floor(random() * others));
+    if (tokens.stop === null) {
+      made = 1;
+      yield known[0];
+    }
+  }
   model.reset();
   let logits;
   for (const id of known) logits = model.step(id);
-  for (let made = 0; made < settings.count; made++) {
+  for (; made < settings.count; made++) {
     const id = sample(logits, settings, random);
     if (id === tokens.stop) return;
     yield id;

@@ -138,7 +138,8 @@ class LinearAttention(CausalSelfAttention):
 
         A slot stands for everything before the window; a token outside the window has 0.
         """
-        length, chunk_length = x.shape[1], self.chunk_length
+        length = x.shape[1]
+        chunk_length = min(self.chunk_length, (length + 1) // 2)  # as in `attend`
         projected = self.project(x, ops.arange(length))
         chunks = projected.split(chunk_length)
         sums = slot_sums(chunks, self.slots.log_decay())
