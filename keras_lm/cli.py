@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
 
 def refuse(message: str) -> int:
     """Prints one line about bad input; returns the exit code for it."""
-    print(printable(message), file=sys.stderr)
+    say(message)
     return BAD_INPUT
 
 
@@ -176,7 +176,9 @@ def train_new(folder: RunFolder, arguments: argparse.Namespace) -> int:
 def train_written(folder: RunFolder, arguments: argparse.Namespace) -> int:
     """Trains the run whose config is in the folder already and that never started."""
     typed = [given(arguments, config) for config in (ModelConfig, DataConfig, TrainingConfig)]
-    started_before = folder.read_status().get("state", run_folder.QUEUED) != run_folder.QUEUED
+    # Where it began late, somebody may have taken it for dead.
+    never = (run_folder.QUEUED, run_folder.INTERRUPTED)
+    started_before = folder.read_status().get("state", run_folder.QUEUED) not in never
     has_more = folder.has_model or folder.has_checkpoint or folder.events_file.exists()
     if any(typed) or arguments.preset or arguments.like or started_before or has_more:
         raise ConfigError(
@@ -239,7 +241,7 @@ def run(
         if wait_turn and ray_queue.ray_address():
             return ray_queue.train_elsewhere(folder, longer.flags if longer else [])
         if wait_turn and not wait_for_turn(folder):
-            folder.write_status(state=run_folder.STOPPED, message="Taken out of the queue.")
+            folder.write_status(state=folder.state_before_more, message=run_folder.TAKEN_OUT)
             return 0
         started = STARTED + time.time() - begin  # what it waited is no part of the run
         folder.write_status(state=run_folder.PREPARING, message="Reading the text.")
@@ -260,7 +262,7 @@ def run(
         return refuse(str(error))
     except KeyboardInterrupt:
         message = ENDED_EARLY.format(a="another" if folder.read_status().get("step") else "a")
-        folder.write_status(state=run_folder.STOPPED, message=message)
+        folder.write_status(state=folder.state_before_more, message=message)
         raise
     finally:
         finish_races(folder)
@@ -285,10 +287,10 @@ def generate(arguments: argparse.Namespace) -> int:
 
     bundle = load(arguments.model)
     if unknown := bundle.tokenizer.unknown(arguments.prompt):
-        shown = printable(" ".join(unknown))
-        print(f"Ignored, since the training text does not contain them: {shown}", file=sys.stderr)
+        shown = " ".join(unknown)
+        say(f"Ignored, since the training text does not contain them: {shown}")
     if cut := bundle.tokens_cut(arguments.prompt):
-        print(f"Longer than the context: the first {cut} tokens are not read.", file=sys.stderr)
+        say(f"Longer than the context: the first {cut} tokens are not read.")
     on_terminal = sys.stdout.isatty()
     for piece in stream_text(bundle.generator, bundle.tokenizer, arguments.prompt, config):
         print(printable(piece, keep="\n\t") if on_terminal else piece, end="", flush=True)

@@ -208,6 +208,15 @@ def test_a_closed_standard_input_is_one_line(tmp_path):
     assert "that is closed" in process.stderr and not (tmp_path / "run").exists()
 
 
+def test_a_closed_standard_error_ends_nothing(tmp_path):
+    command = f"{sys.executable} -m keras_lm train --data alice --run-dir {tmp_path / 'run'} "
+    command += "--steps 1 --d-model 8 --num-heads 1 --num-blocks 1 --ffn-dim 8 --context-length 8 "
+    command += "--batch-size 2 --tokenizer char --sample-every 0 --eval-every 0 2>&-"
+    assert subprocess.run(["bash", "-c", command]).returncode == 0
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "finished"
+
+
 def test_a_report_that_cannot_be_written_is_one_line(trained, tmp_path):
     process = run("report", "--run-dir", trained[0], "--out", tmp_path / "none" / "x.html")
     assert process.returncode == 2 and len(process.stderr.splitlines()) == 1

@@ -1,1 +1,1 @@
-"""Parts of the command line: flags from settings, and the commands race, report and export."""
+"""Parts of the command line: flags from settings; race, queue, report, export, ui."""

@@ -71,5 +71,5 @@ def prepare(
         initial.check_shape(content.config, sized.model)
     estimates.check_memory(sized)
     for warning in config.warnings():
-        print(warning, file=sys.stderr)
+        say(warning)
     return prepared

@@ -10,6 +10,7 @@ from keras_lm.runs.queue import slots_for
 from keras_lm.runs.ray_queue import ray_address
 from keras_lm.runs.supervisor import RunSummary, Supervisor
 from keras_lm.settings.checks import ConfigError
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage.run_folder import MOVES, QUEUED
 from keras_lm.system import machine
 from keras_lm.system.paths import runs_folder
@@ -51,7 +52,8 @@ def queue(arguments: argparse.Namespace) -> int:
     for run in active:
         if run.state != QUEUED:
             step, steps = run.status.get("step", 0), run.status.get("steps", 0)
-            print(printable(f"{run.run_id}  step {step:,} of {steps:,}  {name_run(run)}"))
+            of_all = f" of {steps:,}" if steps < MOST_STEPS else ""
+            print(printable(f"{run.run_id}  step {step:,}{of_all}  {name_run(run)}"))
     for number, run in enumerate(in_order(active), 1):
         wait = waits.get(run.run_id)
         begin = "" if wait is None else f", in about {show_seconds(wait)}"

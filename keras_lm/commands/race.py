@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_lm.commands.flags import typed_path
-from keras_lm.runs.race import Race, RaceConfig, parse_values, progress_in_words, same_start
+from keras_lm.runs.race import Race, progress_in_words
+from keras_lm.runs.race_config import RaceConfig, parse_values, same_start
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig

@@ -117,8 +117,13 @@ def summarize(scores: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair]) 
     runs = {name: seeds for name, seeds in scores.items() if seeds}
     if len(runs) < 2:
         return "Nothing to compare yet: fewer than two entries have a finished run."
-    if any(pair.verdict == TOO_FEW_SEEDS for pair in pairs if pair.a in runs and pair.b in runs):
+    judged = [pair for pair in pairs if pair.verdict != TOO_FEW_SEEDS]
+    runs = {name: runs[name] for name in runs if any(name in (p.a, p.b) for p in judged)}
+    few = [name for name in scores if name not in runs]
+    among = [pair for pair in pairs if pair.a in runs and pair.b in runs]
+    if not runs or any(pair.verdict == TOO_FEW_SEEDS for pair in among):
         return "Too few seeds for a verdict: at least two are needed, and five are better."
+    without = f" Left out, with too few seeds: {', '.join(few)}." if few else ""
     common = set.intersection(*map(set, runs.values()))  # another seed may be an easier one
     means = {
         name: statistics.fmean([seeds[seed] for seed in common or seeds])
@@ -133,12 +138,12 @@ def summarize(scores: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair]) 
     shown += f", {nearest.seeds} seeds"
     if not alike:
         less = f"{show_bits(nearest.difference)} bits per byte less than {nearest.b}"
-        return f"{best} is best: {less} ({shown})."
+        return f"{best} is best: {less} ({shown}).{without}"
     if len(alike) > 1:
         shown = f"to {nearest.b}: {shown}"
     return (
         f"No winner: {best} has the lowest mean, but no difference is shown to "
-        f"{' and '.join(pair.b for pair in alike)} ({shown})."
+        f"{' and '.join(pair.b for pair in alike)} ({shown}).{without}"
     )
 
 

@@ -41,7 +41,8 @@ def expected_waits(runs: Sequence[RunSummary], slots: int, speed: Speed) -> dict
 
 def seconds_left(run: RunSummary, runs: Sequence[RunSummary], speed: Speed) -> float | None:
     """What is left of a run's time, estimated; None where its text is not known."""
-    if ends_at := run.status.get("ends_at"):
+    ends_at = run.status.get("ends_at")
+    if ends_at and run.state == run_folder.TRAINING:  # else it is of an earlier process
         return max(0.0, ends_at - time.time())
     if (config := run.trained_config) is None:
         return None
@@ -52,6 +53,8 @@ def seconds_left(run: RunSummary, runs: Sequence[RunSummary], speed: Speed) -> f
     config = config.with_vocab_size(vocab_size)
     seconds = estimates.run_seconds(config, speed, known.get("validation_tokens", 0))
     done = run.status.get("step", 0) / max(1, run.status.get("steps", 1))
+    if done >= 1.0 and run.state != run_folder.TRAINING:  # by how much longer, its process knows
+        return None
     return seconds * max(0.0, 1.0 - done)
 
 

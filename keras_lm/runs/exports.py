@@ -80,7 +80,10 @@ class Exports:
         if process and process.child.returncode:
             line = process.last_line()
             return Progress(message=NO_REASON if STAGE.fullmatch(line) or not line else line)
-        is_new = out.is_file() and out.stat().st_mtime >= folder.offered_model.stat().st_mtime
+        if not out.is_file():
+            return Progress()
+        models = (folder.offered_model, folder.model_file)  # either may be newly offered
+        is_new = all(out.stat().st_mtime >= model.stat().st_mtime for model in models)
         return Progress(file=out, message=_remark(out)) if is_new else Progress()
 
 

@@ -8,10 +8,12 @@ from keras_lm.runs.slots import cores_per_slot
 from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings import estimates
 from keras_lm.settings.estimates import Speed
+from keras_lm.storage.run_folder import FINISHED, STOPPED
 from keras_lm.system.machine import describe_machine, load_of_others, num_cores
 
 NEWEST = 5  # runs that are looked at: a machine may have become slower or faster
 FEWEST_STEPS = 50  # the first ones are slower
+ENDED = (FINISHED, STOPPED)  # the seconds of others may be those of an earlier step
 
 
 def slot_speed(flops_per_second: float, runs: Sequence[RunSummary]) -> Speed:
@@ -33,7 +35,7 @@ def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: 
 
     Args:
         flops_per_second: what `machine.matrix_flops_per_second` measured.
-        runs: newest first; those that ended with a model count.
+        runs: newest first; those count that ended with a model.
         machine: what `machine.describe_machine` says; runs of other machines do not count.
 
     Example:
@@ -48,7 +50,9 @@ def learned_speed(flops_per_second: float, runs: Iterable[RunSummary], machine: 
 def _ratios(measured: Speed, runs: Iterable[RunSummary], machine: str) -> Iterable[float]:
     """Of each run that counts, how many times as long its steps took as was estimated."""
     for run in runs:
-        seconds, step = run.status.get("train_seconds"), run.status.get("step", 0)
+        seconds, step = run.status.get("train_seconds"), run.status.get("model_step", 0)
+        if not step and run.state in ENDED:  # of an earlier version, which did not note it
+            step = run.status.get("step", 0)
         if run.is_active or not seconds or step < FEWEST_STEPS or run.config is None:
             continue
         if run.status.get("machine") == machine and run.config.model.vocab_size:

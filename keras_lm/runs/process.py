@@ -11,7 +11,7 @@ from typing import IO
 import psutil
 
 from keras_lm.storage.files import append_plain, open_plain
-from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_folder import ACTIVE_STATES, RunFolder
 
 START_SECONDS = 30.0  # a process that has not yet written its number may still be starting
 # On another machine a process's number says nothing. Who is seen from there beats.
@@ -61,7 +61,8 @@ def claim(folder: RunFolder) -> bool:
         time.sleep(0.05)
     status = folder.read_status()  # all there is to go by where there are no locks
     is_own = status.get("pid") == os.getpid() and _is_here(status)
-    return is_own or not _lives(status)
+    names_one = "pid" in status and status.get("state") in ACTIVE_STATES
+    return is_own or not names_one or not _lives(status)
 
 
 def is_claimed(folder: RunFolder) -> bool:

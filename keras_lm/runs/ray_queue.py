@@ -31,7 +31,7 @@ from keras_lm.storage.run_folder import (
     FAILED,
     INTERRUPTED,
     QUEUED,
-    STOPPED,
+    TAKEN_OUT,
     RunFolder,
 )
 from keras_lm.system.paths import PROJECT
@@ -98,10 +98,11 @@ def train_elsewhere(folder: RunFolder, flags: Sequence[str] = ()) -> int:
         The exit code of the node's process.
     """
     if not wait_for_turn(folder, elsewhere=True):
-        return _end(folder, STOPPED, "Taken out of the queue.")
+        return _end(folder, folder.state_before_more, TAKEN_OUT)
     folder.write_status(message="Looking for the cluster.")
     ray = connect()
     on_ending(lambda: folder.request("stop"))  # Ray has put its own handlers there
+    planned = num_plans(folder)
     for count in range(MOST_LOST):
         attempt = os.urandom(8).hex()
         folder.write_status(state=QUEUED, attempt=attempt, message=LOST if count else WAITS)
@@ -111,14 +112,20 @@ def train_elsewhere(folder: RunFolder, flags: Sequence[str] = ()) -> int:
         except ray.exceptions.RayTaskError as error:
             return _end(folder, FAILED, f"The node could not begin: {error.cause!s:.300}", 1)
         except ray.exceptions.RayError:
-            flags = ()
+            if num_plans(folder) > planned:  # by how much it is trained longer is written down
+                flags = ()
             continue
         if code is None:
-            return _end(folder, STOPPED, "Taken out of the queue.")
+            return _end(folder, folder.state_before_more, TAKEN_OUT)
         if code > 0 and folder.read_status().get("state") in ACTIVE_STATES:
             _end(folder, FAILED, NOT_BEGUN.format(code=code))
         return code
     return _end(folder, INTERRUPTED, LOST_OFTEN.format(count=MOST_LOST), 1)
+
+
+def num_plans(folder: RunFolder) -> int:
+    """How many plans the run's events have."""
+    return sum(event["kind"] == "plan" for event in folder.read_events()[0])
 
 
 def _end(folder: RunFolder, state: str, message: str, code: int = 0) -> int:

@@ -79,7 +79,7 @@ STATUS = {
     **dict.fromkeys(("owner", "host", "attempt"), LINE),
     **dict.fromkeys(("heartbeat", "queued_at", "turn", "pid_started", "others"), AMOUNT),
     **dict.fromkeys(("unigram_entropy", "ends_at", "train_seconds"), AMOUNT),
-    **dict.fromkeys(("step", "best_step", "longer_from"), WHOLE),
+    **dict.fromkeys(("step", "model_step", "best_step", "longer_from"), WHOLE),
     **dict.fromkeys(("train_tokens", "validation_tokens"), WHOLE),
     **dict.fromkeys(("steps", "parameters", "vocab_size"), COUNT),
     "rate_factor": FACTOR,

@@ -33,6 +33,7 @@ from keras_lm.storage.records import STATES, check_notes, check_status
 
 QUEUED, PREPARING, TRAINING, PAUSED, FINISHED, STOPPED, FAILED, INTERRUPTED = STATES
 ACTIVE_STATES = (QUEUED, PREPARING, TRAINING)
+TAKEN_OUT = "Taken out of the queue."
 MOVES = ("front", "up", "down")  # of a run that waits, in the queue
 REQUESTS = ("stop", "pause", "sample", *MOVES)
 BEST_FILE = re.compile(r"best-[0-9]{8}\.keras")
@@ -118,6 +119,12 @@ class RunFolder:
         """The step of the best model where that is better than the last one; else 0."""
         step = self.read_status().get("best_step", 0)
         return step if step and os.path.isfile(self.best_file(step)) else 0
+
+    @property
+    def state_before_more(self) -> str:
+        """What a run is again that was to go on and did not begin: FINISHED or STOPPED."""
+        status = self.read_status()
+        return FINISHED if status.get("step", 0) >= status.get("steps", 1) else STOPPED
 
     @property
     def offered_model(self) -> Path:

@@ -42,6 +42,9 @@ def accept_any_character() -> None:
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Hides what libraries print to the standard error meanwhile; exceptions stay."""
+    if sys.stderr is None:  # it was closed before the start
+        yield
+        return
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -78,10 +81,11 @@ def describe(event: dict, steps: int) -> str:
 
 def report_progress(line: str) -> None:
     """Progress to stderr: one line that is overwritten on a terminal, lines elsewhere."""
-    say(line, end="\033[K\r" if sys.stderr.isatty() else "\n")
+    say(line, end="\033[K\r" if sys.stderr and sys.stderr.isatty() else "\n")
 
 
 def say(line: str, end: str = "\n") -> None:
     """Prints to stderr; a run goes on when nobody can read it."""
-    with contextlib.suppress(OSError):
-        print(printable(line), end=end, file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(printable(line), end=end, file=sys.stderr, flush=True)

@@ -63,6 +63,7 @@ class Keeper:
         self._save_model(folder.model_file)
         is_better = best is not None and best.since > 0
         folder.write_status(
+            model_step=progress.step,
             best_step=best.step if best and is_better else 0,
             best_loss=best.loss if best else None,
             last_loss=progress.val_loss,

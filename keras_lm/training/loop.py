@@ -332,14 +332,14 @@ class TrainingLoop:
         The first time compiles, the second is measured.
         """
         self._save()
-        measured, pace = self.corpus.measured, self.planner.pace
-        per_window = 1 if measured.ndim > 1 else self.context_length
-        part = measured[: self._validation_batch * per_window + 1]
+        self.planner.has_measured = True
+        measured, pace, batch = self.corpus.measured, self.planner.pace, self._validation_batch
+        one = min(measured.size, batch * self.context_length)  # tokens of a batch, the first one
         for _ in range(2):
-            if len(part):
+            if one:
                 all_tokens = measured.size + self.first.num_tokens
-                with pace.chore("validation", times=all_tokens / part.size):
-                    self.compiled_steps.validate(part, self._validation_batch)
+                with pace.chore("validation", times=all_tokens / one):
+                    self.compiled_steps.validate(measured, batch, most_batches=1)
             if self.settings.sample_every:
                 with pace.chore("sample"):
                     self._make_sample()

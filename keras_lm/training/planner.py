@@ -18,6 +18,9 @@ TOO_SHORT = (
     "The budget of {budget:g} s was used up before the pace was known. Choose a larger "
     "max_seconds, or leave the start out of it by count_start."
 )
+ADDED_TOO_SHORT = (
+    "The seconds that were added were used up before the pace was known. Train longer by more."
+)
 STOPPED_EARLY = (
     "Stopped early: {patience} validations in a row were not better than that of step {step:,} "
     "({loss:.3f})."
@@ -54,11 +57,12 @@ class Planner:
 
     Attributes:
         pace: measured on the way.
+        has_measured: whether the chores were measured.
     """
 
     def __init__(self, run: Run, schedule: WarmupDecay):
         self._run, self._schedule = run, schedule
-        self.pace = Pace()
+        self.pace, self.has_measured = Pace(), False
         settings = run.settings
         first = Stage(
             0,
@@ -94,7 +98,8 @@ class Planner:
     @property
     def must_measure(self) -> bool:
         """Whether it is time to measure what the chores take, for a run that ends by the clock."""
-        return self._is_timed and self.pace.calls == MEASURED_CALLS
+        is_known = self.pace.calls >= MEASURED_CALLS
+        return self._is_timed and is_known and not self.has_measured
 
     @property
     def status(self) -> dict[str, float]:
@@ -134,7 +139,8 @@ class Planner:
         elif left > 0.0:
             return
         else:
-            self._run.note(TOO_SHORT.format(budget=stage.deadline))
+            words = ADDED_TOO_SHORT if stage.begin else TOO_SHORT
+            self._run.note(words.format(budget=stage.deadline))
         steps = min(steps, MOST_STEPS if stage.begin else self._run.config.most_steps)
         if is_off(stage, steps, step):
             self._take(stage.ending(steps, step))
@@ -145,21 +151,29 @@ class Planner:
         step, warmup = progress.step, settings.warmup_steps
         self._schedule.follow(self._plan.at(max(0, step - 1)))
         rate = float(self._schedule(step - 1)) if step else 0.0
-        stage = Stage(step, MOST_STEPS, begin=step, warmup=warmup, rate=rate)
+        stage = Stage(step, MOST_STEPS, begin=step, rate=rate)
         if longer.steps:
-            warmup = min(warmup, int(LONGEST_WARMUP * longer.steps))
-            stage = stage._replace(steps=min(step + longer.steps, MOST_STEPS), warmup=warmup)
+            steps = longer.steps
+            stage = stage._replace(steps=min(step + steps, MOST_STEPS))
         else:
             begin = progress.earlier_seconds if settings.count_start else self._counted
             stage = stage._replace(deadline=begin + longer.seconds)
-        self._take(stage)
+            steps = longer.seconds * step / max(progress.train_seconds, 1e-9)  # about so many
+        warmup = min(warmup, int(LONGEST_WARMUP * steps))
+        self._made_before = step  # of what was made after this, nothing is left
+        self._take(stage._replace(warmup=warmup))
         self._run.note(LONGER.format(amount=longer, rate=rate))
 
     def stop_if_hopeless(self) -> None:
-        """Lets the present step be the last one when the run's patience is used up."""
-        progress, patience = self._run.progress, self._run.settings.patience
-        best, step = progress.best, progress.step
-        if best and 0 < patience <= best.since and step < self.stage.steps:
+        """Lets the present step be the last one when the run's patience is used up.
+
+        In a run that is trained longer, the validations before that do not count.
+        """
+        progress, settings = self._run.progress, self._run.settings
+        best, step, patience = progress.best, progress.step, settings.patience
+        every = max(1, settings.eval_every)
+        validated = step // every - self.stage.begin // every
+        if best and 0 < patience <= min(best.since, validated) and step < self.stage.steps:
             self._take(self.stage.ending(step, step))
             self._run.note(STOPPED_EARLY.format(patience=patience, step=best.step, loss=best.loss))
 

@@ -75,18 +75,26 @@ class Progress:
         self.earlier_seconds = position.get("seconds", 0.0)
         self.train_seconds = position.get("train_seconds", 0.0)
         self.start_seconds = position.get("start_seconds", 0.0)
-        self.pending = position.get("pending") or no_values()
+        kept = position.get("pending") or no_values()
+        self.pending = {
+            name: [math.inf if value is None else value for value in values]
+            for name, values in kept.items()
+        }
         self.val_loss = position.get("val_loss")
         best = position.get("best")
         self.best = Best(**best) if best else None
 
     def position(self) -> dict:
-        """What `go_to` reads, as a JSON object."""
+        """What `go_to` reads, as a JSON object, which has no infinity: float16 may overflow."""
+        pending = {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in self.pending.items()
+        }
         return {
             "seconds": self.seconds,
             "train_seconds": self.train_seconds,
             "start_seconds": self.start_seconds,
-            "pending": self.pending,
+            "pending": pending,
             "val_loss": self.val_loss,
             "best": self.best and self.best._asdict(),
         }

@@ -206,9 +206,11 @@ class DistributedSteps:
         total = self._group.sum(replica.gradients(rows, weights, wish))
         return replica.update(total / self._group.size)
 
-    def validate(self, tokens: np.ndarray, batch_size: int) -> MeanLoss:
+    def validate(
+        self, tokens: np.ndarray, batch_size: int, most_batches: int | None = None
+    ) -> MeanLoss:
         """The chief's: as CompiledSteps', by its first replica alone."""
-        return self._steps.validate(tokens, batch_size)
+        return self._steps.validate(tokens, batch_size, most_batches)
 
 
 def packed(arrays: list[np.ndarray]) -> np.ndarray:

@@ -47,6 +47,10 @@ CHANGED = (
     "back and resume, or start a new run with the same settings "
     "(train --like {path} --run-dir NEW)."
 )
+CHANGED_TASK = (
+    "The task was made in another way, by an earlier version, at the checkpoint of step {step}: "
+    "start a new run with the same settings (train --like {path} --run-dir NEW)."
+)
 DISK_REFUSED = (
     "The disk refused at step {step}: {reason}. What was saved before is intact: make room or "
     "permit writing, then go on from the newest checkpoint."
@@ -146,12 +150,13 @@ def train_to_the_end(run: Run, longer: Longer | None = None) -> str:
             raise
         reason = str(error)
     del loop  # room for the next one
-    again = time.time()
+    begun, again = run.progress.started, time.time()
     run.progress.rate_factor = LOWER_RATE
     run.folder.write_status(rate_factor=LOWER_RATE)
     loop = prepare(run)
     if run.progress.step:
         run.progress.started = again  # the checkpoint counts the time before itself
+        run.progress.start_seconds -= again - begun  # which `prepare` took for its start
     run.note(ROLLED_BACK.format(reason=reason, step=run.progress.step))
     return loop.train()
 
@@ -236,4 +241,5 @@ def _check_text(run: Run, found: Checkpoint | None) -> None:
     before = found and found.position.get("text_sha256")
     if found and before and before != run.corpus.sha256:
         run.progress.step = found.step
-        raise ChangedText(CHANGED.format(step=found.step, path=run.folder.path))
+        words = CHANGED_TASK if run.config.data.task else CHANGED
+        raise ChangedText(words.format(step=found.step, path=run.folder.path))

@@ -227,12 +227,15 @@ class CompiledSteps:
         soft_cap = self.model.config.logit_soft_cap
         return next_token_loss(x, self.model.output_kernel(), targets, soft_cap)
 
-    def validate(self, tokens: np.ndarray, batch_size: int) -> MeanLoss:
+    def validate(
+        self, tokens: np.ndarray, batch_size: int, most_batches: int | None = None
+    ) -> MeanLoss:
         """Mean loss and accuracy over all of `tokens`, each predicted once.
 
         Args:
             tokens: (num_tokens,) integers, at least 2; or windows, (count, context_length + 1).
             batch_size: windows at once.
+            most_batches: of the first ones alone, to see how long they take; None: of all.
         """
         step = self.model.config.context_length + (tokens.ndim - 1)
         tokens = tokens.reshape(-1)  # (count, context_length + 1) -> (num_tokens,)
@@ -241,7 +244,8 @@ class CompiledSteps:
         starts = np.concatenate([starts, np.full(missing, len(tokens))]).astype("int32")
         text = tf.constant(tokens, tf.int32)
         totals = np.zeros(3)
-        for batch in starts.reshape(-1, batch_size):  # (windows,) -> (batches, batch_size)
+        batches = starts.reshape(-1, batch_size)  # (windows,) -> (batches, batch_size)
+        for batch in batches[:most_batches]:
             totals += self._compiled_validation(text, tf.constant(batch)).numpy()
         loss, hits, num_tokens = totals
         return MeanLoss(float(loss / num_tokens), float(hits / num_tokens))

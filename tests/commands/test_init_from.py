@@ -12,7 +12,7 @@ import pytest
 from keras_lm.cli import build_parser, main, new_config
 from keras_lm.keras_file.opening import check_model_file
 from keras_lm.presentation.repeating import train_command
-from keras_lm.runs.race import RaceConfig
+from keras_lm.runs.race_config import RaceConfig
 from keras_lm.settings.config import ConfigError, RunConfig
 
 MODEL = Path(__file__).parents[1] / "earlier" / "first-char.keras"

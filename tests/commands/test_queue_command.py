@@ -8,6 +8,7 @@ from keras_lm import cli
 from keras_lm.runs.process import process_identity
 from keras_lm.runs.slots import SLOTS_VARIABLE
 from keras_lm.settings.presets import QUICK_START
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage.run_folder import MOVES, QUEUED, TRAINING, RunFolder
 
 
@@ -36,6 +37,9 @@ def test_the_runs_are_listed_in_their_order(tmp_path, runs, monkeypatch, capsys)
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == [runs[n].run_id for n in (0, 2, 1)]
     assert lines[0][1] == "step 50 of 100" and lines[1][1].startswith("waits, number 1, in about ")
+    runs[0].write_status(steps=MOST_STEPS)  # its pace is not known yet
+    assert run(monkeypatch, tmp_path) == 0
+    assert capsys.readouterr().out.split("  ")[1] == "step 50"
     assert run(monkeypatch, tmp_path / "nothing") == 0
     assert capsys.readouterr().out == "No run trains or waits.\n"
 

@@ -84,6 +84,11 @@ def test_means_and_spreads_of_few_values():
         ({"a": [2.0, 2.0, 2.0], "b": [2.0001, 2.0, 2.0]}, r"No .* interval 0.000 to 0.000"),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": [1.2, 1.1]}, "No winner: a .* is shown to c "),
         ({"a": [1.0, 1.1], "b": [2.0, 2.1], "c": []}, "a is best: 1.000 bits per byte less than b"),
+        (
+            {"a": [1.0, 1.1], "b": [2.0, 2.1], "c": [1.2], "d": []},
+            "a is best: 1.000 .*2 seeds.. Left out, with too few seeds: c, d.$",
+        ),
+        ({"a": [1.0, 1.1], "b": [1.2, 1.0], "c": [1.2]}, "No winner: .*too few seeds: c.$"),
         (  # of the entries that are alike, whose interval it is; b is nearer, but surely worse
             {"a": [1.0, 1.0, 1.0], "b": [1.1, 1.1, 1.1], "c": [1.0, 1.0, 4.0]},
             r"No winner: a .* is shown to c \(95% interval -3.303 to 5.303, 3 seeds\)",

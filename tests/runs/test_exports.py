@@ -43,6 +43,10 @@ def test_a_file_is_made_and_offered_until_the_model_changes(folder):
     later = time.time() + 5
     os.utime(folder.model_file, (later, later))
     assert exports.progress(folder, "safetensors") == Progress()
+    folder.best_file(1).write_bytes(b"an older one, which is offered now")
+    os.utime(folder.best_file(1), (later - 99, later - 99))
+    folder.write_status(best_step=1)
+    assert exports.progress(folder, "safetensors") == Progress()
     folder.remove()
     assert not folder.path.exists()
 

@@ -44,6 +44,12 @@ def test_what_ran_beside_the_last_run_or_runs_now_is_counted_once():
         assert estimates.step_seconds(CONFIG, now) == pytest.approx(expected)
 
 
+def test_of_a_killed_run_the_seconds_are_those_of_its_last_model():
+    killed = run(1.5, step=500, state="interrupted")
+    killed.status.update(step=900, model_step=500)
+    assert learned_speed(FLOPS, [killed], HERE).slower == pytest.approx(1.5)
+
+
 def test_one_run_that_was_disturbed_does_not_decide():
     assert learned_speed(FLOPS, [run(9.0), run(1.1), run(1.2)], HERE).slower == pytest.approx(1.2)
 
@@ -58,12 +64,14 @@ def test_only_the_newest_runs_count():
     [
         {"machine": "another"},
         {"state": "training"},
+        {"state": "interrupted"},  # killed: its seconds are those of a checkpoint, its step is not
+        {"state": "failed"},
         {"config": None},
         {"config": QUICK_START},  # its vocabulary is not known
         {"step": FEWEST_STEPS - 1},
         {"slower": 0.0},
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_a_run_that_says_nothing_of_this_machine_does_not_count(other):
     slower = other.pop("slower", 3.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_lm.runs.preset_races import PRESET_RACES
-from keras_lm.runs.race import MOST, PARTS, SETTINGS, RaceConfig
+from keras_lm.runs.race_config import MOST, PARTS, SETTINGS, RaceConfig
 from keras_lm.settings.presets import QUICK_START
 
 

@@ -11,16 +11,14 @@ from keras_lm.presentation.race_charts import MEASURES, VALIDATION, compared_tab
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.race import (
     LONGEST_REASON,
-    RACE_FILE,
     RACES,
     RESULT_FILE,
     Race,
-    RaceConfig,
     count_in_words,
     finish_races,
-    parse_values,
     progress_in_words,
 )
+from keras_lm.runs.race_config import RACE_FILE, RaceConfig, parse_values
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -84,6 +82,27 @@ def finish(race: Race, entry: str, seed: int, bits: float, **further: float) -> 
 def test_what_cannot_be_raced_is_refused_in_a_sentence(change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(NORMS, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"setting": "sample_prompt", "values": ("a", "b")}, "cannot vary sample_prompt: it cha"),
+        ({"setting": "steps", "values": (1, 2)}, "cannot vary steps: all runs have the same budg"),
+        (
+            {"base": dataclasses.replace(TINY, data=DataConfig("alice", validation_fraction=0.0))},
+            "validation_fraction must be above 0 for a race",
+        ),
+    ],
+)
+def test_a_new_race_compares_something_and_an_old_one_is_read(change, message, race, launched):
+    config = dataclasses.replace(NORMS, **change)
+    new = Race(race.path.parent / "new", race.supervisor)
+    with pytest.raises(ConfigError, match=message):
+        new.create(config)
+    assert not new.path.exists()
+    race.create(config)  # as an earlier version made it
+    assert race.read() == config
 
 
 @pytest.mark.parametrize(
@@ -261,6 +280,23 @@ def test_curves_are_in_the_order_of_the_entries_with_the_solid_one_below(race):
     table = race_table(begun, MEASURES[VALIDATION])
     assert [*table["entry"]] == ["norm=rmsnorm", "norm=layernorm"]
     assert [*compared_table(table, ChartOptions(smoothing=0))["curve"]] == [*table["entry"]]
+
+
+def test_the_last_points_of_runs_that_ended_by_the_clock_are_one(race):
+    race.create(NORMS.with_seeds([3]))
+    race.go_on()
+    for seed, last in ((1, 90), (2, 99), (3, 102)):
+        (run,) = [r for r in race.runs() if (r.entry, r.seed) == ("norm=rmsnorm", seed)]
+        folder = race.supervisor.folder(run.run_id)
+        for step in (50, last):
+            event = {"kind": "metrics", "step": step, "tokens": step, "seconds": step / 10}
+            event |= {"train_seconds": 1.0, "loss": 1.0, "val_loss": 1.0}
+            folder.append_event(event | {"val_bits_per_byte": seed + step / 100})
+        folder.write_status(state=run_folder.FINISHED, step=last, steps=last)
+    begun = [(run, race.supervisor.folder(run.run_id)) for run in race.runs()]
+    table = race_table(begun, MEASURES[VALIDATION])
+    assert [*table["step"]] == [50, 97] and [*table["seeds"]] == [3, 3]
+    assert table["mean"].iloc[-1] == pytest.approx(2.97)
 
 
 def test_a_run_that_failed_is_reported_and_the_rest_counts(race):

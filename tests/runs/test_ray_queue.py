@@ -78,6 +78,12 @@ def test_a_process_elsewhere_lives_by_its_heartbeat_and_one_here_by_its_number(
     assert claim(folder) != alive  # who is dead leaves the run to others
 
 
+@pytest.mark.parametrize("status", [{"state": FINISHED}, {"state": QUEUED, "pid": None}])
+def test_a_run_that_ended_elsewhere_just_now_may_be_taken_up(folder, status):
+    folder.write_status(host="elsewhere", pid_started=1.0, **status)
+    assert claim(folder)
+
+
 class NodeDied(Exception):
     """What Ray raises when a node is lost."""
 
@@ -117,10 +123,19 @@ def cluster(monkeypatch, *ends) -> list[list[str]]:
 
 def test_a_lost_node_is_an_interrupted_run_that_goes_on_elsewhere(folder, monkeypatch):
     submitted = cluster(monkeypatch, NodeDied(), NodeDied(), 0)
-    assert train_elsewhere(folder, ["--steps", "5"]) == 0
-    assert [words[-2:] == ["--steps", "5"] for words in submitted] == [True, False, False]
+    assert train_elsewhere(folder) == 0
     attempts = [words[words.index("--attempt") + 1] for words in submitted]
     assert len({*attempts}) == 3 and folder.read_status()["attempt"] == attempts[-1]
+
+
+def test_how_much_longer_it_trains_is_asked_for_until_it_is_planned(folder, monkeypatch):
+    def begin_and_die() -> bool:
+        folder.append_event({"kind": "plan", "step": 5, "begin": 5, "steps": 10})
+        raise NodeDied
+
+    submitted = cluster(monkeypatch, NodeDied(), begin_and_die, 0)
+    assert train_elsewhere(folder, ["--steps", "5"]) == 0
+    assert [words[-2:] == ["--steps", "5"] for words in submitted] == [True, True, False]
 
 
 def test_a_run_that_loses_node_after_node_is_given_up(folder, monkeypatch):
@@ -150,6 +165,15 @@ def test_a_run_that_waits_for_a_node_can_be_taken_out(folder, monkeypatch):
     assert train_elsewhere(folder) == 0
     status = folder.read_status()
     assert status["state"] == STOPPED and status["attempt"] == ""
+
+
+def test_a_finished_run_that_is_taken_out_before_it_trains_longer_stays_finished(
+    folder, monkeypatch
+):
+    folder.write_status(step=9, steps=9)
+    cluster(monkeypatch, lambda: folder.request("stop"))
+    assert train_elsewhere(folder, ["--steps", "5"]) == 0
+    assert folder.read_status()["state"] == FINISHED
 
 
 def test_a_run_whose_folder_is_removed_asks_for_no_node_any_more(folder, monkeypatch):

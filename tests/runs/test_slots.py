@@ -283,6 +283,7 @@ def test_a_wait_is_what_those_before_are_expected_to_take(tmp_path):
         waits = expected_waits(supervisor.summaries(), slot_count, speed)
         first, second, third = (waits[folder.run_id] for folder in folders[1:])
         if slot_count == 1:  # a half, then a whole run each
+            half = first
             assert first > 0.0 and second == pytest.approx(3 * first)
             assert third == pytest.approx(5 * first)
         else:
@@ -290,3 +291,9 @@ def test_a_wait_is_what_those_before_are_expected_to_take(tmp_path):
     folders[0].write_status(ends_at=time.time() + 7.0)
     waits = expected_waits(supervisor.summaries(), 1, speed)
     assert waits[folders[1].run_id] == pytest.approx(7.0, abs=1.0)
+    folders[1].write_status(step=50, steps=100, ends_at=time.time() - 99.0)  # before it was resumed
+    waits = expected_waits(supervisor.summaries(), 1, speed)
+    assert waits[folders[2].run_id] == pytest.approx(7.0 + half, abs=1.0)
+    folders[1].write_status(step=100, steps=100)  # it had finished, and is trained longer
+    waits = expected_waits(supervisor.summaries(), 1, speed)
+    assert waits[folders[1].run_id] is not None and waits[folders[2].run_id] is None

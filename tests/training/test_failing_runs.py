@@ -1,6 +1,7 @@
 """A run to which something happens: a crash, numbers that grow, a full disk, another text."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_lm.generation.bundle import load
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.training import checkpoint, loop
+from keras_lm.training.progress import Progress
 from keras_lm.training.train_step import CompiledSteps
 from tests.training.small_run import PLAIN, events_of, train
 
@@ -231,3 +233,11 @@ def test_a_checkpoint_that_does_not_fit_costs_the_run_no_file(tmp_path, corpus, 
         status["state"] == "failed" and "belongs to a model of another shape" in status["message"]
     )
     assert [path.read_bytes() for path in kept] == before
+
+
+def test_an_overflow_that_no_event_holds_yet_stays_in_the_checkpoint():
+    progress = Progress(started=0.0, step=5)
+    progress.pending["grad_norm"] += [1.5, np.inf, np.nan]
+    position = json.loads(json.dumps(progress.position(), allow_nan=False))
+    progress.go_to(checkpoint.Checkpoint(5, [], position))
+    assert progress.pending["grad_norm"] == [1.5, np.inf, np.inf]

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 
+from keras_lm.data import corpus as corpus_module
 from keras_lm.data.corpus import prepare
 from keras_lm.export.keras_archive import save_model
 from keras_lm.generation.bundle import load
@@ -46,11 +47,14 @@ class World:
         pace: seconds of the step after so many others.
         losses: of validation, by step; 3.0 elsewhere.
         rates: the learning rate of every step that was made, in order.
+        diverges_at: the first step whose loss is no number, once; 0: none.
+        validated: the shape of what each validation was given, and how many batches it measured.
     """
 
     def __init__(self):
         self.now, self.losses, self.rates = time.time(), {}, []
         self.pace = lambda step: 0.1
+        self.diverges_at, self.validated = 0, []
 
     def steps(self, model, optimizer, *_):
         """What stands for CompiledSteps: the first weight becomes the number of steps made."""
@@ -63,10 +67,15 @@ class World:
                 self.now += self.pace(step)
                 optimizer.iterations.assign_add(1)
                 weight.assign(np.full(weight.shape, step + 1, "float32"))
-            return {name: np.ones(len(offsets)) for name in METRICS}
+            found = {name: np.ones(len(offsets)) for name in METRICS}
+            if 0 < self.diverges_at <= int(optimizer.iterations):
+                self.diverges_at, found["loss"] = 0, np.full(len(offsets), np.nan)
+            return found
 
-        def validate(tokens, _):
-            self.now += VALIDATION * len(tokens) / len(CORPUS.validation)
+        def validate(tokens, batch, most_batches=None):
+            self.validated.append((tokens.shape, most_batches))
+            part = batch * CONFIG.model.context_length if most_batches else tokens.size
+            self.now += VALIDATION * min(part, tokens.size) / len(CORPUS.validation)
             return MeanLoss(self.losses.get(int(optimizer.iterations), 3.0), 0.5)
 
         def compile(_):
@@ -84,7 +93,7 @@ CORPUS = prepare(CONFIG.data, CONFIG.model.context_length)
 def world(monkeypatch) -> World:
     made = World()
     clock = types.SimpleNamespace(time=lambda: made.now, perf_counter=lambda: made.now)
-    for module in (loop, pace, planner, progress):
+    for module in (loop, pace, planner, progress, trainer):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(loop, "CompiledSteps", made.steps)
     real = keeping.save_checkpoint
@@ -160,6 +169,44 @@ def test_a_budget_of_seconds_is_met_and_the_rate_falls_to_its_floor(
     assert rates[-1] == pytest.approx(0.1, abs=0.05)
 
 
+def test_after_a_divergence_neither_start_counts_where_the_budget_leaves_it_out(
+    tmp_path, world, monkeypatch
+):
+    world.diverges_at = 100
+    budget = {"max_seconds": 60.0, "count_start": False, "eval_every": 0, "checkpoint_every": 40}
+    world.pace = lambda step: 0.3
+    folder = train(tmp_path, world, monkeypatch, **budget)
+    assert any("went back to step" in note for note in notes(folder))
+    assert metrics(folder)[-1]["seconds"] == pytest.approx(60.0 + 2 * START, rel=0.05)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_the_pace_of_validation_is_measured_on_one_batch_of_the_same_tokens(
+    tmp_path, world, monkeypatch, is_long
+):
+    """Of others another program would be compiled."""
+    if is_long:
+        monkeypatch.setattr(corpus_module, "MEASURED_TOKENS", 1_000)
+    corpus = dataclasses.replace(CORPUS)  # which has not looked what it measures yet
+    monkeypatch.setattr(trainer, "report_progress", lambda line: None)
+    folder = RunFolder(tmp_path)
+    folder.create()
+    training = CONFIG.training.changed(max_seconds=60.0, eval_every=0)
+    trainer.train(folder, dataclasses.replace(CONFIG, training=training), corpus, world.now)
+    assert corpus.measured.ndim == 1 + is_long
+    assert world.validated[:2] == [(corpus.measured.shape, 1)] * 2
+    assert {*world.validated[2:]} == {(corpus.measured.shape, None)}
+
+
+def test_what_the_end_takes_is_measured_also_after_a_kill(tmp_path, world, monkeypatch):
+    changes = {"max_seconds": 60.0, "checkpoint_every": 0, "eval_every": 0}
+    world.pace = lambda step: 0.3
+    with pytest.raises(SystemExit):
+        train(tmp_path, world, monkeypatch, killed_at(75), **changes)
+    folder = train(tmp_path, world, monkeypatch, **changes)
+    assert metrics(folder)[-1]["seconds"] == pytest.approx(60.0, abs=2.0)
+
+
 def test_a_budget_that_the_start_uses_up_trains_a_little_and_says_so(tmp_path, world, monkeypatch):
     folder = train(tmp_path, world, monkeypatch, max_seconds=5.0)
     assert folder.read_status()["state"] == run_folder.FINISHED and folder.has_model
@@ -204,6 +251,22 @@ def test_early_stopping_ends_with_a_sentence_and_everything_a_last_step_has(
         for path in (folder.model_file, folder.offered_model)
     ]
     assert steps == [40, 20]
+
+
+def test_patience_counts_anew_in_longer_training(tmp_path, world, monkeypatch):
+    world.losses = {10: 2.5, 20: 2.0}
+    train(tmp_path, world, monkeypatch, steps=100, patience=2)
+    longer = Longer(steps=100)
+    folder = train(tmp_path, world, monkeypatch, longer=longer, steps=100, patience=2)
+    assert folder.read_status()["step"] == 60 and folder.best_model == 20
+    assert notes(folder)[-1].startswith("Stopped early: 2 validations")
+
+
+def test_added_seconds_that_the_start_uses_up_are_said(tmp_path, world, monkeypatch):
+    train(tmp_path, world, monkeypatch)
+    folder = train(tmp_path, world, monkeypatch, longer=Longer(seconds=1.0))
+    assert folder.read_status()["state"] == run_folder.FINISHED
+    assert notes(folder)[-1] == planner.ADDED_TOO_SHORT
 
 
 def test_patience_ends_nothing_while_the_loss_falls_now_and_then(tmp_path, world, monkeypatch):
@@ -284,6 +347,19 @@ def test_longer_training_begins_again_at_the_last_rate_and_marks_where(
         assert len(world.rates) == 20
     else:
         assert world.now - begin == pytest.approx(longer.seconds, rel=0.05)
+
+
+def test_after_a_kill_the_seconds_of_longer_training_are_met_from_the_first_step(
+    tmp_path, world, monkeypatch
+):
+    changes = {"steps": 100, "checkpoint_every": 20, "eval_every": 0, "warmup_steps": 30}
+    with pytest.raises(SystemExit):
+        train(tmp_path, world, monkeypatch, killed_at(95), **changes)
+    world.pace, begin = lambda step: 0.5, world.now
+    world.rates.clear()
+    train(tmp_path, world, monkeypatch, longer=Longer(seconds=30.0), **changes)
+    assert world.now - begin == pytest.approx(30.0, rel=0.05)
+    assert max(world.rates) == 1.0 and world.rates[-1] == pytest.approx(0.1, abs=0.05)
 
 
 def test_a_longer_run_that_is_killed_goes_on_with_its_own_schedule(tmp_path, world, monkeypatch):

@@ -11,6 +11,7 @@ from keras_lm.data.task_corpus import TaskCorpus
 from keras_lm.model.backend import keras, tf
 from keras_lm.model.language_model import build_model
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.training import loop
 from keras_lm.training import run as trainer
@@ -120,3 +121,7 @@ def test_a_run_of_a_task_is_measured_and_resumed_to_the_bit(corpus, tmp_path, mo
     last = [e for e in again.read_events()[0] if e["kind"] == "metrics"][-1]
     same = ("loss", "val_loss", "task_accuracy", "grad_norm")
     assert {k: last[k] for k in same} == {k: points[-1][k] for k in same}
+    other = dataclasses.replace(corpus, validation=corpus.validation[:-1])
+    trainer.train(again, CONFIG, other, time.time())
+    status = again.read_status()
+    assert status["state"] == run_folder.FAILED and "task was made" in status["message"]
