@@ -21,7 +21,10 @@ PACKAGES: dict[str, tuple[bool, set[str]]] = {
     "data": (False, {"system", "settings", "storage"}),
     "keras_file": (False, {"system", "settings", "storage", "data"}),
     "runs": (False, {"system", "settings", "storage", "data", "keras_file"}),
-    "presentation": (False, {"system", "settings", "storage", "data", "runs"}),
+    "presentation": (
+        False,
+        {"system", "settings", "storage", "data", "keras_file", "runs"},
+    ),
     "ui": (
         False,
         {"system", "settings", "storage", "data", "keras_file", "runs", "presentation"},

@@ -40,10 +40,15 @@ LOSSES = {"loss": TRAIN, "val_loss": VALIDATION}
 
 
 def metrics_frame(events: list[dict]) -> pd.DataFrame:
-    """The metrics events, one per row: MAX_POINTS, as many that have a validation, and the last."""
+    """The metrics events, one per row: MAX_POINTS, as many that have a validation, and the last.
+
+    The last and the best validation are among them.
+    """
     metrics = [event for event in events if event["kind"] == "metrics"]
     validated = [event for event in metrics if "val_loss" in event]
-    kept = {id(event) for event in (*_thin(metrics), *_thin(validated), *metrics[-1:])}
+    best = sorted(validated, key=lambda event: event["val_loss"])[:1]
+    needed = (*metrics[-1:], *validated[-1:], *best)
+    kept = {id(event) for event in (*_thin(metrics), *_thin(validated), *needed)}
     return pd.DataFrame([event for event in metrics if id(event) in kept])
 
 

@@ -334,7 +334,8 @@ def _length(course: Course, steps: int) -> dict[str, float]:
     """The setting with which the run makes so many steps: its budget where it has one."""
     training, done = course.config.training, course.metrics[-1]["step"]
     if training.max_seconds:
-        return {"max_seconds": math.ceil(training.max_seconds * steps / done)}
+        seconds = course.metrics[-1].get("seconds", training.max_seconds)
+        return {"max_seconds": math.ceil(seconds * steps / done)}
     if training.max_tokens:
         return {"max_tokens": steps * course.tokens_per_step}
     return {"steps": steps}
@@ -358,7 +359,11 @@ def _training_loss_now(course: Course) -> float:
 
 
 def _has_ended(course: Course) -> bool:
-    return course.status.get("state") in (FINISHED, STOPPED)
+    """Whether it ended, and not by hand before its last step."""
+    status = course.status
+    if status.get("state") == STOPPED:
+        return course.metrics[-1]["step"] >= status.get("steps", 0)
+    return status.get("state") == FINISHED
 
 
 def _ended_early(course: Course) -> bool:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from keras_lm.presentation.curves import AXES, ChartOptions, Look, join, rows, smooth
 from keras_lm.runs.race import RaceRun
-from keras_lm.storage.run_folder import RunFolder
+from keras_lm.storage.run_folder import FINISHED, RunFolder
 
 # Okabe and Ito's colours, which colour-blind people can distinguish; dashes besides.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"]
@@ -27,17 +27,17 @@ def race_table(runs: list[tuple[RaceRun, RunFolder]], measure: str) -> pd.DataFr
     Returns:
         Columns COLUMNS; `seconds` and `tokens` are means over the seeds.
     """
-    rows = [
-        {"entry": run.entry, "seed": run.seed, "value": event[measure]}
+    points = [
+        {"entry": run.entry, "seed": run.seed, "state": run.state, "value": event[measure]}
         | {name: event[name] for name in AXES.values()}
         for run, folder in runs
         for event in folder.read_events()[0]
         if event["kind"] == "metrics" and event.get(measure) is not None
     ]
-    if not rows:
+    if not points:
         return pd.DataFrame(columns=COLUMNS)
     table = (
-        pd.DataFrame(rows)
+        _with_common_ends(pd.DataFrame(points))
         .astype({"entry": pd.CategoricalDtype([*dict.fromkeys(run.entry for run, _ in runs)])})
         .groupby(["entry", "step"], sort=True, observed=True)
         .agg(
@@ -51,6 +51,17 @@ def race_table(runs: list[tuple[RaceRun, RunFolder]], measure: str) -> pd.DataFr
         .reset_index()
     )
     return _thinned(table.astype({"entry": str}))[COLUMNS]
+
+
+def _with_common_ends(points: pd.DataFrame) -> pd.DataFrame:
+    """The points, where the last ones of an entry's finished runs are at one step, their mean.
+
+    Runs that end by the clock make different numbers of steps.
+    """
+    last = points.groupby(["entry", "seed"], sort=False)["step"].transform("max")
+    is_end = (points["step"] == last) & (points["state"] == FINISHED)
+    ends = points[is_end].groupby("entry")["step"].transform("mean").round()
+    return points.assign(step=points["step"].where(~is_end, ends).astype("int64"))
 
 
 def _thinned(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_lm.runs.race import RaceConfig, parse_values
+from keras_lm.runs.race_config import RaceConfig, parse_values
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import nearest_preset
@@ -33,7 +33,9 @@ def longer_commands(events: Iterable[Mapping[str, Any]]) -> list[str]:
         ['keras-lm resume --run-dir run --steps 200']
     """
     plans = [event for event in events if event["kind"] == "plan" and event.get("begin")]
-    ends = {plan["begin"]: plan["steps"] for plan in plans}  # of each the last that was planned
+    planned = {plan["begin"]: plan["steps"] for plan in plans}  # of each the last that was planned
+    later = [*[*planned][1:], MOST_STEPS]  # where each was trained longer again, if it was
+    ends = {begin: min(planned[begin], end) for begin, end in zip(planned, later, strict=False)}
     more = [Longer(end - begin) for begin, end in ends.items() if begin < end < MOST_STEPS]
     return [shlex.join(["keras-lm", "resume", "--run-dir", "run", *each.flags]) for each in more]
 
@@ -56,11 +58,15 @@ def _flags(config: RunConfig) -> list[str]:
     for name in ("encoding", "title", "init_from"):  # what no preset has
         value = getattr(config.data, name)
         flags += _flag(name, value) if value else []
-    data = config.data
-    if data.text_field not in ("", DataConfig.text_field):
+    data, usual = config.data, DataConfig
+    has_fields = any(ending in data.data for ending in (".jsonl", ".parquet"))
+    if data.text_field != usual.text_field and (data.text_field or has_fields):
         flags += _flag("text_field", data.text_field)
-    if data.shard_from_mb != DataConfig.shard_from_mb < data.max_text_mb:
+    is_other = data.shard_from_mb != usual.shard_from_mb
+    if is_other and min(data.shard_from_mb, usual.shard_from_mb) < data.max_text_mb:
         flags += _flag("shard_from_mb", data.shard_from_mb)
+    if data.cut != usual.cut:
+        flags += _flag("cut", data.cut)
     for key, value in changes.items():
         flags += _flag(key.partition(".")[2], value)
     return flags

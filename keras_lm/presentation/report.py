@@ -7,6 +7,7 @@ import html
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 import vl_convert
 
 from keras_lm.data.texts import TEXTS
+from keras_lm.keras_file.initial import file_like
 from keras_lm.presentation import charts, curves, race_charts
 from keras_lm.presentation.course import Event, describe_course, unit_of
 from keras_lm.presentation.diagnosis import diagnose
@@ -36,6 +38,7 @@ from keras_lm.runs.supervisor import RunSummary
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import TITLES, nearest_preset
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage.files import open_plain
 from keras_lm.storage.run_folder import FINISHED, RunFolder
 
@@ -50,9 +53,14 @@ MOST_SAMPLES = 12
 EXCERPT = 300  # characters of a sample in a table
 MARK = '<meta name="generator" content="keras_lm">'  # of a file that may be replaced
 OWN_TEXT = "The text is a file of the machine that trained it: put its path on yours after --data."
+OWN_MODEL = (
+    "The model that it went on with is a file of that machine, too: put its path on yours after "
+    "--init-from."
+)
 LONGER = (
     "It was trained longer, which the commands after the first one do. Where it had been stopped "
-    "by hand before its end, or was trained for seconds, their learning rates are not the same."
+    "by hand before its end, or was trained for seconds, their steps and learning rates are not "
+    "the same."
 )
 NO_COMMAND = "A value has a comma in it, with which no command can name it."
 UNKNOWN = "Not known: an earlier version of keras_lm, which did not write it down, made this."
@@ -124,7 +132,7 @@ def run_report(folder: RunFolder, summary: RunSummary) -> str:
         *_all_samples(timeline.points),
         "<h2>Settings</h2>",
         *_settings(summary.trained_config),
-        *_repeat_run(summary.config, events),
+        *_repeat_run(folder, summary.config, events),
         *_circumstances([summary]),
     ]
     return _document(name_run(summary), parts)
@@ -209,12 +217,16 @@ def _table(frame: pd.DataFrame) -> str:
 def _course(summary: RunSummary, frame: pd.DataFrame) -> str:
     """How far the run got, how long it took and how well it did."""
     step, steps = summary.status.get("step", 0), summary.status.get("steps", 0)
-    parts = [f"{summary.state.capitalize()} at step {step:,} of {steps:,}"]
+    of_all = f" of {steps:,}" if steps < MOST_STEPS else ""  # the pace was not known yet
+    parts = [f"{summary.state.capitalize()} at step {step:,}{of_all}"]
     if "val_loss" in frame and frame["val_loss"].notna().any():
         best = frame.loc[frame["val_loss"].idxmin()]
         parts.append(f"best validation loss {best['val_loss']:.3f} at step {best['step']:,.0f}")
     if "val_bits_per_byte" in frame and frame["val_bits_per_byte"].notna().any():
         parts.append(f"{frame['val_bits_per_byte'].dropna().iloc[-1]:.3f} bits per byte at the end")
+    if "task_accuracy" in frame and frame["task_accuracy"].notna().any():
+        exact = frame["task_accuracy"].dropna().iloc[-1]
+        parts.append(f"{exact:.1%} of the held-out answers right")
     if "seconds" in frame and len(frame):
         parts.append(f"took {show_seconds(frame['seconds'].iloc[-1])}")
     return f"{', '.join(parts)}."
@@ -243,18 +255,20 @@ def _points(timeline: Timeline, unit: str) -> list[str]:
         return ["<p>There is no sample.</p>"]
     rows = [
         f"<tr><th scope=row>After step {point.step:,}</th><td>{_excerpt(point)}</td>"
-        f"<td>{_shaded(timeline.tokens, point, unit)}</td></tr>"
+        + (f"<td>{_shaded(timeline.tokens, point, unit)}</td>" if timeline.tokens else "")
+        + "</tr>"
         for point in thin(timeline.points, 3)
     ]
     ramp = "".join(f'<i style="--shade:{DARKEST * part / 3:.2f}"></i>' for part in range(4))
-    head = "<tr><th></th><th scope=col>It wrote</th><th scope=col>Validation text</th></tr>"
-    words = "The same beginning, continued."
+    head, words = "<th></th><th scope=col>It wrote</th>", "The same beginning, continued."
     if timeline.tokens:
+        head += "<th scope=col>Validation text</th>"
         words += (
             " Beside it a text that it never trains on: the more coloured a token, the less likely "
             f"the model found it. Sure {ramp} surprised."
         )
-    table = f'<table class="points"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f'<table class="points"><thead><tr>{head}</tr></thead>'
+    table += f"<tbody>{''.join(rows)}</tbody></table>"
     return [f"<p>{words}</p>", table]
 
 
@@ -318,10 +332,13 @@ def _settings(config: RunConfig | None) -> list[str]:
     ]
 
 
-def _repeat_run(config: RunConfig | None, events: Sequence[Event]) -> list[str]:
+def _repeat_run(folder: RunFolder, config: RunConfig | None, events: Sequence[Event]) -> list[str]:
     """The commands that do the same, one for each time that it was trained longer among them."""
     if config is None:
         return []
+    if init_from := config.data.init_from:  # which may have changed since, unlike the run's copy
+        data = config.data.changed(init_from=file_like(folder, init_from))
+        config = replace(config, data=data)
     longer = longer_commands(events)
     note = [f"<p>{LONGER}</p>"] if longer else []
     return [*_repeat("\n".join([train_command(config), *longer]), config), *note]
@@ -333,6 +350,8 @@ def _repeat(command: str, config: RunConfig) -> list[str]:
         return ["<h2>Repeat it</h2>", f"<p>{NO_COMMAND}</p>"]
     is_known = {*config.data.data.split("\n")} <= {*TEXTS, *TASK_NAMES}
     note = [] if is_known else [f"<p>{OWN_TEXT}</p>"]
+    if config.data.init_from:
+        note.append(f"<p>{OWN_MODEL}</p>")
     return ["<h2>Repeat it</h2>", f"<pre>{_text(command)}</pre>", *note]
 
 

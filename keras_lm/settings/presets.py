@@ -136,9 +136,12 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 def nearest_preset(config: RunConfig) -> tuple[str, Mapping[str, Any]]:
     """The preset that fewest settings differ from, and these settings.
 
-    Of steps and budgets, only those count that the run's length follows from.
+    Of steps and budgets, only those count that the run's length follows from; of a task, not the
+    context, which is its own.
     """
     unused = {f"training.{name}" for name in config.training.unused_lengths}
+    if config.data.task:
+        unused.add("model.context_length")
     values = {key: value for key, value in settings_of(config).items() if key not in unused}
     changes = {}
     for name, preset in PRESETS.items():

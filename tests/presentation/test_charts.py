@@ -39,6 +39,14 @@ def test_tables_hold_every_curve_that_there_is(count, validate_at):
     assert len(charts.curve_table(frame, both)) == 2 * count + len(validate_at)
 
 
+def test_of_many_validations_the_last_and_the_best_are_kept():
+    *points, _ = events(1200, tuple(range(1, 1201)))
+    points[601]["val_loss"], points[-1]["val_loss"] = 1.0, 1.5
+    frame = charts.metrics_frame(points)
+    assert len(frame) < len(points)
+    assert frame["val_loss"].min() == 1.0 and frame["val_loss"].iloc[-1] == 1.5
+
+
 def test_without_smoothing_the_curve_itself_is_drawn():
     frame = charts.metrics_frame(events(50, (25,)))
     raw = ChartOptions(smoothing=0)

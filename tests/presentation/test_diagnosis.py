@@ -257,6 +257,7 @@ def test_a_run_that_diverged_gets_a_rate_that_is_lower_still(factor, state):
     [
         (FEW_UPDATES - 1, "finished", (2.6, 2.5), "ended too early"),
         (FEW_UPDATES - 1, "stopped", (2.6, 2.5), "ended too early"),
+        (FEW_UPDATES - 1, "stopped by hand", (2.6, 2.5), None),
         (FEW_UPDATES - 1, "paused", (2.6, 2.5), None),
         (FEW_UPDATES - 1, "training", (2.6, 2.5), None),
         (FEW_UPDATES, "finished", (2.6, 2.5), None),
@@ -267,7 +268,9 @@ def test_only_a_run_that_ended_while_it_learned_ended_too_early(steps, state, lo
     events = curve(list(losses))
     for event, step in zip(events, (steps // 2, steps), strict=True):
         event["step"] = step
-    found = kinds(config_with(steps=steps), STATUS | {"state": state}, events)
+    length = {"steps": steps + state.endswith("by hand")}
+    status = STATUS | length | {"state": state.removesuffix(" by hand")}
+    found = kinds(config_with(steps=steps), status, events)
     assert found == ([kind] if kind else [])
 
 
@@ -287,6 +290,15 @@ def test_a_length_is_advised_in_what_limits_the_run(budget, longer, shorter):
     config = config_with(**budget, batch_size=128)
     [large] = diagnose(config, STATUS, curve([2.6, 2.5], every=50))
     assert set(suggested(large.advice)) == {"batch_size"} | ({"steps"} if not budget else set())
+
+
+def test_seconds_are_advised_by_what_the_steps_took_so_far():
+    events = curve([2.0, 2.2, 2.3])
+    for event in events:
+        event["seconds"] = 15.0 * event["step"] / 300  # half of the budget is left
+    status = STATUS | {"state": "training"}
+    [found] = diagnose(config_with(max_seconds=30.0), status, events)
+    assert suggested(found.advice)["max_seconds"] == 5
 
 
 def test_more_steps_are_not_advised_where_the_text_is_too_short_for_them():

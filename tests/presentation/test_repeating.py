@@ -9,7 +9,7 @@ from keras_lm.cli import build_parser, new_config
 from keras_lm.commands.flags import longer_by
 from keras_lm.commands.race import new_race
 from keras_lm.presentation.repeating import longer_commands, race_command, train_command
-from keras_lm.runs.race import RaceConfig, same_start
+from keras_lm.runs.race_config import RaceConfig, same_start
 from keras_lm.settings.config import RunConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import PRESETS, QUICK_START, nearest_preset
@@ -45,7 +45,8 @@ def test_each_longer_training_is_repeated_to_its_last_planned_end():
     for begin, planned in ends.items():
         events += [{"kind": "plan", "step": begin, "begin": begin, "steps": end} for end in planned]
     found = [longer_by(parsed(command, "resume")) for command in longer_commands(events)]
-    assert found == [Longer(160), Longer(1)]  # one of them never got as far as to know its end
+    # The second ended where the third began, before it knew its end by itself.
+    assert found == [Longer(160), Longer(10), Longer(1)]
 
 
 @pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
@@ -88,10 +89,13 @@ def test_what_no_command_can_name_has_none(values):
     "changes",
     [
         {"text_field": "body"},
+        {"text_field": "", "data": "/nowhere/a.jsonl"},  # read as plain text
+        {"cut": "tokens"},
+        {"shard_from_mb": 10.0},
         {"max_text_mb": 20_000.0},
         {"max_text_mb": 200, "shard_from_mb": 1024},
     ],
-    ids=["field", "large", "memory"],
+    ids=["field", "plain", "cut", "small shards", "large", "memory"],
 )
 def test_how_a_large_text_is_read_is_repeated(changes):
     config = changed(QUICK_START)

@@ -7,10 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from keras_lm.presentation.report import EXCERPT, UNKNOWN, race_report, run_report
-from keras_lm.runs.race import Race, RaceConfig
+from keras_lm.presentation.report import EXCERPT, OWN_MODEL, UNKNOWN, race_report, run_report
+from keras_lm.runs.race import Race
+from keras_lm.runs.race_config import RaceConfig
 from keras_lm.runs.supervisor import Supervisor
-from keras_lm.settings.presets import QUICK_START
+from keras_lm.settings.config import RunConfig
+from keras_lm.settings.presets import PRESETS, QUICK_START
+from keras_lm.settings.training_config import MOST_STEPS
 from keras_lm.storage.records import LONGEST_LINE
 from keras_lm.storage.run_folder import RunFolder
 
@@ -140,6 +143,31 @@ def test_a_drawing_is_described_in_words(report):
     assert 'role="img" aria-label="train: from 3.9 at step 10 to 3 at step 100' in report
 
 
+def test_a_report_of_a_task_says_how_many_answers_are_right_and_has_no_empty_column(tmp_path):
+    folder = RunFolder(tmp_path / RUN)
+    folder.create()
+    folder.write_config(PRESETS["task"].to_dict())
+    event = {"kind": "metrics", "step": 10, "tokens": 10, "seconds": 5.0, "train_seconds": 4.0}
+    event |= {"loss": 1.0, "val_loss": 1.1, "val_bits_per_byte": 1.5, "task_accuracy": 0.972}
+    folder.append_event(event)
+    folder.append_event({"kind": "sample", "step": 10, "prompt": "a1=", "text": "a1"})
+    folder.append_event({"kind": "probabilities", "step": 10, "of_next": []})
+    folder.write_status(state="stopped", step=10, steps=MOST_STEPS)
+    found = run_report(folder, Supervisor(tmp_path).summary(RUN))
+    assert "97.2% of the held-out answers right" in found
+    assert "Validation text" not in found and "Stopped at step 10, best" in found
+
+
+def test_a_taught_run_is_repeated_from_its_own_copy_of_the_model(tmp_path):
+    folder = put_run(tmp_path, evil="b")
+    config = RunConfig.from_dict(folder.read_config())
+    data = config.data.changed(init_from="/nowhere/model.keras")
+    folder.write_config(dataclasses.replace(config, data=data).to_dict())
+    folder.initial_model.write_bytes(b"as it was")
+    found = run_report(folder, Supervisor(tmp_path).summary(RUN))
+    assert f"--init-from {folder.initial_model}" in found and OWN_MODEL in found
+
+
 def test_longer_training_is_marked_and_repeated(tmp_path, report):
     assert "rained longer" not in report and "resume" not in report
     folder = RunFolder(tmp_path / RUN)
@@ -151,13 +179,14 @@ def test_longer_training_is_marked_and_repeated(tmp_path, report):
     assert "Trained longer from step 40. Trained longer from step 70." in longer
     assert ">trained longer</text>" in longer
     command = "keras-lm resume --run-dir run --steps 30"
-    assert f"\n{command}\n{command}</pre>" in longer and "their learning rates" in longer
+    assert f"\n{command}\n{command}</pre>" in longer and "their steps and learning" in longer
 
 
 @pytest.fixture
 def finish_race(tmp_path, monkeypatch):
     """Makes a race whose runs have ended: from entry to entry and seed to seed a bit worse."""
     monkeypatch.setattr(Supervisor, "_launch", lambda *_: None)
+    monkeypatch.setattr(RaceConfig, "check_new", lambda _: None)  # as in earlier versions
 
     def make(setting, values, finished=True) -> str:
         race = Race(tmp_path / "race", Supervisor(tmp_path / "race"))

@@ -8,7 +8,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from keras_lm.runs.race import RACE_FILE, RACES, RESULT_FILE, Race, RaceConfig
+from keras_lm.runs.race import RACES, RESULT_FILE, Race
+from keras_lm.runs.race_config import RACE_FILE, RaceConfig
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.presets import QUICK_START
 from keras_lm.system.paths import RUNS_VARIABLE

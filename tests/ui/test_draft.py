@@ -6,8 +6,17 @@ import random
 import pytest
 
 from keras_lm.settings.presets import ORIGINAL, PRESETS, QUICK_START, nearest_preset, settings_of
-from keras_lm.ui.parts.draft import PASTE, UPLOAD, Draft, draft_of, read_address
+from keras_lm.ui.parts.draft import (
+    NO_MODEL,
+    PASTE,
+    UPLOAD,
+    Draft,
+    draft_of,
+    draft_that_teaches,
+    read_address,
+)
 from keras_lm.ui.parts.fields import all_specs
+from keras_lm.ui.services import supervisor
 
 ODD = [
     "",
@@ -70,6 +79,28 @@ def test_the_nearest_preset_is_the_one_that_least_differs_from():
         config = dataclasses.replace(QUICK_START, training=usual.changed(**changes))
         named = {f"training.{name}": value for name, value in changes.items()}
         assert nearest_preset(config) == ("quick-start", named)
+
+
+def test_the_model_of_a_task_is_taught_with_its_own_context():
+    data = PRESETS["task"].data.changed(data="task:copy")
+    config = dataclasses.replace(PRESETS["task"], data=data)
+    made = draft_that_teaches("20260101-000000-abcdef", config)
+    assert made.values["model.context_length"] == config.model.context_length
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model.keras", "{runs}/20260101-000000-abcdef/initial"])
+def test_a_duplicate_says_that_it_lacks_the_model(name, tmp_path, monkeypatch):
+    path = name.format(runs=supervisor().root.absolute())
+    data = QUICK_START.data.changed(init_from=path.replace("initial", "initial-model.keras"))
+    made, problem = draft_of(dataclasses.replace(QUICK_START, data=data))
+    assert not made.initial and problem == NO_MODEL
+
+
+def test_a_task_s_own_context_is_no_difference_from_its_preset():
+    data = PRESETS["task"].data.changed(data="task:copy")
+    config = dataclasses.replace(PRESETS["task"], data=data)
+    assert config.model.context_length != PRESETS["task"].model.context_length
+    assert nearest_preset(config) == ("task", {})
 
 
 def test_of_steps_and_a_budget_the_one_that_was_set_last_counts():

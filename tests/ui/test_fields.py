@@ -67,6 +67,20 @@ def test_the_preset_of_tasks_brings_a_task_and_another_preset_a_text(tmp_path, m
     assert texts == ["alice", "task:recall", "sense-and-sensibility"]
 
 
+def test_of_a_task_nothing_is_offered_that_it_ignores(tmp_path, monkeypatch):
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    st.cache_resource.clear()
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.session_state["advanced"] = "Model"
+    page.query_params["preset"] = "task"
+    page.run()
+    st.cache_resource.clear()
+    assert not page.exception
+    assert "Text" not in page.pills(key="advanced").options
+    assert "model.num_blocks" in keys_of(page) and "model.context_length" not in keys_of(page)
+
+
 def test_every_setting_of_a_text_is_offered():
     def form():
         from keras_lm.ui.pages.generate import settings_form

@@ -5,7 +5,8 @@ import re
 
 from playwright.sync_api import expect
 
-from keras_lm.runs.race import RACES, Race, RaceConfig
+from keras_lm.runs.race import RACES, Race
+from keras_lm.runs.race_config import RaceConfig
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.presets import QUICK_START
 from tests.ui.browsing import MOVED, SECOND, no_traceback, settle

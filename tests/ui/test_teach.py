@@ -84,6 +84,26 @@ def test_the_form_starts_a_run_with_a_copy_of_the_model_and_can_drop_it(finished
     assert "training.lora_rank" not in {field.key for field in page.number_input}
 
 
+def test_another_preset_leaves_the_model_its_shape_and_no_task_is_offered(finished):
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.query_params.update(
+        {"run": "new", "preset": "original", "init_from": RUN, "data.tokenizer": "char"}
+    )
+    page.run()
+    for preset in ("Five minutes", "Task"):
+        page.pills(key="preset").set_value(preset).run()
+        assert not page.exception and not page.error
+        assert page.session_state["draft"].values["model.num_blocks"] == 6
+        assert page.session_state["draft"].text == "sense-and-sensibility"
+    assert not any("Task" in title for title in page.selectbox(key="data.data").options)
+    page.pills(key="size").set_value("Small").run()
+    assert page.button(key="start").disabled
+    (back,) = (button for button in page.button if button.label == "Back to Task")
+    back.click().run()
+    assert page.session_state["draft"].values["model.num_blocks"] == 6 and not page.error
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

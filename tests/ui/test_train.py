@@ -11,11 +11,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from keras_lm.runs.supervisor import RunSummary
-from keras_lm.settings.presets import QUICK_START
+from keras_lm.settings.presets import PRESETS, QUICK_START
 from keras_lm.storage import run_folder
 from keras_lm.storage.run_folder import RunFolder
 from keras_lm.system.paths import RUNS_VARIABLE
 from keras_lm.ui.parts import run_course
+from keras_lm.ui.parts.draft import Draft
 from keras_lm.ui.reach import STYLED
 
 FINDING = "It ended after only 20 updates, while the loss was still falling. Set Steps to 1,000."
@@ -93,6 +94,35 @@ def test_settings_that_do_not_do_what_they_seem_to_are_warned_of(runs):
         assert any("does not end before the run" in w.value for w in page.warning) == is_warned
         assert not page.button(key="start").disabled
         assert not any("ahead of this one" in info.value for info in page.info)
+
+
+def test_of_a_task_instances_are_counted_and_nothing_is_learned_by_heart(runs):
+    cards, warnings, captions = {}, {}, {}
+    for preset in ("task", "original"):
+        page = show(run="new", preset=preset)
+        cards[preset] = {card.label: card.value for card in page.metric}
+        warnings[preset] = [w.value for w in page.warning if "by heart" in w.value]
+        captions[preset] = " ".join(caption.value for caption in page.caption)
+    training = PRESETS["task"].training
+    assert cards["task"]["Instances"] == f"{training.steps * training.batch_size:,}"
+    assert "Reads the text" in cards["original"] and "Reads the text" not in cards["task"]
+    assert not warnings["task"] and "learns from 48,000 instances" in captions["task"]
+    assert "500 others measure the model" in captions["task"]
+    assert "to train on" in captions["original"] and "to train on" not in captions["task"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [("original", "the same model again"), ("quick-start", "the time decides the steps")],
+)
+def test_a_duplicate_says_what_it_gives_unchanged(runs, preset, words):
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[STYLED] = True
+    page.session_state["duplicated"] = Draft(preset)
+    page.query_params.update({"run": "new", "preset": preset})
+    page.run()
+    assert not page.exception
+    assert any(words in info.value for info in page.info)
 
 
 @pytest.fixture

@@ -17,16 +17,8 @@ from keras_lm.presentation.formatting import (
 from keras_lm.presentation.race_charts import race_table
 from keras_lm.presentation.runs_table import result_table
 from keras_lm.runs.comparison import pair_in_words
-from keras_lm.runs.race import (
-    RACES,
-    RESUMABLE,
-    Race,
-    RaceConfig,
-    RaceRun,
-    budget_of,
-    count_in_words,
-    progress_in_words,
-)
+from keras_lm.runs.race import RACES, RESUMABLE, Race, RaceRun, count_in_words, progress_in_words
+from keras_lm.runs.race_config import RaceConfig, budget_of
 from keras_lm.runs.slots import num_slots
 from keras_lm.settings import estimates
 from keras_lm.storage.run_folder import (
@@ -161,12 +153,12 @@ def new_race() -> None:
 
 def costs(config: RaceConfig) -> str:
     """How many runs a race has and how long they take, as Markdown; ValueError as for a run."""
-    base = config.base
-    facts = text_facts(base.data, base.model.context_length)
     speed = machine_speed()
     seconds, largest = 0.0, 0
     for value in config.values:
-        run = config.config_of(value, 1).with_vocab_size(facts.vocab_size)
+        run = config.config_of(value, config.seeds[0])
+        facts = text_facts(run.data, run.model.context_length)
+        run = run.with_vocab_size(facts.vocab_size)
         estimates.check_memory(run)
         each = estimates.run_seconds(run, speed, facts.validation_tokens)
         seconds += len(config.seeds) * each
@@ -176,7 +168,7 @@ def costs(config: RaceConfig) -> str:
     return (
         f"**{escape_markdown(describe(config))}**  \n{plural(count, 'run')}, {together}, "
         f"about {show_seconds(seconds / min(slots, count))} in all. Each begins as "
-        f"{escape_markdown(describe_run(base))}."
+        f"{escape_markdown(describe_run(config.base))}."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from keras_lm.data.task_corpus import NUM_HELD_OUT
 from keras_lm.presentation.course import unit_of
 from keras_lm.presentation.formatting import (
     NUMBERS_HEIGHT,
@@ -158,7 +159,7 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
     """Draws parameters, memory and time; returns the time and the readings in a sentence."""
     speed = machine_speed()
     seconds = estimates.run_seconds(config, speed, facts.validation_tokens)
-    steps, readings = expected_steps(config, facts), readings_of(config, facts)
+    steps = expected_steps(config, facts)
     about = "About " * bool(config.training.max_seconds)
     with st.container(horizontal=True, height=NUMBERS_HEIGHT, border=False, key="costs"):
         weights_card(config)
@@ -177,14 +178,7 @@ def cost_card(config: RunConfig, facts: TextFacts) -> str:
             * (speed.others > 0),
             width=CARD_WIDTH,
         )
-        st.metric(
-            "Reads the text",
-            show_times(readings),
-            help=f"{about}{steps:,} steps read {steps * config.tokens_per_step:,} tokens in all; "
-            f"the text has {facts.train_tokens:,} to train on.",
-            width=CARD_WIDTH,
-        )
-    reads = f"reads the text {show_times(readings)}."
+        reads = reading_card(config, facts, f"{about}{steps:,} steps")
     if config.training.max_seconds:
         return f"{about}{steps:,} steps; {reads}"
     course = f"About {show_seconds(seconds)}; {reads}"
@@ -205,6 +199,27 @@ def weights_card(config: RunConfig) -> None:
     trained = config.trained_count(max(0, config.model.vocab_size - known))
     words = f"LoRA of rank {rank} trains these; the {count:,} of the model stay as they are."
     st.metric("Trained weights", f"{trained:,}", help=words, width=CARD_WIDTH)
+
+
+def reading_card(config: RunConfig, facts: TextFacts, steps: str) -> str:
+    """How often the text is read, or how many instances of a task are; returns it in words.
+
+    Args:
+        config, facts: the run and its text.
+        steps: how many it makes, in words.
+    """
+    tokens = expected_steps(config, facts) * config.tokens_per_step
+    if config.data.task:
+        count = tokens // config.window_tokens
+        words = f"{steps} draw so many. Those that measure the model are not among them."
+        st.metric("Instances", f"{count:,}", help=words, width=CARD_WIDTH)
+        return f"learns from {count:,} instances."
+    times = show_times(readings_of(config, facts))
+    words = (
+        f"{steps} read {tokens:,} tokens in all; the text has {facts.train_tokens:,} to train on."
+    )
+    st.metric("Reads the text", times, help=words, width=CARD_WIDTH)
+    return f"reads the text {times}."
 
 
 def expected_steps(config: RunConfig, facts: TextFacts) -> int:
@@ -242,13 +257,14 @@ def remarks(config: RunConfig, facts: TextFacts) -> None:
     """What to know before Start: the queue, a text that is read too often, useless settings."""
     original = st.session_state.get("duplicated")
     if original is not None and original == draft():
+        is_timed = config.training.max_seconds > 0.0
         st.info(
-            "These are the settings of the run that you duplicated. Unchanged, they give the same "
-            "model again.",
+            "These are the settings of the run that you duplicated. Unchanged, they give "
+            + ("one like it: the time decides the steps." if is_timed else "the same model again."),
             icon=":material/content_copy:",
         )
     readings = readings_of(config, facts)
-    if readings > (many := many_readings(config)):
+    if readings > (many := many_readings(config)) and not config.data.task:
         st.warning(
             f"The model will read this text {show_times(readings)}. After about "
             f"{many:.0f} it mostly learns the text by heart: a longer text or fewer steps "
@@ -283,9 +299,14 @@ def attention_card(context_length: int) -> None:
 def text_card(facts: TextFacts, config: RunConfig) -> None:
     """The text in numbers and its beginning."""
     st.header(escape_markdown(text_title(config.data)), anchor=False)
-    st.caption(
+    sizes = (
         f"{facts.train_tokens:,} {unit_of(config)} to train on, {facts.validation_tokens:,} to "
-        f"validate, {facts.vocab_size:,} different ones. A model that knows only how frequent each "
-        f"token is scores {facts.unigram_entropy:.2f}; lower means that it uses the context."
+        f"validate, {facts.vocab_size:,} different ones."
+    )
+    if config.data.task:
+        sizes = f"New instances are drawn for each step, {NUM_HELD_OUT:,} others measure the model."
+    st.caption(
+        f"{sizes} A model that knows only how frequent each token is scores "
+        f"{facts.unigram_entropy:.2f}; lower means that it uses the context."
     )
     st.code(facts.excerpt, language=None, wrap_lines=True)

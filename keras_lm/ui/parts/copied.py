@@ -74,7 +74,7 @@ def search(data: DataConfig, sample: str) -> Future[Copies]:
 
 
 def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> None:
-    """Writes the line; nothing when the training text is not known.
+    """Writes the line; nothing when the training text is not known, or the run learned a task.
 
     For a large text it comes later, so that nobody waits for it.
 
@@ -83,7 +83,7 @@ def show_copies(data: DataConfig | None, sample: str, brief: bool = False) -> No
         sample: what the model wrote.
         brief: only when a copy is long enough to say something, and without the phrases.
     """
-    if data is None or not sample or (brief and not is_long(sample)):
+    if data is None or data.task or not sample or (brief and not is_long(sample)):
         return
     if text_work.is_small(data):
         write_line(lambda: compare(data, sample), brief)

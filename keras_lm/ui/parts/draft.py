@@ -13,12 +13,13 @@ import streamlit as st
 
 from keras_lm.data.large.streams import is_large
 from keras_lm.data.texts import TEXTS, load_text
-from keras_lm.keras_file.initial import check_shape
+from keras_lm.keras_file.initial import FREE, check_shape
 from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, RunConfig
 from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.presets import PRESETS, nearest_preset, settings_of
 from keras_lm.settings.training_config import MULTI_WORKER, NO_BUDGET
+from keras_lm.storage.run_folder import RunFolder
 from keras_lm.storage.run_names import is_run_id
 from keras_lm.ui.parts.fields import PARTS, all_specs, explain, without_advice
 from keras_lm.ui.services import supervisor
@@ -33,6 +34,10 @@ TITLE_LENGTH = 200  # characters
 TOO_LARGE = (
     "The run's text has more than {mb} MB, which the form does not take. For a run like that one "
     "type python -m keras_lm train --like RUN --run-dir NEW, where RUN is its folder."
+)
+NO_MODEL = (
+    "The model that the run went on with is not one of this page's runs: this form begins with "
+    "fresh weights."
 )
 
 
@@ -214,20 +219,23 @@ def show_in_address() -> None:
 def draft_of(config: RunConfig) -> tuple[Draft, str]:
     """The draft that gives a run with these settings, its text kept where it is not a known one.
 
-    A text that cannot be read any more is left out, and the form asks for it; a sentence says why,
-    else it is empty. ConfigError when the disk refuses.
+    A text that cannot be read any more is left out, and the form asks for it; a sentence says what
+    is left out and why, else it is empty. ConfigError when the disk refuses.
     """
     if config.training.strategy == MULTI_WORKER:  # the page starts one process
         config = replace(config, training=config.training.changed(strategy="none"))
     preset, changes = nearest_preset(config)
     changes = dict(changes)
-    data, initial = config.data.data, ""
-    if (made_by := Path(config.data.init_from).parent).parent == supervisor().root.absolute():
-        initial = made_by.name
+    data, initial, no_model = config.data.data, "", ""
+    made = Path(config.data.init_from)
+    is_here = made.parent.parent == supervisor().root.absolute()
+    if is_here and made.name != RunFolder(made.parent).initial_model.name:
+        initial = made.parent.name
     else:
         changes.pop(LORA, None)
+        no_model = NO_MODEL if config.data.init_from else ""
     if data in TEXTS or data in TASK_NAMES:
-        return Draft(preset, {}, data, initial=initial).changed(changes), ""
+        return Draft(preset, {}, data, initial=initial).changed(changes), no_model
     if is_large(config.data):
         problem = TOO_LARGE.format(mb=f"{config.data.shard_from_mb:g}")
         return Draft(preset, {}, UPLOAD, initial=initial).changed(changes), problem
@@ -240,11 +248,28 @@ def draft_of(config: RunConfig) -> tuple[Draft, str]:
         return Draft(preset, {}, UPLOAD, initial=initial).changed(changes), problem
     path = supervisor().keep_upload(text.encode(), ".txt")
     own = OwnText(path.stem, config.data.label)
-    return Draft(preset, {}, UPLOAD, {UPLOAD: own}, initial).changed(changes), ""
+    return Draft(preset, {}, UPLOAD, {UPLOAD: own}, initial).changed(changes), no_model
 
 
 def draft_that_teaches(run_id: str, config: RunConfig) -> Draft:
     """The draft that goes on with a run's model, with its settings, on another text."""
     preset, changes = nearest_preset(config)
     text = next(name for name in TEXTS if name != config.data.data)
-    return Draft(preset, {}, text, initial=run_id).changed(changes)
+    own = shape_of(config)  # a task's context is in no change
+    return Draft(preset, {}, text, initial=run_id).changed({**changes, **own})
+
+
+def shape_of(config: RunConfig) -> dict[str, Any]:
+    """By "part.field", what a run has to have that goes on with the model of this one."""
+    decided = ("data.tokenizer", "data.separator")
+    return {
+        key: value
+        for key, value in settings_of(config).items()
+        if key in decided or (key.startswith("model.") and key.partition(".")[2] not in FREE)
+    }
+
+
+def shape_of_initial() -> dict[str, Any]:
+    """What the model decides that the draft goes on with; nothing for fresh weights."""
+    summary = supervisor().summary(draft().initial) if draft().initial else None
+    return shape_of(summary.config) if summary and summary.config else {}

@@ -7,7 +7,8 @@ from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import DataConfig, ModelConfig, TrainingConfig
 
 PARTS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
-TITLES = {"data": "Text", "model": "Model", "training": "Training"}  # of a field without a group
+OF_TEXTS, OF_MODEL = "Text", "Model"  # groups
+TITLES = {"data": OF_TEXTS, "model": OF_MODEL, "training": "Training"}  # of fields without a group
 LENGTH = "Length"  # the group that is always drawn; the others are the form's "Advanced"
 SIZES = {
     "Small": {"num_blocks": 2, "d_model": 64, "num_heads": 2, "ffn_dim": 128},

@@ -7,7 +7,15 @@ from typing import NamedTuple
 import streamlit as st
 
 from keras_lm.runs.preset_races import PRESET_RACES, PresetRace
-from keras_lm.runs.race import MOST, NEVER, PARTS, SETTINGS, RaceConfig, parse_values, same_start
+from keras_lm.runs.race_config import (
+    MOST,
+    OFFERED,
+    PARTS,
+    SETTINGS,
+    RaceConfig,
+    parse_values,
+    same_start,
+)
 from keras_lm.settings import estimates
 from keras_lm.settings.config import RunConfig
 from keras_lm.ui.parts.draft import OwnText, draft
@@ -71,9 +79,13 @@ def race_form() -> Callable[[], RaceConfig]:
         key=f"race.{chosen.lower()}{'.' + base.data.data if base else ''}",
     )
     all_seeds = tuple(range(1, seeds + 1))
-    return lambda: RaceConfig(
-        base_config(base, chosen, int(most)), setting, make_values(), all_seeds
-    )
+
+    def make_config() -> RaceConfig:
+        made = RaceConfig(base_config(base, chosen, int(most)), setting, make_values(), all_seeds)
+        made.check_new()
+        return made
+
+    return make_config
 
 
 def chosen_preset() -> PresetRace | None:
@@ -91,8 +103,7 @@ def choose_values(preset: PresetRace | None) -> tuple[str, Callable[[], tuple]]:
     if preset:
         setting = preset.setting
     else:
-        names = [name for name in SETTINGS if name not in NEVER]
-        setting = st.selectbox("Setting", names, key="race.setting") or names[0]
+        setting = st.selectbox("Setting", OFFERED, key="race.setting") or OFFERED[0]
     part = SETTINGS[setting]
     spec = PARTS[part].spec(setting)
     if choices := spec.metadata["choices"]:
@@ -107,14 +118,30 @@ def choose_values(preset: PresetRace | None) -> tuple[str, Callable[[], tuple]]:
     if spec.type is bool:
         return setting, lambda: (False, True)
     usual = draft().values[f"{part}.{setting}"]
-    around = [usual / 3, usual, usual * 3] if spec.type is float else [max(1, usual // 2), usual]
     text = st.text_input(
         "Values, separated by commas",
-        ", ".join(f"{value:g}" for value in around),
+        ", ".join(f"{value:g}" for value in values_around(usual, spec)),
         key=f"race.values.{setting}",
     )
     words = [word.strip() for word in text.split(",") if word.strip()]
     return setting, lambda: parse_values(setting, words)
+
+
+def values_around(usual: float, spec: dataclasses.Field) -> list[float]:
+    """A setting's value and others near it, to begin with, in their order.
+
+    Example:
+        >>> specs = {name: PARTS[part].spec(name) for name, part in SETTINGS.items()}
+        >>> values_around(0.75, specs["learning_rate"]), values_around(1, specs["num_blocks"])
+        ([0.25, 0.75], [1, 2])
+    """
+    least, most = spec.metadata["low"], spec.metadata["high"]
+    if spec.type is float:
+        others = [usual / 3, usual * 3] if usual else [spec.metadata["step"]]
+    else:
+        others = [usual // 2] if usual > 1 else [usual + 1]
+    others = [other for other in others if least <= other <= most]
+    return sorted({usual, *others})
 
 
 def base_config(base: RunConfig | None, budget: str, most: int) -> RunConfig:

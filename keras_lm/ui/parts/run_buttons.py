@@ -5,6 +5,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from keras_lm.presentation.formatting import ROW_HEIGHT, escape_markdown, label_runs
 from keras_lm.runs.supervisor import RunSummary
+from keras_lm.settings.data_config import DataConfig
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.training_config import MOST_STEPS, MULTI_WORKER
 from keras_lm.storage import run_folder
@@ -41,14 +42,23 @@ def buttons(summary: RunSummary) -> None:
         ):
             with shown_disk_errors(below):
                 keep(*draft_of(config))
-                is_whole = bool(draft().initial) == bool(config.data.init_from)
-                st.session_state["duplicated"] = (
-                    draft() if is_whole and config == summary.config else None
-                )
+                st.session_state["duplicated"] = draft() if gives_the_same(summary) else None
                 st.query_params["run"] = "new"
                 st.rerun()
         if st.button("Delete", icon=":material/delete:", key="delete", type="tertiary"):
             confirm_deletion(summary.run_id)
+
+
+def gives_the_same(summary: RunSummary) -> bool:
+    """Whether a run with these settings, as the form takes them, gives the same model again.
+
+    Not where it was ended early or trained longer, or the model that it went on with may be another
+    one by now.
+    """
+    config, is_whole = summary.config, summary.state == run_folder.FINISHED
+    if config is None or config != summary.trained_config or not is_whole:
+        return False
+    return not config.data.init_from and config.data.cut == DataConfig.cut
 
 
 def stop_button(summary: RunSummary, below: DeltaGenerator) -> None:

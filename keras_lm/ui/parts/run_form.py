@@ -26,10 +26,13 @@ from keras_lm.ui.parts.draft import (
     draft,
     keep,
     kept_file,
+    shape_of_initial,
     show_in_address,
 )
 from keras_lm.ui.parts.fields import (
     LENGTH,
+    OF_MODEL,
+    OF_TEXTS,
     SIZES,
     all_specs,
     choice_label,
@@ -70,7 +73,7 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
         help="Quick start: the best recipe for a minute on a CPU. Five minutes and Fifteen "
         "minutes: larger models, which learn more in that time. Original: the recipe of the "
         "browser app that this is a port of, six blocks with linear attention. Task: for the "
-        "generated tasks at the end of the texts.",
+        "generated tasks among the texts.",
     )
     own = text_form()
     size_form()
@@ -81,6 +84,8 @@ def run_form() -> tuple[Callable[[str], object], Callable[[], RunConfig]]:
     of_task = advanced.pop(TASK)
     if draft().text in TASK_NAMES:
         draw(of_task)
+        advanced.pop(OF_TEXTS)
+        advanced[OF_MODEL].remove("model.context_length")
     beside_length = st.empty()
     beside_length.caption("…")
     group = st.pills("Advanced", [*advanced], key="advanced")
@@ -130,10 +135,17 @@ def sync(key: str, value: object) -> None:
 
 
 def take_preset() -> None:
-    """Another preset as it is; the text stays, but between texts and tasks the preset's comes."""
+    """Another preset as it is; the text stays, but between texts and tasks the preset's comes.
+
+    A model that the run goes on with keeps its shape, its tokens and its text.
+    """
     names = {title: name for name, title in TITLES.items()}
     chosen = names.get(st.session_state["preset"])
     if chosen and chosen != draft().preset:  # a browser may report a choice that is none
+        if draft().initial:
+            as_it_is = {**shape_of_initial(), LORA: draft().values[LORA]}
+            keep(replace(draft(), preset=chosen, changes={}).changed(as_it_is))
+            return
         text, suiting = draft().text, PRESETS[chosen].data.data
         if (text in TASK_NAMES) != (suiting in TASK_NAMES):
             text = suiting
@@ -144,15 +156,15 @@ def take_text() -> None:
     """Another text; between texts and tasks with the preset that suits it."""
     text = st.session_state[TEXT]
     changed = replace(draft(), text=text)
-    if (text in TASK_NAMES) != (draft().text in TASK_NAMES):
+    if (text in TASK_NAMES) != (draft().text in TASK_NAMES) and not draft().initial:
         preset = "task" if text in TASK_NAMES else "quick-start"
         changed = replace(changed, preset=preset, changes={})
     keep(changed)
 
 
 def take_back() -> None:
-    """The preset without what differs from it."""
-    keep(replace(draft(), changes={}))
+    """The preset without what differs from it, but for what a model to go on with decides."""
+    keep(replace(draft(), changes={}).changed(shape_of_initial()))
 
 
 def take(key: str) -> None:
@@ -245,7 +257,8 @@ def describe_changes() -> None:
 def text_form() -> Callable[[], OwnText]:
     """Chooses the text; returns how to find the person's own one, which raises what is wrong."""
     titles = {name: text.title for name, text in TEXTS.items()}
-    titles |= {name: f"Task: {task.label}" for name, task in TASK_NAMES.items()}
+    if not draft().initial or draft().text in TASK_NAMES:  # a model that goes on needs a text
+        titles |= {name: f"Task: {task.label}" for name, task in TASK_NAMES.items()}
     titles |= {UPLOAD: "Upload a file", PASTE: "Paste a text"}
     sync(TEXT, draft().text)
     st.selectbox(
