@@ -260,7 +260,7 @@ def test_a_duplicate_waits_in_the_form_and_marks_what_differs(page, address, run
     folder.write_config(config)
     page.goto(f"{address}/?run={folder.run_id}")
     page.get_by_role("button", name="Duplicate").click()
-    expect(page.get_by_text("Unchanged, they give the same")).to_be_visible()
+    expect(page.get_by_text("Unchanged, they give one like it")).to_be_visible()
     for text in ("Seed: 9", "Heads: 16", "Context length: 100"):
         expect(page.get_by_text(text)).to_be_visible()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
