@@ -267,8 +267,8 @@ def remarks(config: RunConfig, facts: TextFacts) -> None:
     if readings > (many := many_readings(config)) and not config.data.task:
         st.warning(
             f"The model will read this text {show_times(readings)}. After about "
-            f"{many:.0f} it mostly learns the text by heart: a longer text or fewer steps "
-            "help.",
+            f"{many:.0f} it mostly learns the text by heart: a longer text or a shorter run "
+            "helps.",
             icon=":material/menu_book:",
         )
     for warning in config.warnings():
