@@ -61,7 +61,8 @@ async function generate({ model, tokens }) {
   piece += decoder.decode();
   await show();
   const seconds = Math.max(1, performance.now() - began) / 1000;
-  return `${stopped ? "Stopped after" : "Made"} ${made} tokens, ${Math.round(made / seconds)} per second.`;
+  const amount = `${made} token${made === 1 ? "" : "s"}`;
+  return `${stopped ? "Stopped after" : "Made"} ${amount}, ${Math.round(made / seconds)} per second.`;
 }
 
 async function submit(event, loaded) {
