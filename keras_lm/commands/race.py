@@ -11,7 +11,6 @@ from keras_lm.runs.race_config import RaceConfig, parse_values, same_start
 from keras_lm.runs.supervisor import Supervisor
 from keras_lm.settings.checks import ConfigError
 from keras_lm.settings.config import RunConfig
-from keras_lm.settings.training_config import MULTI_WORKER
 from keras_lm.storage.belongings import other_names
 from keras_lm.system.terminal import printable, report_progress, say
 
@@ -88,11 +87,6 @@ def new_race(arguments: argparse.Namespace, new_config: Callable[[], RunConfig])
     name = setting.strip().replace("-", "_")
     config = new_config()
     varied = parse_values(name, [value.strip() for value in values.split(",")])
-    if MULTI_WORKER in (config.training.strategy, *varied):
-        raise ConfigError(
-            "A race starts its runs on this machine, but the strategy multi-worker needs processes "
-            "on several: choose none or mirrored."
-        )
     return RaceConfig(
         config if hasattr(arguments, "count_start") else same_start(config),
         name,

@@ -185,9 +185,7 @@ def cleaned_text(data: DataConfig, source: bytes | None = None) -> str:
     else:
         limits = (data.max_text_mb, data.encoding, SAVE_AS_UTF8)
         text = read_text(source, "Standard input", *limits)
-    if not separator:
-        return clean(text, data.cleaning)
-    return separator.join(clean(part, data.cleaning) for part in text.split(separator))
+    return clean(text, data.cleaning, separator)
 
 
 def split(text: str, validation_fraction: float, separator: str = "") -> tuple[str, str]:

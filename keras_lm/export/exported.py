@@ -91,10 +91,12 @@ class Exported:
     def write_config(self, folder: Path) -> None:
         """Writes `config.json`: the settings, the token between documents, what to continue.
 
-        `first` is the least token that a text without a prompt may begin with.
+        `firsts` has the least token that a text without a prompt may begin with, and one more than
+        the last.
         """
         values = {"model_type": "keras_lm", "title": self.title, "stop": self.tokenizer.stop}
-        values |= {"first": self.tokenizer.first, "prompt": self.prompt}
+        firsts = self.tokenizer.firsts or range(self.tokenizer.vocab_size)
+        values |= {"firsts": [firsts.start, firsts.stop], "prompt": self.prompt}
         values |= self.config.to_dict()
         (folder / "config.json").write_text(json.dumps(values, indent=2), "utf-8")
 

@@ -130,7 +130,10 @@ class Generator:
             yield token
 
     def stream_all(
-        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        config: GenerationConfig,
+        firsts: range | None = None,
     ) -> Iterator[tuple[int, int]]:
         """Yields the continuations of several prompts together, token by token.
 
@@ -142,7 +145,7 @@ class Generator:
                 drawn at random.
             config: length and sampling. A model with learned positions, which end with its
                 context, reads the last half of the context again from position 0 and goes on.
-            first: the least token that is drawn for an empty prompt.
+            firsts: the tokens of which one is drawn for an empty prompt; None: all.
 
         Yields:
             The prompt's index and a token.
@@ -151,7 +154,7 @@ class Generator:
             return
         context_length = self.model.config.context_length
         prompts = [list(prompt)[-context_length:] for prompt in prompts]
-        rows = plan_rows(prompts, config, range(first, self.model.config.vocab_size))
+        rows = plan_rows(prompts, config, firsts or range(self.model.config.vocab_size))
         sampling = sampling_settings(config)
         # Learned positions end with the context, whose last token is followed by one more.
         is_bounded = POSITIONS[self.model.config.positions].has_table
@@ -318,7 +321,7 @@ def stream_texts(
     beginning = [] if tokenizer.stop is None else [tokenizer.stop]  # of a document
     unfinished = set(range(len(prompts)))
     ids = [tokenizer.encode(prompt) or beginning for prompt in prompts]
-    for row, token in generator.stream_all(ids, config, tokenizer.first):
+    for row, token in generator.stream_all(ids, config, tokenizer.firsts):
         if token == tokenizer.stop:
             unfinished.discard(row)
         if cancelled() or not unfinished:

@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_lm.data.texts import TEXTS
 from keras_lm.runs.race_config import RaceConfig, parse_values
 from keras_lm.settings.config import DataConfig, RunConfig
+from keras_lm.settings.data_config import TASK_NAMES
 from keras_lm.settings.longer import Longer
 from keras_lm.settings.presets import nearest_preset
 from keras_lm.settings.training_config import MOST_STEPS
@@ -33,7 +35,11 @@ def longer_commands(events: Iterable[Mapping[str, Any]]) -> list[str]:
         ['keras-lm resume --run-dir run --steps 200']
     """
     plans = [event for event in events if event["kind"] == "plan" and event.get("begin")]
-    planned = {plan["begin"]: plan["steps"] for plan in plans}  # of each the last that was planned
+    planned: dict[int, int] = {}
+    for plan in plans:  # by the clock the last end counts, else the first: what came later stops it
+        is_timed = plan.get("deadline") or planned.get(plan["begin"], MOST_STEPS) == MOST_STEPS
+        if is_timed:
+            planned[plan["begin"]] = plan["steps"]
     later = [*[*planned][1:], MOST_STEPS]  # where each was trained longer again, if it was
     ends = {begin: min(planned[begin], end) for begin, end in zip(planned, later, strict=False)}
     more = [Longer(end - begin) for begin, end in ends.items() if begin < end < MOST_STEPS]
@@ -59,8 +65,8 @@ def _flags(config: RunConfig) -> list[str]:
         value = getattr(config.data, name)
         flags += _flag(name, value) if value else []
     data, usual = config.data, DataConfig
-    has_fields = any(ending in data.data for ending in (".jsonl", ".parquet"))
-    if data.text_field != usual.text_field and (data.text_field or has_fields):
+    is_own = not {*data.data.split("\n")} <= {*TEXTS, *TASK_NAMES}
+    if data.text_field != usual.text_field and (data.text_field or is_own):
         flags += _flag("text_field", data.text_field)
     is_other = data.shard_from_mb != usual.shard_from_mb
     if is_other and min(data.shard_from_mb, usual.shard_from_mb) < data.max_text_mb:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from keras_lm.settings.checks import ConfigError, check_value, limits_of
 from keras_lm.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from keras_lm.settings.training_config import MULTI_WORKER
 
 RACE_FILE = "race.json"
 SCHEMA = 1
@@ -88,6 +89,11 @@ class RaceConfig:
         """ConfigError for a race that earlier versions made, though it compares nothing."""
         if reason := POINTLESS.get(self.setting):
             raise ConfigError(f"A race cannot vary {self.setting}: {reason}.")
+        if MULTI_WORKER in (self.base.training.strategy, *self.values):
+            raise ConfigError(
+                "A race starts its runs on this machine, but the strategy multi-worker needs "
+                "processes on several: choose none or mirrored."
+            )
         if not (self.base.data.task or self.base.data.validation_fraction):
             raise ConfigError(
                 "must be above 0 for a race, which compares by what was not trained on, but got 0: "

@@ -67,7 +67,7 @@ def test_a_run_like_one_of_several_workers_is_one_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--vary", "attention=flash", "--strategy", "multi-worker"],
+        ["--vary", "attention=flash,standard", "--strategy", "multi-worker"],
         ["--vary", "strategy=none,multi-worker"],
     ],
     ids=["flag", "varied"],
@@ -77,7 +77,7 @@ def test_a_race_has_no_workers(tmp_path, monkeypatch, words):
 
     arguments = build_parser().parse_args(["race", "--race-dir", str(tmp_path / "race"), *words])
     with pytest.raises(ConfigError, match="processes on several: choose none or mirrored"):
-        new_race(arguments, lambda: new_config(arguments))
+        new_race(arguments, lambda: new_config(arguments)).check_new()
 
 
 def test_lora_trains_on_one_device():

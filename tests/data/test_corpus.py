@@ -73,6 +73,12 @@ def test_split_never_cuts_a_separator(fraction):
     assert abs(len(parts[1]) - fraction * len(text)) < len("<|end|>") + 1
 
 
+def test_a_part_between_separators_of_which_cleaning_leaves_nothing_is_no_fault():
+    assert clean("\n\nThe Hat\n\n\n\nΩ", "classic", "\n\n") == "\n\nthe hat\n\n\n\n"
+    with pytest.raises(TextError, match="has none of them"):
+        clean("Ω--Ω", "classic", "--")
+
+
 @pytest.mark.parametrize("cleaning", ["none", "classic"])
 def test_every_tokenizer_is_measured_on_the_same_text(cleaning):
     texts = []

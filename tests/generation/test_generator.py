@@ -240,11 +240,11 @@ def test_prompts_of_different_lengths_go_on_together_as_each_alone(
 
 def test_a_text_without_a_prompt_begins_with_a_token_that_occurs(make_generator):
     generator, config = make_generator(), GenerationConfig(max_new_tokens=1)
-    vocab_size, first = generator.model.config.vocab_size, 11
-    drawn = {token for _, token in generator.stream_all([[]] * 60, config, first)}
-    assert min(drawn) == first and max(drawn) == vocab_size - 1
-    assert build_tokenizer("bpe", "The hat. " * 9, bpe_size=257).first == 256
-    assert build_tokenizer("bpe", "ab").first == build_tokenizer("char", "ab").first == 0
+    drawn = {token for _, token in generator.stream_all([[]] * 60, config, range(11, 20))}
+    assert min(drawn) == 11 and max(drawn) == 19
+    assert build_tokenizer("bpe", "The hat. " * 9, bpe_size=257).firsts == range(256, 257)
+    letters = build_tokenizer("bpe", "ab")
+    assert letters.decode([letters.firsts[0], letters.firsts[-1]]) == "az"
 
 
 class Script:
@@ -253,7 +253,7 @@ class Script:
     def __init__(self, *pieces: bytes):
         self.pieces = pieces
         self.yielded = 0
-        self.stop, self.first = None, 0
+        self.stop, self.firsts = None, None
 
     def encode(self, text):
         return []
@@ -261,7 +261,7 @@ class Script:
     def token_bytes(self, id):
         return self.pieces[id]
 
-    def stream_all(self, prompts, config, first):
+    def stream_all(self, prompts, config, firsts):
         self.prompts = prompts
         for id in range(len(self.pieces)):
             self.yielded += 1

@@ -40,13 +40,17 @@ def test_a_preset_is_repeated_with_what_differs(preset):
 
 
 def test_each_longer_training_is_repeated_to_its_last_planned_end():
-    ends = {0: (100, 90), 90: (300, 250), 250: (MOST_STEPS,), 260: (261,)}
+    ends = {0: (100, 90), 90: (300, 250), 250: (MOST_STEPS,), 260: (300, 299)}
     events = [{"kind": "metrics", "step": 1, "loss": 1.0}]
     for begin, planned in ends.items():
         events += [{"kind": "plan", "step": begin, "begin": begin, "steps": end} for end in planned]
+    events += [
+        e | {"begin": 299, "deadline": 9.0, "steps": s} for e in events[-1:] for s in (9, 320)
+    ]
     found = [longer_by(parsed(command, "resume")) for command in longer_commands(events)]
-    # The second ended where the third began, before it knew its end by itself.
-    assert found == [Longer(160), Longer(10), Longer(1)]
+    # The second ended where the third began, before it knew its end by itself; that one was ended
+    # early by its patience, as it will be again; the last went by the clock.
+    assert found == [Longer(160), Longer(10), Longer(39), Longer(21)]
 
 
 @pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
@@ -89,7 +93,7 @@ def test_what_no_command_can_name_has_none(values):
     "changes",
     [
         {"text_field": "body"},
-        {"text_field": "", "data": "/nowhere/a.jsonl"},  # read as plain text
+        {"text_field": "", "data": "/nowhere/A.JSONL"},  # read as plain text
         {"cut": "tokens"},
         {"shard_from_mb": 10.0},
         {"max_text_mb": 20_000.0},

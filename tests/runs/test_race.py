@@ -89,6 +89,7 @@ def test_what_cannot_be_raced_is_refused_in_a_sentence(change, message):
     [
         ({"setting": "sample_prompt", "values": ("a", "b")}, "cannot vary sample_prompt: it cha"),
         ({"setting": "steps", "values": (1, 2)}, "cannot vary steps: all runs have the same budg"),
+        ({"setting": "strategy", "values": ("none", "multi-worker")}, "choose none or mirrored"),
         (
             {"base": dataclasses.replace(TINY, data=DataConfig("alice", validation_fraction=0.0))},
             "validation_fraction must be above 0 for a race",

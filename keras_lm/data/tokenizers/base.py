@@ -23,13 +23,13 @@ class Tokenizer(ABC):
         kind: its name among the tokenizers.
         unit: what messages call its tokens.
         stop: the row at which a document ends; None when documents are not separated.
-        first: from this row on all occur in the text, so that one without a prompt may begin there.
+        firsts: the rows with which a text without a prompt may begin; None: all occur in the text.
     """
 
     kind: str
     unit: str = "tokens"
     stop: int | None = None
-    first: int = 0
+    firsts: range | None = None
 
     @property
     @abstractmethod

@@ -52,7 +52,8 @@ class BpeTokenizer(VocabularyTokenizer):
             tokens.append(tokens[left] + tokens[right])
         super().__init__(tokens)
         self._merges = [*merges]
-        self.first = NUM_BYTES if merges else 0  # hardly a text has all bytes
+        letters = range(ord("a"), ord("z") + 1)  # hardly a text has all bytes
+        self.firsts = range(NUM_BYTES, len(tokens)) if merges else letters
         ranks = {token: row for row, token in enumerate(tokens)}
         self._encoding = tiktoken.Encoding(
             "bpe", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}

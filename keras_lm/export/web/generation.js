@@ -35,8 +35,8 @@ export function* continueIds(model, tokens, prompt, settings) {
   const known = prompt.slice(-context);
   let made = 0;
   if (!known.length) {
-    const others = model.config.vocab_size - tokens.first;
-    known.push(tokens.stop ?? tokens.first + Math.floor(random() * others));
+    const [first, end] = tokens.firsts;
+    known.push(tokens.stop ?? first + Math.floor(random() * (end - first)));
     if (tokens.stop === null) {
       made = 1;
       yield known[0];

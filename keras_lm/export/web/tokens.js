@@ -23,7 +23,7 @@ export class Tokens {
   constructor(stored, config) {
     this.vocabSize = config.vocab_size;
     this.stop = config.stop; // the token between documents, or null
-    this.first = config.first ?? 0; // the least token that a text may begin with
+    this.firsts = config.firsts; // a text may begin with tokens from the first to before the second
     this.separator = stored.added_tokens.map((token) => token.content).join("");
     this.ids = new Map(Object.entries(stored.model.vocab));
     this.tokens = [];

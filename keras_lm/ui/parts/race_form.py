@@ -106,7 +106,7 @@ def choose_values(preset: PresetRace | None) -> tuple[str, Callable[[], tuple]]:
         setting = st.selectbox("Setting", OFFERED, key="race.setting") or OFFERED[0]
     part = SETTINGS[setting]
     spec = PARTS[part].spec(setting)
-    if choices := spec.metadata["choices"]:
+    if choices := spec.metadata["offered"] or spec.metadata["choices"]:
         picked = st.multiselect(
             "Choices",
             [*choices],
@@ -120,7 +120,7 @@ def choose_values(preset: PresetRace | None) -> tuple[str, Callable[[], tuple]]:
     usual = draft().values[f"{part}.{setting}"]
     text = st.text_input(
         "Values, separated by commas",
-        ", ".join(f"{value:g}" for value in values_around(usual, spec)),
+        ", ".join(f"{value:.12g}" for value in values_around(usual, spec)),
         key=f"race.values.{setting}",
     )
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -139,7 +139,7 @@ def values_around(usual: float, spec: dataclasses.Field) -> list[float]:
     if spec.type is float:
         others = [usual / 3, usual * 3] if usual else [spec.metadata["step"]]
     else:
-        others = [usual // 2] if usual > 1 else [usual + 1]
+        others = [usual // 2] if usual > 1 else [usual + (spec.metadata["step"] or 1)]
     others = [other for other in others if least <= other <= most]
     return sorted({usual, *others})
 

@@ -58,7 +58,8 @@ def gives_the_same(summary: RunSummary) -> bool:
     config, is_whole = summary.config, summary.state == run_folder.FINISHED
     if config is None or config != summary.trained_config or not is_whole:
         return False
-    return not config.data.init_from and config.data.cut == DataConfig.cut
+    is_here = config.training.strategy != MULTI_WORKER
+    return is_here and not config.data.init_from and config.data.cut == DataConfig.cut
 
 
 def stop_button(summary: RunSummary, below: DeltaGenerator) -> None:
