@@ -73,7 +73,7 @@ class Tokens:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         self.vocab_size: int = config["vocab_size"]
         self.stop: int | None = config.get("stop")  # the token between documents
-        self.first: int = config["firsts"][0]  # the least that a text may begin with
+        self.first: int = config.get("firsts", [0])[0]  # the least that a text may begin with
         self.separator = "".join(token["content"] for token in stored["added_tokens"])
         self.ids: dict[str, int] = stored["model"]["vocab"]
         self.tokens = {id: token for token, id in self.ids.items()}
