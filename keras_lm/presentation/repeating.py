@@ -36,10 +36,10 @@ def longer_commands(events: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     plans = [event for event in events if event["kind"] == "plan" and event.get("begin")]
     planned: dict[int, int] = {}
-    for plan in plans:  # by the clock the last end counts, else the first: what came later stops it
-        is_timed = plan.get("deadline") or planned.get(plan["begin"], MOST_STEPS) == MOST_STEPS
-        if is_timed:
+    for plan in plans:  # by the clock the last end counts, else the first: patience stops it again
+        if plan.get("deadline"):
             planned[plan["begin"]] = plan["steps"]
+        planned.setdefault(plan["begin"], plan["steps"])
     later = [*[*planned][1:], MOST_STEPS]  # where each was trained longer again, if it was
     ends = {begin: min(planned[begin], end) for begin, end in zip(planned, later, strict=False)}
     more = [Longer(end - begin) for begin, end in ends.items() if begin < end < MOST_STEPS]

@@ -58,8 +58,9 @@ def gives_the_same(summary: RunSummary) -> bool:
     config, is_whole = summary.config, summary.state == run_folder.FINISHED
     if config is None or config != summary.trained_config or not is_whole:
         return False
-    is_here = config.training.strategy != MULTI_WORKER
-    return is_here and not config.data.init_from and config.data.cut == DataConfig.cut
+    if has_workers(summary) or config.data.init_from:
+        return False
+    return config.data.cut == DataConfig.cut
 
 
 def stop_button(summary: RunSummary, below: DeltaGenerator) -> None:
